@@ -1,0 +1,17 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Restore the latent sky behind many exposures: arrays and torch only.
+
+Nothing here imports ``lsst``; the adapters and tasks around it do.
+"""
+
+from ._errors import *
+from ._exposure import *
+from ._planes import *
+from ._stack import *

@@ -1,0 +1,98 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Options of a fit."""
+
+from __future__ import annotations
+
+__all__ = ("METHODS", "RECIPES", "FitOptions")
+
+import dataclasses
+
+METHODS = {
+    "acn": "AstroClearNet: encoder network, non-negative latent, fixed PSF decoder.",
+    "mm": "Multiplicative updates (ImageMM) with the same latent PSF and Huber weights.",
+    "mean": "Inverse-variance mean with clipping of artifacts.",
+}
+
+RECIPES = {
+    "trained": "Exact sufficient statistic and a small encoder trained on simulated skies.",
+    "paper": "Multi-scale depth-wise encoder over the exposures, trained from scratch on them.",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """How to fit; the same for every cell of a patch.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range; the text names the field.
+    """
+
+    method: str = "acn"
+    """One of `METHODS`."""
+
+    recipe: str = "trained"
+    """One of `RECIPES`; used by ``method="acn"``."""
+
+    target_fwhm: float = 2.5
+    """FWHM of the Gaussian PSF of the results, in pixels (at least 2.0)."""
+
+    cell_size: int = 200
+    """Side of a cell, in pixels."""
+
+    halo: int = 40
+    """Border around a cell that is fitted with it and cropped, in pixels."""
+
+    seed: int = 1
+    """Seed of everything random."""
+
+    n_noise: int = 6
+    """Noise realizations carried through the fit to measure its variance."""
+
+    clip_sigma: float = 4.5
+    """Residual, in sigma, above which a pixel can be clipped as an artifact."""
+
+    mm_iterations: int = 100
+    """Iterations of ``method="mm"``."""
+
+    paper_steps: int = 400
+    """Optimiser steps of ``recipe="paper"``."""
+
+    huber_delta: float = 3.0
+    """Residual, in sigma, at which the Huber loss becomes linear."""
+
+    device: str = "auto"
+    """``auto`` (CUDA where there is one), ``cpu`` or ``cuda``."""
+
+    n_threads: int = 0
+    """Threads of torch; 0 leaves its own choice."""
+
+    def __post_init__(self) -> None:
+        for name, known in (("method", METHODS), ("recipe", RECIPES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}.")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device must be auto, cpu or cuda; got {self.device!r}.")
+        lowest = {
+            "target_fwhm": 2.0,
+            "cell_size": 16,
+            "halo": 0,
+            "seed": 0,
+            "n_noise": 0,
+            "clip_sigma": 1.0,
+            "mm_iterations": 1,
+            "paper_steps": 1,
+            "huber_delta": 0.1,
+            "n_threads": 0,
+        }
+        for name, limit in lowest.items():
+            if not getattr(self, name) >= limit:
+                raise ValueError(f"{name} must be at least {limit}; got {getattr(self, name)!r}.")

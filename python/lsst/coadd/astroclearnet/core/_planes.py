@@ -1,0 +1,85 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Canonical mask planes: the one vocabulary behind the adapters."""
+
+from __future__ import annotations
+
+__all__ = ("Plane", "parse_planes")
+
+import enum
+from collections.abc import Iterable
+
+
+class Plane(enum.IntFlag):
+    """Mask planes of an input exposure, named as `lsst.images` names them.
+
+    Adapters translate the planes of their own library to these bits; nothing
+    behind an adapter knows any other spelling.
+    """
+
+    NO_DATA = enum.auto()
+    """No data, or outside the frame."""
+
+    BAD = enum.auto()
+    """Defective pixel or column."""
+
+    SATURATED = enum.auto()
+    """Saturated, or a bleed trail."""
+
+    SUSPECT = enum.auto()
+    """Above the level where the correction for linearity is known."""
+
+    COSMIC_RAY = enum.auto()
+    """Hit by a cosmic ray."""
+
+    INTERPOLATED = enum.auto()
+    """Value made from neighbours."""
+
+    DETECTION_EDGE = enum.auto()
+    """Too near the edge of the frame for detection."""
+
+    CROSSTALK = enum.auto()
+    """Affected by another amplifier."""
+
+    STREAK = enum.auto()
+    """Satellite or aeroplane trail."""
+
+    UNMASKED_NAN = enum.auto()
+    """NaN before repair, and in no other plane."""
+
+    VIGNETTED = enum.auto()
+    """Shadowed by the optics."""
+
+
+def parse_planes(names: Iterable[str]) -> Plane:
+    """Combine plane names into one set of bits.
+
+    Parameters
+    ----------
+    names
+        Canonical names (members of `Plane`).
+
+    Returns
+    -------
+    `Plane`
+        The union; empty for no names.
+
+    Raises
+    ------
+    ValueError
+        If a name is not canonical; the text lists those that are.
+    """
+    planes = Plane(0)
+    for name in names:
+        try:
+            planes |= Plane[name]
+        except KeyError:
+            known = ", ".join(plane.name or "" for plane in Plane)
+            raise ValueError(f"Unknown mask plane {name!r}; known planes: {known}.") from None
+    return planes

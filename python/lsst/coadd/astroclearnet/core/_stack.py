@@ -1,0 +1,115 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Co-registered exposures of one cell, and what a fit makes of them."""
+
+from __future__ import annotations
+
+__all__ = ("CellFit", "CellStack")
+
+import dataclasses
+
+import numpy as np
+
+from ._errors import InvalidStackError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class CellStack:
+    """Exposures of one piece of sky on one pixel grid and flux scale.
+
+    The arrays include the halo: callers crop what a fit returns.
+
+    Raises
+    ------
+    InvalidStackError
+        If shapes disagree or a PSF is not a normalised kernel.
+    """
+
+    image: np.ndarray
+    """Flux per pixel, float32 ``(n, h, w)``; 0 where not good."""
+
+    variance: np.ndarray
+    """Noise variance per pixel, float32 ``(n, h, w)``. It is the low-frequency
+    noise power: resampling must not have lowered it."""
+
+    good: np.ndarray
+    """Pixels to be used, bool ``(n, h, w)``."""
+
+    psf: np.ndarray
+    """PSF kernels, float32 ``(n, p, p)``, p odd, each centred with sum 1."""
+
+    labels: tuple[str, ...]
+    """Name of each exposure, for tables and messages; unique."""
+
+    def __post_init__(self) -> None:
+        shape = self.image.shape
+        if len(shape) != 3 or self.variance.shape != shape or self.good.shape != shape:
+            raise InvalidStackError(
+                "image, variance and good must have one shape (n, h, w); got "
+                f"{self.image.shape}, {self.variance.shape}, {self.good.shape}."
+            )
+        n = shape[0]
+        if self.psf.ndim != 3 or self.psf.shape[0] != n or self.psf.shape[1] != self.psf.shape[2]:
+            raise InvalidStackError(f"psf must have shape ({n}, p, p); got {self.psf.shape}.")
+        if not self.psf.shape[1] % 2:
+            raise InvalidStackError(f"psf stamps must have an odd size; got {self.psf.shape[1]}.")
+        if len(self.labels) != n or len(set(self.labels)) != n:
+            raise InvalidStackError(f"{n} unique labels are needed; got {self.labels}.")
+        sums = self.psf.sum(axis=(1, 2), dtype=float)
+        for label, total in zip(self.labels, sums, strict=True):
+            if not abs(total - 1.0) < 0.01:
+                raise InvalidStackError(f"The PSF of {label} sums to {total:.4f}, not to 1.")
+        if not np.all(np.isfinite(self.variance[self.good])) or np.any(self.variance[self.good] <= 0):
+            raise InvalidStackError("variance must be finite and positive where good.")
+        if not np.all(np.isfinite(self.image)):
+            raise InvalidStackError("image must be finite everywhere; set it to 0 where it is not good.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class CellFit:
+    """Result of a fit to a `CellStack`, on the same pixels, halo included."""
+
+    latent: np.ndarray
+    """Non-negative latent image at the target PSF, float32 ``(h, w)``."""
+
+    coadd: np.ndarray
+    """Latent plus the matched residual (for ``method="mean"``: the mean),
+    float32 ``(h, w)``."""
+
+    latent_variance: np.ndarray
+    """Variance of `latent`, float32 ``(h, w)``."""
+
+    coadd_variance: np.ndarray
+    """Variance of `coadd`, float32 ``(h, w)``."""
+
+    noise: np.ndarray
+    """One realization of the noise of `coadd`, float32 ``(h, w)``."""
+
+    latent_psf: np.ndarray
+    """PSF of `latent`, float32 ``(p, p)``, sum 1."""
+
+    coadd_psf: np.ndarray
+    """PSF of `coadd`, float32 ``(p, p)``, sum 1."""
+
+    rejected: np.ndarray
+    """Good pixels that the fit clipped as artifacts, bool ``(n, h, w)``."""
+
+    weight: np.ndarray
+    """Weight of each exposure, ``1 / sky variance``, float ``(n,)``."""
+
+    chi2: np.ndarray
+    """Reduced chi2 of each exposure against the decoded latent, ``(n,)``."""
+
+    flux_scale: np.ndarray
+    """Flux of each exposure relative to the decoded latent, ``(n,)``; NaN
+    where the cell has too little signal to tell."""
+
+    history: tuple[dict[str, float | int | str], ...] = ()
+    """Rows of the fit history: ``stage``, ``step``, ``loss``,
+    ``held_out_loss``, ``chi2``."""
