@@ -1,0 +1,81 @@
+# make demo    build a demo repository, run the pipeline on it, show the comparison
+# make test    run all tests
+# make bench   run the benchmarks, one table each
+# make lint    check the style
+# make clean   remove what the others made, but not .venv
+#
+# Each of them first makes .venv with everything installed (some minutes, once). Variables: PYTHON (the Python to
+# make .venv from), VENV (where to make it), TEST_JOBS and TEST_ARGS (for pytest), DEMO (folder of the demo).
+
+.PHONY: demo test bench lint clean install
+
+VENV = .venv
+DEMO = demo
+TEST_JOBS = 2
+TEST_ARGS =
+
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+REPO = $(DEMO)/repo
+PATCH = skymap='hsc_rings_demo' AND tract=9813 AND patch=40 AND band='i'
+# Our own messages, and of the middleware only warnings.
+PIPETASK = $(BIN)/pipetask --log-level WARNING --log-level lsst.coadd.astroclearnet=INFO run \
+    -b $(REPO) -i HSC/defaults --register-dataset-types --replace-run --prune-replaced purge
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	@if test -x $(BIN)/pip; then \
+	    PYTHON=$(BIN)/python .ci/find_python >/dev/null || { echo "Remove $(VENV) and try again." >&2; exit 1; }; \
+	else \
+	    python=$$(.ci/find_python) || exit 1; \
+	    echo "Making $(VENV) with $$python"; \
+	    "$$python" -m venv $$(test ! -e $(VENV)/pyvenv.cfg || echo --clear) $(VENV); \
+	fi
+	@echo "Installing into $(VENV): the first time about 6.5 GB (torch brings its CUDA libraries), some minutes"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $(INSTALLED)
+
+test: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(TEST_ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+
+bench: $(INSTALLED)
+	@for script in benchmarks/bench_*.py; do \
+	    echo "$(BIN)/python $$script"; $(BIN)/python "$$script" || exit 1; \
+	done
+
+# The demo. Each step is made once: the first in a folder of another name until it is complete, the others replace
+# what an interrupted run has left, and leave a mark in the repository.
+demo: $(REPO)/.acn
+	@echo "[4/4] Comparison with deepCoadd and with the truth"
+	@$(BIN)/acn summary $(REPO) --collections u/demo/acn -o $(DEMO)
+	@echo
+	@echo "Next:"
+	@echo "  $(BIN)/butler query-datasets $(REPO) 'acn_*' --collections u/demo/acn"
+	@echo "  $(BIN)/pipetask run -b $(REPO) -i HSC/defaults -o u/demo/mm -p pipelines/acn.yaml \\"
+	@echo "      -c assembleAcnCoadd:method=mm -d \"$(PATCH)\""
+	@echo "  make clean demo    # the same from the start"
+
+$(REPO)/butler.yaml: | $(INSTALLED)
+	@echo "[1/4] Simulated HSC exposures in a Butler repository: $(REPO)"
+	@rm -rf $(REPO).part
+	$(BIN)/acn demo $(REPO).part
+	@mv $(REPO).part $(REPO)
+
+$(REPO)/.mean: | $(REPO)/butler.yaml
+	@echo "[2/4] deepCoadd, the mean, as a repository of processed exposures holds it"
+	$(PIPETASK) -o HSC/runs/mean -p pipelines/mean.yaml -d "$(PATCH)"
+	@$(BIN)/butler collection-chain $(REPO) HSC/defaults HSC/runs/mean --mode prepend >/dev/null
+	@touch $@
+
+$(REPO)/.acn: | $(REPO)/.mean
+	@echo "[3/4] AstroClearNet on the same exposures"
+	$(PIPETASK) -o u/demo/acn -p pipelines/acn.yaml -d "$(PATCH)"
+	@touch $@
+
+clean:
+	rm -rf $(DEMO) build dist .pytest_cache .ruff_cache .sconf_temp .sconsign.dblite config.log tests/.tests
+	find python tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
