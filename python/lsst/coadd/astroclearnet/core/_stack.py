@@ -10,13 +10,17 @@
 
 from __future__ import annotations
 
-__all__ = ("CellFit", "CellStack")
+__all__ = ("CellFit", "CellStack", "HistoryRow")
 
 import dataclasses
 
 import numpy as np
 
 from ._errors import InvalidStackError
+
+type HistoryRow = dict[str, float | int | str]
+"""A row of the fit history: ``stage``, ``step``, ``loss``, ``held_out_loss``,
+``chi2``."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,6 +114,5 @@ class CellFit:
     """Flux of each exposure relative to the decoded latent, ``(n,)``; NaN
     where the cell has too little signal to tell."""
 
-    history: tuple[dict[str, float | int | str], ...] = ()
-    """Rows of the fit history: ``stage``, ``step``, ``loss``,
-    ``held_out_loss``, ``chi2``."""
+    history: tuple[HistoryRow, ...] = ()
+    """Rows of the fit history."""

@@ -13,12 +13,17 @@ from __future__ import annotations
 __all__ = ("ExposureSummary", "PatchFit", "Tile", "fit_patch", "make_tiles")
 
 import dataclasses
+import time
 from collections.abc import Callable
 
 import numpy as np
 
+from ._errors import FitError
+from ._fit import make_fitter
 from ._options import FitOptions
-from ._stack import CellStack
+from ._stack import CellFit, CellStack, HistoryRow
+
+_MAX_TRAINING_CELLS = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,12 +78,24 @@ class PatchFit:
     missing: frozenset[tuple[int, int]]
     """Cells ``(i, j)`` without data."""
     exposures: tuple[ExposureSummary, ...]
-    history: tuple[dict[str, float | int | str], ...]
+    history: tuple[HistoryRow, ...]
 
 
 def make_tiles(*, height: int, width: int, size: int) -> list[Tile]:
-    """Cut a patch into equal cells (``size`` must divide both sides)."""
-    raise NotImplementedError
+    """Cut a patch into equal square cells.
+
+    Raises
+    ------
+    ValueError
+        If ``size`` does not divide both sides.
+    """
+    if height % size or width % size:
+        raise ValueError(f"Cells of {size} px do not divide a patch of {width} x {height} px.")
+    return [
+        Tile(i=i, j=j, y0=i * size, x0=j * size, height=size, width=size)
+        for i in range(height // size)
+        for j in range(width // size)
+    ]
 
 
 def fit_patch(
@@ -89,9 +106,144 @@ def fit_patch(
     options: FitOptions,
     report: Callable[[str], None] = lambda line: None,
 ) -> PatchFit:
-    """Fit every cell of a patch.
+    """Fit every cell of a patch and stitch the results.
 
-    ``get_stack(tile, halo)`` returns the exposures on the tile grown by the
-    halo on all sides (shape ``height + 2 halo``), or `None` without data.
+    Parameters
+    ----------
+    get_stack
+        ``get_stack(tile, halo)`` returns the exposures on the tile grown by
+        the halo on all sides (``height + 2 * halo`` rows), or `None` where
+        there are no data.
+    height, width
+        Size of the patch, a multiple of ``options.cell_size``.
+    options
+        How to fit.
+    report
+        Takes a line of progress.
+
+    Returns
+    -------
+    `PatchFit`
+        The stitched planes and what was found for each exposure.
+
+    Raises
+    ------
+    FitError
+        If no cell has data, or a fit gives values that are not finite.
+    ValueError
+        If the cells do not divide the patch.
     """
-    raise NotImplementedError
+    tiles = make_tiles(height=height, width=width, size=options.cell_size)
+    fitter = make_fitter(options)
+    started = time.monotonic()
+    history = _prepare(fitter, tiles, get_stack, options, report)
+    canvas = _Canvas(height, width)
+    for count, tile in enumerate(tiles, start=1):
+        stack = get_stack(tile, options.halo)
+        if stack is None:
+            report(f"cell {count}/{len(tiles)} ({tile.i}, {tile.j}): no data")
+            continue
+        stack = _in_fixed_order(stack)
+        fit = fitter.fit(stack, np.random.default_rng([options.seed, tile.i, tile.j]))
+        if not (np.isfinite(fit.coadd).all() and np.isfinite(fit.latent).all()):
+            raise FitError(f"The fit of cell ({tile.i}, {tile.j}) is not finite.", i=tile.i, j=tile.j)
+        canvas.add(tile, stack, fit, options.halo)
+        history += [{"cell_i": tile.i, "cell_j": tile.j, **row} for row in fit.history]
+        elapsed = time.monotonic() - started
+        left = elapsed / count * (len(tiles) - count)
+        report(
+            f"cell {count}/{len(tiles)} ({tile.i}, {tile.j}): {len(stack.labels)} exposures, "
+            f"chi2 {np.mean(fit.chi2):.3f}, {elapsed:.0f} s, about {left:.0f} s left"
+        )
+    return canvas.finish(tuple(history), grid=(height // options.cell_size, width // options.cell_size))
+
+
+def _in_fixed_order(stack: CellStack) -> CellStack:
+    """Sort the exposures, so that rounding does not depend on their order."""
+    order = np.argsort(stack.labels)
+    return dataclasses.replace(
+        stack,
+        image=stack.image[order],
+        variance=stack.variance[order],
+        good=stack.good[order],
+        psf=stack.psf[order],
+        labels=tuple(stack.labels[k] for k in order),
+    )
+
+
+def _prepare(fitter, tiles, get_stack, options, report) -> list[HistoryRow]:
+    """Let the fitter learn on a few cells, spread over the patch."""
+    chosen = [tiles[k] for k in np.unique(np.linspace(0, len(tiles) - 1, _MAX_TRAINING_CELLS).astype(int))]
+    if not fitter.learns:
+        return []
+    stacks = [stack for tile in chosen if (stack := get_stack(tile, options.halo)) is not None]
+    if not stacks:
+        return []
+    report(f"training on {len(stacks)} of {len(tiles)} cells")
+    rows = fitter.prepare([_in_fixed_order(stack) for stack in stacks], report)
+    return [{"cell_i": -1, "cell_j": -1, **row} for row in rows]
+
+
+class _Canvas:
+    """Arrays of the whole patch while its cells come in."""
+
+    _PLANES = ("latent", "coadd", "latent_variance", "coadd_variance", "noise")
+
+    def __init__(self, height: int, width: int):
+        self._planes = {name: np.zeros((height, width), dtype=np.float32) for name in self._PLANES}
+        self._n_image = np.zeros((height, width), dtype=np.uint16)
+        self._n_rejected = np.zeros((height, width), dtype=np.uint16)
+        self._psfs: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._rows: dict[str, list[tuple[float, int, int, float, float]]] = {}
+
+    def add(self, tile: Tile, stack: CellStack, fit: CellFit, halo: int) -> None:
+        """Put the inner part of a fitted cell in its place."""
+        inner = np.s_[halo : halo + tile.height, halo : halo + tile.width]
+        place = np.s_[tile.y0 : tile.y0 + tile.height, tile.x0 : tile.x0 + tile.width]
+        for name, plane in self._planes.items():
+            plane[place] = getattr(fit, name)[inner]
+        good, rejected = stack.good[:, *inner], fit.rejected[:, *inner]
+        self._n_image[place] = (good & ~rejected).sum(0)
+        self._n_rejected[place] = rejected.sum(0)
+        self._psfs[tile.i, tile.j] = (fit.latent_psf, fit.coadd_psf)
+        for k, label in enumerate(stack.labels):
+            if n_good := int(good[k].sum()):
+                row = (fit.weight[k], n_good, int(rejected[k].sum()), fit.chi2[k], fit.flux_scale[k])
+                self._rows.setdefault(label, []).append(row)
+
+    def finish(self, history, *, grid: tuple[int, int]) -> PatchFit:
+        """Assemble the result."""
+        if not self._psfs:
+            raise FitError("No cell of the patch has a good pixel.")
+        cells = {(i, j) for i in range(grid[0]) for j in range(grid[1])}
+        return PatchFit(
+            **self._planes,
+            n_image=self._n_image,
+            n_rejected=self._n_rejected,
+            latent_psf=self._gather_psfs(grid, 0),
+            coadd_psf=self._gather_psfs(grid, 1),
+            missing=frozenset(cells - self._psfs.keys()),
+            exposures=tuple(_summarize(label, rows) for label, rows in sorted(self._rows.items())),
+            history=history,
+        )
+
+    def _gather_psfs(self, grid: tuple[int, int], which: int) -> np.ndarray:
+        size = max(pair[which].shape[0] for pair in self._psfs.values())
+        kernels = np.full((*grid, size, size), np.nan, dtype=np.float32)
+        for cell, pair in self._psfs.items():
+            kernels[cell] = np.pad(pair[which], (size - pair[which].shape[0]) // 2)
+        return kernels
+
+
+def _summarize(label: str, rows: list[tuple[float, int, int, float, float]]) -> ExposureSummary:
+    """Combine what the cells found for one exposure, by its good pixels."""
+    weight, n_good, n_rejected, chi2, scale = (np.array(column, dtype=float) for column in zip(*rows))
+    known = np.isfinite(scale)
+    return ExposureSummary(
+        label=label,
+        weight=float(np.average(weight, weights=n_good)),
+        n_pixels=int(n_good.sum()),
+        n_rejected=int(n_rejected.sum()),
+        chi2=float(np.average(chi2, weights=n_good)),
+        flux_scale=float(np.average(scale[known], weights=n_good[known])) if known.any() else float("nan"),
+    )

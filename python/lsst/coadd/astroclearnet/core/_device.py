@@ -1,0 +1,47 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where the fit runs."""
+
+from __future__ import annotations
+
+__all__ = ("describe_device", "select_device")
+
+import torch
+
+from ._errors import CoreError
+from ._options import FitOptions
+
+
+def select_device(options: FitOptions) -> torch.device:
+    """Choose the device and set torch's threads.
+
+    Parameters
+    ----------
+    options
+        Fields ``device`` and ``n_threads``.
+
+    Raises
+    ------
+    CoreError
+        If CUDA is asked for and there is none.
+    """
+    if options.n_threads:
+        torch.set_num_threads(options.n_threads)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise CoreError("device='cuda' was asked for, but torch finds no CUDA device; use 'auto' or 'cpu'.")
+    if options.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(options.device)
+
+
+def describe_device(device: torch.device) -> str:
+    """Name a device for provenance (`str`)."""
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    return f"cpu: {torch.get_num_threads()} threads"

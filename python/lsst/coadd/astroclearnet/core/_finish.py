@@ -1,0 +1,218 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From a latent on the padded grid to the products of a cell."""
+
+from __future__ import annotations
+
+__all__ = ("finish_latent", "finish_mean", "gaussian_kernel")
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from ._decoder import Decoder
+from ._fourier import FWHM_TO_SIGMA
+from ._options import FitOptions
+from ._stack import CellFit, CellStack, HistoryRow
+from ._statistic import Statistic
+
+_RESIDUAL_STRENGTH = 0.03
+"""Noise level of the filter that brings the residual to the target PSF: a
+lower one sharpens it more and amplifies its noise."""
+
+_LATENT_VARIANCE_FLOOR = 0.01
+"""Least variance of the latent relative to the coadd's: where all noise
+realizations agree on 0, the latent is not known without error."""
+
+_MIN_SIGNAL_TO_NOISE = 20.0
+"""Signal below which the flux scale of an exposure says nothing."""
+
+
+def gaussian_kernel(fwhm: float) -> np.ndarray:
+    """Gaussian PSF kernel, float32 ``(p, p)``, sampled, sum 1."""
+    radius = int(np.ceil(3.5 * fwhm))
+    axis = np.arange(-radius, radius + 1)
+    profile = np.exp(-0.5 * (axis / (fwhm * FWHM_TO_SIGMA)) ** 2)
+    kernel = np.outer(profile, profile)
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def _smooth(grid, image: torch.Tensor, fwhm: float) -> torch.Tensor:
+    return grid.inverse(grid.transform(image) * grid.gaussian(fwhm))
+
+
+def _diagnose(statistic: Statistic, model: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Reduced chi2 and relative flux of each exposure against its model."""
+    weight = statistic.used / statistic.variance
+    n_used = statistic.used.sum((1, 2)).clamp_min(1.0)
+    chi2 = (weight * (statistic.image - model) ** 2).sum((1, 2)) / n_used
+    power = (weight * model**2).sum((1, 2))
+    scale = (weight * model * statistic.image).sum((1, 2)) / power.clamp_min(1e-30)
+    scale = torch.where(power > _MIN_SIGNAL_TO_NOISE**2, scale, float("nan"))
+    return chi2.cpu().numpy().astype(float), scale.cpu().numpy().astype(float)
+
+
+def _draw_noise(statistic: Statistic, generator: np.random.Generator) -> torch.Tensor:
+    """Noise of every exposure, ``(n, h, w)``, in its good pixels' variance."""
+    white = generator.standard_normal(statistic.image.shape, dtype=np.float32)
+    return torch.as_tensor(white, device=statistic.image.device) * statistic.variance.sqrt()
+
+
+def _noise_statistic(statistic: Statistic, generator: np.random.Generator) -> torch.Tensor:
+    """A realization of the noise of D, larger where coverage is partial."""
+    grid = statistic.grid
+    spectrum = grid.transform(_draw_noise(statistic, generator))
+    data = (statistic.psf_transfer.conj() * spectrum / statistic.sky_variance[:, None, None]).sum(0)
+    return grid.transform(grid.inverse(data) * statistic.inflation)
+
+
+def _sum_of_squares(images: list[torch.Tensor], mean: torch.Tensor) -> torch.Tensor:
+    return torch.stack([(image - mean) ** 2 for image in images]).sum(0)
+
+
+def finish_latent(
+    statistic: Statistic,
+    latent: torch.Tensor,
+    *,
+    latent_fwhm: float,
+    options: FitOptions,
+    generator: np.random.Generator,
+    respond: Callable[[torch.Tensor], torch.Tensor] | None,
+    history: tuple[HistoryRow, ...] = (),
+) -> CellFit:
+    """Deliver a latent at the target PSF, with residual and uncertainty.
+
+    Parameters
+    ----------
+    statistic
+        The stack.
+    latent
+        Non-negative image on the padded grid.
+    latent_fwhm
+        FWHM of its Gaussian PSF, in pixels.
+    options
+        ``target_fwhm``, ``n_noise``.
+    generator
+        Source of the noise realizations.
+    respond
+        Repeats the fit for another D. The variance is then the scatter of
+        the products over skies equal to the latent with new noise
+        (parametric bootstrap). `None` if the fit is too costly to repeat:
+        the variance is then that of the linear residual.
+    history
+        Rows for the fit history.
+    """
+    grid = statistic.grid
+    widen = (options.target_fwhm**2 - latent_fwhm**2) ** 0.5
+
+    def products(data: torch.Tensor, sky: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        spectrum = grid.transform(sky) / grid.gaussian(latent_fwhm).clamp_min(1e-4)
+        residual = statistic.wiener(
+            data - statistic.den * spectrum, strength=_RESIDUAL_STRENGTH, fwhm=options.target_fwhm
+        )
+        delivered = _smooth(grid, sky, widen).clamp_min(0.0)
+        return grid.crop(delivered), grid.crop(delivered + residual)
+
+    delivered, coadd = products(statistic.data, latent)
+    truth = statistic.den * grid.transform(latent) / grid.gaussian(latent_fwhm).clamp_min(1e-4)
+    latents, coadds = [], []
+    for _ in range(max(1, options.n_noise)):
+        data = truth + _noise_statistic(statistic, generator)
+        pair = products(data, respond(data) if respond else latent)
+        latents.append(pair[0])
+        coadds.append(pair[1])
+    reference = products(truth, respond(truth) if respond else latent)
+    coadd_variance = _local_variance(statistic, coadds, reference[1])
+    latent_variance = _local_variance(statistic, latents, reference[0])
+    latent_variance = torch.maximum(latent_variance, _LATENT_VARIANCE_FLOOR * coadd_variance)
+    chi2, scale = _diagnose(
+        statistic, Decoder(statistic.psf_transfer, grid, latent_fwhm=latent_fwhm).forward(latent)
+    )
+    kernel = gaussian_kernel(options.target_fwhm)
+    return _make_fit(
+        statistic,
+        latent=delivered,
+        coadd=coadd,
+        latent_variance=latent_variance,
+        coadd_variance=coadd_variance,
+        noise=coadds[0] - reference[1],
+        latent_psf=kernel,
+        coadd_psf=kernel,
+        chi2=chi2,
+        flux_scale=scale,
+        history=history,
+    )
+
+
+def _local_variance(
+    statistic: Statistic, images: list[torch.Tensor], reference: torch.Tensor
+) -> torch.Tensor:
+    """Variance of realizations about the noiseless fit, averaged over a few
+    pixels because the realizations are few.
+    """
+    grid = statistic.grid
+    variance = _sum_of_squares(images, reference) / len(images)
+    floor = 1e-6 / statistic.den0.real
+    padded = torch.full(grid.shape, float(variance.mean()), device=variance.device)
+    grid.crop(padded)[:] = variance
+    return grid.crop(_smooth(grid, padded, 5.0)).clamp_min(float(floor))
+
+
+def finish_mean(
+    stack: CellStack, statistic: Statistic, *, options: FitOptions, generator: np.random.Generator
+) -> CellFit:
+    """Weighted mean of the exposures without the clipped pixels.
+
+    The mean has no latent: both products are the mean, at its own PSF, the
+    weighted mean of the kernels.
+    """
+    weight = statistic.used / statistic.sky_variance[:, None, None]
+    total = weight.sum(0)
+    safe = total.clamp_min(1e-12 * float(total.max()))
+    mean = (weight * statistic.image).sum(0) / safe
+    variance = (weight**2 * statistic.variance).sum(0) / safe**2
+    covered = total > 0
+    variance = torch.where(covered, variance, 1.0 / statistic.den0.real)
+    noise = (weight * _draw_noise(statistic, generator)).sum(0) / safe
+    share = weight.sum((1, 2)).cpu().numpy()
+    psf = np.tensordot(share / share.sum(), stack.psf, axes=1)
+    psf = (psf / psf.sum()).astype(np.float32)
+    model = statistic.psf_transfer * (statistic.data / (statistic.den + 1e-3 * statistic.den0))
+    chi2, scale = _diagnose(statistic, statistic.grid.crop(statistic.grid.inverse(model)))
+    row = {"stage": "mean", "step": 0, "loss": float("nan"), "held_out_loss": float("nan")}
+    return _make_fit(
+        statistic,
+        latent=mean,
+        coadd=mean,
+        latent_variance=variance,
+        coadd_variance=variance,
+        noise=noise,
+        latent_psf=psf,
+        coadd_psf=psf,
+        chi2=chi2,
+        flux_scale=scale,
+        history=({**row, "chi2": float(np.mean(chi2))},),
+    )
+
+
+def _make_fit(statistic: Statistic, **values) -> CellFit:
+    """Bring tensors home; pixels that no exposure has seen become 0."""
+    seen = statistic.used.sum(0) > 0
+    for name in ("latent", "coadd", "noise"):
+        values[name] = torch.where(seen, values[name], 0.0)
+    arrays = {
+        name: value.cpu().numpy().astype(np.float32) if isinstance(value, torch.Tensor) else value
+        for name, value in values.items()
+    }
+    return CellFit(
+        rejected=statistic.rejected.cpu().numpy(),
+        weight=(1.0 / statistic.sky_variance).cpu().numpy().astype(float),
+        **arrays,
+    )

@@ -1,0 +1,122 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Fourier transforms of kernels and images on one padded grid."""
+
+from __future__ import annotations
+
+__all__ = ("FWHM_TO_SIGMA", "FourierGrid")
+
+import dataclasses
+from functools import cached_property
+
+import numpy as np
+import scipy.fft
+import torch
+
+FWHM_TO_SIGMA = 1.0 / np.sqrt(8.0 * np.log(2.0))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FourierGrid:
+    """A padded pixel grid with periodic boundaries for images ``(h, w)``.
+
+    Images sit in the low corner; all transforms are real FFTs over the last
+    two axes and keep the axes before them.
+    """
+
+    height: int
+    """Rows of the images."""
+
+    width: int
+    """Columns of the images."""
+
+    shape: tuple[int, int]
+    """Rows and columns of the padded grid, each a multiple of 4."""
+
+    device: torch.device = torch.device("cpu")
+
+    @classmethod
+    def for_images(
+        cls, *, height: int, width: int, pad: int = 26, device: torch.device | str = "cpu"
+    ) -> FourierGrid:
+        """Choose the padded shape for images of a size.
+
+        Parameters
+        ----------
+        height, width
+            Size of the images.
+        pad
+            Least number of rows and columns added, so that what wraps around
+            does not reach the opposite edge.
+        device
+            Where the transforms run.
+        """
+        rows, columns = (4 * scipy.fft.next_fast_len((n + pad + 3) // 4) for n in (height, width))
+        return cls(height=height, width=width, shape=(rows, columns), device=torch.device(device))
+
+    @cached_property
+    def frequency_squared(self) -> torch.Tensor:
+        """Squared spatial frequency in cycles^2 per pixel^2, shape
+        ``(rows, columns // 2 + 1)``.
+        """
+        fy = torch.fft.fftfreq(self.shape[0], device=self.device)
+        fx = torch.fft.rfftfreq(self.shape[1], device=self.device)
+        return fy[:, None] ** 2 + fx[None, :] ** 2
+
+    @cached_property
+    def _mode_weight(self) -> torch.Tensor:
+        # A real FFT stores one of each pair of conjugate columns.
+        weight = torch.full((self.shape[1] // 2 + 1,), 2.0, device=self.device)
+        weight[0] = 1.0
+        weight[-1] = 1.0
+        return weight / (self.shape[0] * self.shape[1])
+
+    def mean_power(self, power: torch.Tensor) -> torch.Tensor:
+        """Mean of a power spectrum ``(..., rows, columns // 2 + 1)`` over all
+        modes of the full plane: the pixel variance of its noise.
+        """
+        return (power * self._mode_weight).sum((-2, -1))
+
+    def gaussian(self, fwhm: float) -> torch.Tensor:
+        """Transfer function of a Gaussian of a FWHM in pixels."""
+        sigma = fwhm * FWHM_TO_SIGMA
+        return torch.exp(-2.0 * np.pi**2 * sigma**2 * self.frequency_squared)
+
+    def disc(self, radius: float) -> torch.Tensor:
+        """Transfer function of a sum over a disc of a radius in pixels."""
+        y = torch.fft.fftfreq(self.shape[0], device=self.device) * self.shape[0]
+        x = torch.fft.fftfreq(self.shape[1], device=self.device) * self.shape[1]
+        distance = torch.sqrt(y[:, None] ** 2 + x[None, :] ** 2)
+        return torch.fft.rfft2((radius + 0.5 - distance).clamp(0.0, 1.0)).real
+
+    def transform(self, images: torch.Tensor) -> torch.Tensor:
+        """FFT of images ``(..., h, w)`` (padded with 0) or of the full grid."""
+        return torch.fft.rfft2(images, s=self.shape)
+
+    def inverse(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """Inverse FFT to the full padded grid ``(..., rows, columns)``."""
+        return torch.fft.irfft2(spectrum, s=self.shape)
+
+    def crop(self, images: torch.Tensor) -> torch.Tensor:
+        """Cut ``(..., h, w)`` out of the padded grid."""
+        return images[..., : self.height, : self.width]
+
+    def transfer(self, kernels: torch.Tensor) -> torch.Tensor:
+        """Transfer functions of kernels ``(..., p, p)`` centred on their
+        central pixel; a kernel larger than the grid is cropped to it.
+        """
+        size = kernels.shape[-1]
+        limit = min(self.shape) - 1 if min(self.shape) % 2 == 0 else min(self.shape)
+        if size > limit:
+            cut = (size - limit + 1) // 2
+            kernels = kernels[..., cut : size - cut, cut : size - cut]
+            size = kernels.shape[-1]
+        padded = torch.zeros(*kernels.shape[:-2], *self.shape, device=self.device)
+        padded[..., :size, :size] = kernels
+        return torch.fft.rfft2(torch.roll(padded, (-(size // 2), -(size // 2)), (-2, -1)))

@@ -1,0 +1,94 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Multiplicative updates: the classical sibling of the network."""
+
+from __future__ import annotations
+
+__all__ = ("LATENT_FWHM", "fit_mm", "huber_weight")
+
+from collections.abc import Callable
+
+import torch
+
+from ._decoder import Decoder
+from ._options import FitOptions
+from ._stack import HistoryRow
+from ._statistic import Statistic
+
+LATENT_FWHM = 1.5
+"""FWHM in pixels of the PSF that the latent of `fit_mm` has."""
+
+_KAPPA = 2.0
+_EXPONENT = 1.5
+_START_DELTA = 31.0
+_MODEL_ERROR = 0.01
+
+
+def huber_weight(residual: torch.Tensor, delta: float) -> torch.Tensor:
+    """Weight ``psi(r) / r`` of the Huber loss for residuals in sigma."""
+    return delta / residual.abs().clamp_min(delta)
+
+
+def fit_mm(
+    statistic: Statistic,
+    options: FitOptions,
+    report: Callable[[HistoryRow], None],
+) -> torch.Tensor:
+    """Fit a non-negative latent by multiplicative updates.
+
+    The update is that of ImageMM (Sukurdeep et al. 2025, AJ 170, 233) with
+    exponent 1.5, a latent that has a PSF of its own, robust weights whose
+    Huber threshold falls to its final value over the first third, and an
+    error of the model in proportion to the flux.
+
+    Parameters
+    ----------
+    statistic
+        The stack.
+    options
+        ``mm_iterations``, ``huber_delta``.
+    report
+        Takes a row of the fit history.
+
+    Returns
+    -------
+    `torch.Tensor`
+        The latent at a Gaussian PSF of `LATENT_FWHM`, on the padded grid.
+    """
+    grid, used, image = statistic.grid, statistic.used, statistic.image
+    decoder = Decoder(statistic.psf_transfer, grid, latent_fwhm=LATENT_FWHM)
+    start = statistic.wiener(statistic.data, strength=0.1, fwhm=2.5)
+    floor = 0.01 / float(statistic.den0.real) ** 0.5
+    latent = start.clamp_min(floor)
+    ramp = max(1, int(0.35 * options.mm_iterations))
+    stride = max(1, options.mm_iterations // 20)
+    for step in range(options.mm_iterations):
+        share = min(1.0, step / ramp)
+        delta = options.huber_delta * _START_DELTA ** (1.0 - share)
+        model = decoder.forward(latent)
+        variance = statistic.variance + (_MODEL_ERROR * model) ** 2
+        residual = (image - model) * variance.rsqrt()
+        weight = used * huber_weight(residual, delta) / variance
+        top = decoder.adjoint(weight * image)
+        bottom = decoder.adjoint(weight * model)
+        # Outside the reach of all exposures both vanish: leave the latent.
+        reach = bottom > 1e-6 * bottom.amax()
+        ratio = torch.where(reach, top / torch.where(reach, bottom, torch.ones_like(bottom)), 1.0)
+        latent = latent * ratio.clamp(1.0 / _KAPPA, _KAPPA) ** _EXPONENT
+        if step % stride == 0 or step == options.mm_iterations - 1:
+            loss = _huber_loss(residual, used, delta)
+            chi2 = float((used * residual**2).sum() / used.sum())
+            report({"stage": "mm", "step": step, "loss": loss, "held_out_loss": float("nan"), "chi2": chi2})
+    return latent
+
+
+def _huber_loss(residual: torch.Tensor, used: torch.Tensor, delta: float) -> float:
+    size = residual.abs()
+    loss = torch.where(size < delta, 0.5 * size**2, delta * (size - 0.5 * delta))
+    return float((used * loss).sum() / used.sum())

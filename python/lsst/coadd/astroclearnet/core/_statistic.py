@@ -1,0 +1,261 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The sufficient statistic of a stack, with artifacts clipped and holes filled.
+
+For known PSFs and stationary noise all that n exposures say about the sky is
+in ``D = sum_t conj(K_t) Y_t / s_t^2`` and its transfer function
+``den = sum_t |K_t|^2 / s_t^2``, which is also the power spectrum of the noise
+of D (Kaiser 2004; Bosch et al., DMTN-015; Zackay & Ofek 2017).
+"""
+
+from __future__ import annotations
+
+__all__ = ("Statistic", "compute_statistic")
+
+import dataclasses
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ._decoder import Decoder
+from ._fourier import FourierGrid
+from ._stack import CellStack
+
+_STAGES = ((1e-3, 4, True), (1e-4, 4, True), (3e-5, 4, True), (3e-5, 12, False))
+"""Strength of the Wiener prior, most solver steps, and whether to clip after
+them. A strong prior at first keeps artifacts from being fitted."""
+
+_TOLERANCE = 1e-6
+_MODEL_ERROR = 0.05
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Statistic:
+    """Everything the fits need to know of a stack, as tensors."""
+
+    grid: FourierGrid
+    psf_transfer: torch.Tensor
+    """K_t, ``(n, rows, columns // 2 + 1)``."""
+    sky_variance: torch.Tensor
+    """s_t^2, ``(n,)``."""
+    image: torch.Tensor
+    """Exposures ``(n, h, w)``, 0 where not used."""
+    variance: torch.Tensor
+    """Variance ``(n, h, w)``, equal to s_t^2 where not good."""
+    used: torch.Tensor
+    """1 where good and not clipped, ``(n, h, w)``."""
+    rejected: torch.Tensor
+    """Good pixels that were clipped, bool ``(n, h, w)``."""
+    data: torch.Tensor
+    """D, ``(rows, columns // 2 + 1)``; holes are filled with the prediction
+    of a Wiener model that is fitted to the other pixels."""
+    den: torch.Tensor
+    """Transfer function and noise power of D."""
+    inflation: torch.Tensor
+    """Noise of D relative to full coverage, ``(rows, columns)``, >= 1."""
+
+    @property
+    def den0(self) -> torch.Tensor:
+        """Sum of the weights: `den` at frequency 0."""
+        return self.den[0, 0]
+
+    def wiener(self, data: torch.Tensor, *, strength: float, fwhm: float) -> torch.Tensor:
+        """Flux-preserving Wiener image of a statistic at a Gaussian PSF.
+
+        Parameters
+        ----------
+        data
+            D or a residual of it.
+        strength
+            Noise level of the filter relative to `den0`.
+        fwhm
+            FWHM of the target in pixels.
+        """
+        response = self.grid.gaussian(fwhm) * (1.0 + strength) / (self.den + strength * self.den0)
+        return self.grid.inverse(data * response)
+
+
+def _sky_variance(variance: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Low quantile of each exposure's variance: its sky, free of sources."""
+    return np.array([np.quantile(v[g], 0.1) for v, g in zip(variance, good, strict=True)])
+
+
+def _spread(mask: torch.Tensor, size: int) -> torch.Tensor:
+    return F.max_pool2d(mask[:, None], size, 1, size // 2)[:, 0]
+
+
+def _first_clip(image: torch.Tensor, good: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """Mark what stands far above the median of the exposures.
+
+    `torch.nanmedian` takes the lower of two middle values, so that a cosmic
+    ray in one of two exposures is seen too. The tolerance allows for the
+    differences that seeing makes to a star.
+    """
+    blank = torch.full_like(image, float("nan"))
+    median = torch.nan_to_num(torch.where(good > 0, image, blank).nanmedian(0).values)
+    tolerance = 0.6 * F.max_pool2d(median.abs()[None, None], 5, 1, 2)[0, 0]
+    excess = image - median
+    ratio = excess / sigma
+    # A lonely exposure is its own median: nothing can be said there.
+    core = ((ratio > 5.5) & (excess > tolerance) & (good > 0)).float()
+    wing = _spread(core, 3) * ((ratio > 2.0) & (excess > 0.5 * tolerance))
+    return _spread(wing, 3) * ((ratio > 1.5) & (excess > 0.3 * tolerance))
+
+
+def _clip(residual: torch.Tensor, good: torch.Tensor, clip_sigma: float) -> torch.Tensor:
+    """Mark artifacts in residuals in units of sigma.
+
+    Light is added by cosmic rays, trails and ghosts, never taken away, and an
+    artifact drags the model up in all exposures. So an exposure is clipped
+    only where it is among the worst, and a deficit counts half.
+    """
+    score = torch.where(residual > 0, residual, -0.5 * residual) * good
+    core = ((score > clip_sigma) & (score > 0.6 * score.amax(0))).float()
+    wing = _spread(core, 3) * (residual.abs() > 2.0)
+    return _spread(wing, 5) * (residual.abs() > 1.5) * (residual.sign() == _sign_near(residual, core))
+
+
+def _sign_near(residual: torch.Tensor, core: torch.Tensor) -> torch.Tensor:
+    """Sign of the clipped core that a pixel belongs to."""
+    positive = _spread(core * (residual > 0), 7)
+    return torch.where(positive > 0, 1.0, -1.0)
+
+
+def compute_statistic(
+    stack: CellStack, *, device: torch.device | str = "cpu", clip_sigma: float = 4.5
+) -> Statistic:
+    """Reduce a stack to its sufficient statistic.
+
+    A Wiener model is fitted to the pixels in use; masked, clipped and
+    out-of-frame pixels are filled with its prediction, so that D is that of
+    a stack without holes. Clipping is decided anew after each stage against
+    the model of the stage, never added up, so that a star that the first
+    look took for an artifact comes back.
+
+    Parameters
+    ----------
+    stack
+        The exposures.
+    device
+        Where the tensors live.
+    clip_sigma
+        Residual in sigma above which a pixel can be an artifact.
+
+    Returns
+    -------
+    `Statistic`
+        D, den and what belongs to them.
+    """
+    n, height, width = stack.image.shape
+    grid = FourierGrid.for_images(height=height, width=width, device=device)
+    good = torch.as_tensor(stack.good, device=device).float()
+    image = torch.as_tensor(stack.image, dtype=torch.float32, device=device) * good
+    sky = torch.as_tensor(_sky_variance(stack.variance, stack.good), dtype=torch.float32, device=device)
+    weight = 1.0 / sky[:, None, None]
+    variance = torch.as_tensor(stack.variance, dtype=torch.float32, device=device)
+    variance = torch.where(good > 0, variance, sky[:, None, None].expand_as(variance))
+    transfer = grid.transfer(torch.as_tensor(stack.psf, dtype=torch.float32, device=device))
+    den = (transfer.abs() ** 2 * weight).sum(0)
+
+    solver = _WienerSolver(transfer, weight, den, grid)
+    used = good * (1.0 - _first_clip(image, good, variance.sqrt())) if n > 1 else good
+    model = torch.zeros(grid.shape, device=device)
+    for strength, steps, clips in _STAGES:
+        model = solver.solve(image, used, start=model, strength=strength, steps=steps)
+        if clips and n > 1:
+            prediction = solver.predict(model)
+            residual = (image - prediction) / (variance + (_MODEL_ERROR * prediction) ** 2).sqrt()
+            used = good * (1.0 - _clip(residual, good, clip_sigma))
+    return Statistic(
+        grid=grid,
+        psf_transfer=transfer,
+        sky_variance=sky,
+        image=image,
+        variance=variance,
+        used=used,
+        rejected=(good > 0) & (used == 0),
+        data=solver.complete(image, used, model),
+        den=den,
+        inflation=_inflation(used, weight, grid),
+    )
+
+
+class _WienerSolver:
+    """Conjugate gradients for the Wiener model of a stack with holes.
+
+    The normal equations of full coverage are diagonal in Fourier space: they
+    are the preconditioner, and without holes one step is exact.
+    """
+
+    def __init__(
+        self, transfer: torch.Tensor, weight: torch.Tensor, den: torch.Tensor, grid: FourierGrid
+    ):
+        self._decoder = Decoder(transfer, grid, latent_fwhm=0.0)
+        self._transfer = transfer
+        self._weight = weight
+        self._den = den
+        self._grid = grid
+
+    def predict(self, model: torch.Tensor) -> torch.Tensor:
+        """What the model looks like in each exposure, ``(n, h, w)``."""
+        return self._decoder.forward(model)
+
+    def solve(
+        self, image: torch.Tensor, used: torch.Tensor, *, start: torch.Tensor, strength: float, steps: int
+    ) -> torch.Tensor:
+        """Fit the model to the pixels in use, from a start."""
+        prior = strength * self._den[0, 0]
+        weight = self._weight * used
+
+        def normal(sky: torch.Tensor) -> torch.Tensor:
+            return self._decoder.adjoint(weight * self._decoder.forward(sky)) + prior * sky
+
+        def precondition(sky: torch.Tensor) -> torch.Tensor:
+            return self._grid.inverse(self._grid.transform(sky) / (self._den + prior))
+
+        target = self._decoder.adjoint(weight * image)
+        enough = _TOLERANCE * (target * precondition(target)).sum()
+        model, residual = start, target - normal(start)
+        better = precondition(residual)
+        direction, size = better, (residual * better).sum()
+        for _ in range(steps):
+            if size <= enough:
+                break
+            image_of = normal(direction)
+            length = size / (direction * image_of).sum()
+            model = model + length * direction
+            residual = residual - length * image_of
+            better = precondition(residual)
+            size, last = (residual * better).sum(), size
+            direction = better + (size / last) * direction
+        return model
+
+    def complete(self, image: torch.Tensor, used: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
+        """D of the exposures with every hole, and the padding that no
+        exposure has seen, filled with the prediction.
+        """
+        filled = self._grid.inverse(self._transfer * self._grid.transform(model))
+        inner = self._grid.crop(filled)
+        inner[:] = torch.where(used > 0, image, inner)
+        return (self._transfer.conj() * self._grid.transform(filled) * self._weight).sum(0)
+
+
+def _inflation(used: torch.Tensor, weight: torch.Tensor, grid: FourierGrid) -> torch.Tensor:
+    """Noise of the filled statistic relative to full coverage.
+
+    Where only part of the weight was seen, the rest was filled with a model
+    of it, so the noise amplitude is that of the part seen. The map is smooth
+    on the scale of the PSF, so that dividing by it leaves profiles alone.
+    """
+    share = torch.zeros(grid.shape, device=used.device)
+    grid.crop(share)[:] = (used * weight).sum(0) / weight.sum()
+    smooth = grid.inverse(grid.transform(share) * grid.gaussian(5.0))
+    least = float(weight.min() / weight.sum())
+    return smooth.clamp(min=least, max=1.0).rsqrt()
