@@ -1,0 +1,183 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Views of coadds as plain arrays, for measurement and pictures."""
+
+from __future__ import annotations
+
+__all__ = ("CoaddView", "gaussian_kernel", "view_from_cell_coadd", "view_from_exposure")
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import astropy.units as u
+import numpy as np
+
+from .core import InputExposure, Plane
+
+if TYPE_CHECKING:
+    from lsst.images.cells import CellCoadd
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class CoaddView:
+    """One coadd, whatever library it was read with."""
+
+    name: str
+    """Name of the plane in tables and pictures, e.g. ``acn_coadd``."""
+
+    image: np.ndarray
+    """Flux in nJy per pixel, float32 ``(y, x)``; 0 where `bad`."""
+
+    variance: np.ndarray
+    """Declared variance in nJy^2, float32 ``(y, x)``."""
+
+    bad: np.ndarray
+    """Pixels without data, bool ``(y, x)``."""
+
+    saturated: np.ndarray
+    """Pixels flagged as saturated, bool ``(y, x)``."""
+
+    x0: int
+    """Patch pixel x of column 0."""
+
+    y0: int
+    """Patch pixel y of row 0."""
+
+    pixel_scale: float
+    """Side of a pixel at the centre, in arcsec."""
+
+    psf: Callable[..., np.ndarray | None]
+    """``psf(x=, y=)`` returns the attached kernel ``(p, p)`` at a patch pixel,
+    or `None` where there is no PSF."""
+
+    def cutout(self, box: tuple[int, int, int, int]) -> CoaddView:
+        """Return the part inside ``(x0, y0, width, height)``.
+
+        Parameters
+        ----------
+        box
+            Patch pixels; must lie inside this view.
+        """
+        x0, y0, width, height = box
+        part = (
+            slice(y0 - self.y0, y0 - self.y0 + height),
+            slice(x0 - self.x0, x0 - self.x0 + width),
+        )
+        planes = {name: getattr(self, name)[part] for name in ("image", "variance", "bad", "saturated")}
+        return dataclasses.replace(self, x0=x0, y0=y0, **planes)
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """The area as ``(x0, y0, width, height)`` in patch pixels."""
+        height, width = self.image.shape
+        return self.x0, self.y0, width, height
+
+
+def gaussian_kernel(fwhm: float, size: int) -> np.ndarray:
+    """Sample a centred Gaussian of unit sum.
+
+    Parameters
+    ----------
+    fwhm
+        Full width at half maximum, in pixels.
+    size
+        Side of the array, odd, in pixels.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Kernel ``(size, size)``, float64.
+    """
+    offset = np.arange(size) - size // 2
+    profile = np.exp(-0.5 * (offset * 2.354820045 / fwhm) ** 2)
+    kernel = np.outer(profile, profile)
+    return kernel / kernel.sum()
+
+
+def view_from_cell_coadd(coadd: CellCoadd, *, name: str) -> CoaddView:
+    """Look at a coadd of `lsst.images`.
+
+    Parameters
+    ----------
+    coadd
+        Any unit of flux density.
+    name
+        Name of the plane in tables and pictures.
+
+    Raises
+    ------
+    ValueError
+        If the unit is not one of flux density; the text names the plane.
+    """
+    try:
+        scale = coadd.unit.to(u.nJy)
+    except u.UnitConversionError:
+        raise ValueError(f"{name} is in {coadd.unit}, which cannot be converted to nJy.") from None
+    image = np.asarray(coadd.image.array, dtype=np.float32) * np.float32(scale)
+    variance = np.asarray(coadd.variance.array, dtype=np.float32) * np.float32(scale**2)
+    planes = set(coadd.mask.schema.names)
+    nothing = np.zeros(image.shape, dtype=bool)
+    bad = ~np.isfinite(image) | (coadd.mask.get("NO_DATA") if "NO_DATA" in planes else nothing)
+    grid, bounds = coadd.grid, coadd.bounds
+
+    def psf(*, x: float, y: float) -> np.ndarray | None:
+        cell = grid.index_of(x=round(x), y=round(y))
+        if cell in bounds.missing or not bounds.contains_cell(cell):
+            return None
+        return np.asarray(coadd.psf[cell].array, dtype=float)
+
+    box = coadd.bbox
+    centre = dict(x=0.5 * (box.x.min + box.x.max), y=0.5 * (box.y.min + box.y.max))
+    return CoaddView(
+        name=name,
+        image=np.where(bad, np.float32(0), image),
+        variance=variance,
+        bad=bad,
+        saturated=coadd.mask.get("SATURATED") if "SATURATED" in planes else nothing,
+        x0=box.x.start,
+        y0=box.y.start,
+        pixel_scale=_pixel_scale(coadd.sky_projection, **centre),
+        psf=psf,
+    )
+
+
+def _pixel_scale(projection, *, x: float, y: float) -> float:
+    """Measure the side of a pixel, in arcsec."""
+    sky = projection.pixel_to_sky(x=np.array([x, x + 1.0]), y=np.array([y, y]))
+    return float(sky[0].separation(sky[1]).arcsec)
+
+
+def view_from_exposure(exposure: InputExposure, *, name: str) -> CoaddView:
+    """Look at a coadd that came through an adapter (e.g. an ``ExposureF``).
+
+    Parameters
+    ----------
+    exposure
+        The coadd as the adapter gives it, in nJy.
+    name
+        Name of the plane in tables and pictures.
+    """
+    bad = ~np.isfinite(exposure.image) | ((exposure.flags & int(Plane.NO_DATA)) != 0)
+    height, width = exposure.image.shape
+    x = exposure.x0 + 0.5 * width + np.array([0.0, 1.0])
+    y = exposure.y0 + 0.5 * height + np.zeros(2)
+    ra, dec = (np.radians(value) for value in exposure.wcs.pixel_to_sky(x=x, y=y))
+    step = np.hypot(np.diff(ra) * np.cos(dec[0]), np.diff(dec))
+    return CoaddView(
+        name=name,
+        image=np.where(bad, np.float32(0), exposure.image),
+        variance=exposure.variance,
+        bad=bad,
+        saturated=(exposure.flags & int(Plane.SATURATED)) != 0,
+        x0=exposure.x0,
+        y0=exposure.y0,
+        pixel_scale=float(np.degrees(step[0]) * 3600),
+        psf=exposure.psf,
+    )

@@ -1,0 +1,197 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The figures of a comparison, on coadds made with known answers."""
+
+import dataclasses
+
+import galsim
+import numpy as np
+import pytest
+
+from lsst.coadd.astroclearnet._coadds import CoaddView, gaussian_kernel
+from lsst.coadd.astroclearnet._metrics import Truth, compare_views
+from lsst.coadd.astroclearnet._photometry import detect_sources, homogenize, kernel_fwhm
+
+SIZE, SCALE, SKY_RMS = 360, 0.168, 1.0
+X0, Y0 = 1000, 2000
+
+
+def draw_view(name, psf, *, seed=None, flux_scale=1.0, rms=SKY_RMS):
+    """Draw 64 isolated sources, every second one a star, with a PSF.
+
+    Fluxes rise from row to row (S/N of about 10 to 1000); the pixel centres
+    are those of a patch with its origin away from 0.
+    """
+    image = galsim.ImageF(SIZE, SIZE, scale=1.0)
+    x, y, is_star = [], [], []
+    rng = np.random.default_rng(5)
+    for row in range(8):
+        for column in range(8):
+            flux = 40.0 * 2.0**row * flux_scale
+            dx, dy = rng.uniform(-0.5, 0.5, 2)
+            px, py = 24 + 44 * column + dx, 24 + 44 * row + dy
+            star = (row + column) % 2 == 0
+            profile = psf if star else galsim.Convolve(psf, galsim.Exponential(half_light_radius=2.0))
+            profile.withFlux(flux).drawImage(
+                image, center=galsim.PositionD(px + 1, py + 1), add_to_image=True, method="no_pixel"
+            )
+            x.append(px + X0)
+            y.append(py + Y0)
+            is_star.append(star)
+    array = image.array.copy()
+    if seed is not None:
+        array += np.random.default_rng(seed).normal(0, rms, array.shape).astype(np.float32)
+    kernel = psf.drawImage(nx=41, ny=41, scale=1.0, method="no_pixel", dtype=float).array
+    kernel = kernel / kernel.sum()
+    nothing = np.zeros(array.shape, dtype=bool)
+    view = CoaddView(
+        name=name,
+        image=array,
+        variance=np.full(array.shape, rms**2, dtype=np.float32),
+        bad=nothing,
+        saturated=nothing,
+        x0=X0,
+        y0=Y0,
+        pixel_scale=SCALE,
+        psf=lambda *, x, y: kernel,
+    )
+    return view, (np.array(x), np.array(y), np.array(is_star))
+
+
+def gaussian(fwhm):
+    return galsim.Gaussian(fwhm=fwhm)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    reference, (x, y, is_star) = draw_view("deepCoadd", galsim.Moffat(beta=3.0, fwhm=4.2), seed=1)
+    coadd, _ = draw_view("acn_coadd", gaussian(2.5), seed=2, rms=1.2)
+    noiseless, _ = draw_view("truth", gaussian(2.5))
+    return reference, coadd, Truth(x=x, y=y, is_star=is_star, view=noiseless)
+
+
+def pick(comparison, name, plane):
+    rows = comparison.metrics[(comparison.metrics["name"] == name) & (comparison.metrics["plane"] == plane)]
+    assert len(rows) == 1, f"{name} of {plane}: {len(rows)} rows"
+    return rows[0]
+
+
+def test_star_widths_are_those_drawn(scene):
+    reference, coadd, _ = scene
+    result = compare_views([reference, coadd])
+    assert np.sum(result.stars) >= 15
+    row = pick(result, "star_fwhm", "acn_coadd")
+    assert row["value"] == pytest.approx(2.5 * SCALE, rel=0.01)
+    assert row["unit"] == "arcsec"
+    for plane in ("deepCoadd", "acn_coadd"):
+        assert pick(result, "star_over_psf_fwhm", plane)["value"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_wrong_psf_is_seen(scene):
+    reference, coadd, _ = scene
+    broad = gaussian_kernel(2.75, 41)
+    wrong = dataclasses.replace(coadd, psf=lambda *, x, y: broad)
+    row = pick(compare_views([reference, wrong]), "star_over_psf_fwhm", "acn_coadd")
+    assert row["value"] == pytest.approx(2.5 / 2.75, abs=0.01)
+
+
+def test_flux_ratio_is_one_whatever_the_psf(scene):
+    reference, coadd, _ = scene
+    result = compare_views([reference, coadd])
+    row = pick(result, "flux_ratio_snr_100", "acn_coadd")
+    assert row["value"] == pytest.approx(1.0, abs=0.005)
+    assert 0 < row["error"] < 0.005
+
+
+def test_lost_flux_is_seen(scene):
+    reference, _, truth = scene
+    faint, _ = draw_view("acn_coadd", gaussian(2.5), seed=2, flux_scale=0.9)
+    result = compare_views([reference, faint], truth=truth)
+    for name in ("star_flux_bias_snr_100", "galaxy_flux_bias_snr_100"):
+        assert pick(result, name, "acn_coadd")["value"] == pytest.approx(-0.1, abs=0.01)
+        assert pick(result, name, "deepCoadd")["value"] == pytest.approx(0.0, abs=0.01)
+    assert pick(result, "flux_ratio_snr_20_100", "acn_coadd")["value"] == pytest.approx(0.9, abs=0.05)
+
+
+def test_sky(scene):
+    reference, coadd, _ = scene
+    shifted = dataclasses.replace(coadd, image=coadd.image + 0.1, variance=coadd.variance * 4)
+    result = compare_views([reference, shifted])
+    assert pick(result, "sky_rms", "deepCoadd")["value"] == pytest.approx(SKY_RMS, rel=0.03)
+    assert pick(result, "sky_rms", "acn_coadd")["value"] == pytest.approx(1.2, rel=0.03)
+    assert pick(result, "sky_mean", "acn_coadd")["value"] == pytest.approx(0.1, abs=0.05)
+    assert pick(result, "sky_pull", "acn_coadd")["value"] == pytest.approx(0.5, rel=0.03)
+
+
+def test_saturated_and_missing_pixels_are_not_measured(scene):
+    reference, coadd, truth = scene
+    saturated = coadd.saturated.copy()
+    saturated[300:, :] = True
+    bad = coadd.bad.copy()
+    bad[:, 300:] = True
+    image = np.where(saturated, 1e4, coadd.image)
+    result = compare_views(
+        [reference, dataclasses.replace(coadd, image=image, saturated=saturated, bad=bad)], truth=truth
+    )
+    assert pick(result, "star_flux_bias_snr_100", "acn_coadd")["value"] == pytest.approx(0.0, abs=0.01)
+    hidden = (truth.y - Y0 > 295) | (truth.x - X0 > 295)
+    assert np.all(np.isnan(result.fluxes["acn_coadd"][hidden]))
+    clear = (truth.y - Y0 < 270) & (truth.x - X0 < 270)
+    assert np.all(np.isfinite(result.fluxes["acn_coadd"][clear]))
+
+
+def test_cell_without_psf_is_not_measured(scene):
+    reference, coadd, truth = scene
+
+    def holed(*, x, y):
+        return None if x < X0 + 180 and y < Y0 + 180 else coadd.psf(x=x, y=y)
+
+    result = compare_views([reference, dataclasses.replace(coadd, psf=holed)], truth=truth)
+    in_hole = (truth.x < X0 + 180) & (truth.y < Y0 + 180)
+    assert np.all(np.isnan(result.fluxes["acn_coadd"][in_hole]))
+    assert pick(result, "flux_ratio_snr_100", "acn_coadd")["n"] > 10
+
+
+def test_blank_sky_gives_no_figures_but_a_table(scene):
+    reference, coadd, _ = scene
+    rng = np.random.default_rng(3)
+    blank = [
+        dataclasses.replace(view, image=rng.normal(0, 1, view.image.shape).astype(np.float32))
+        for view in (reference, coadd)
+    ]
+    result = compare_views(blank)
+    row = pick(result, "star_fwhm", "acn_coadd")
+    assert row["n"] == 0 and np.isnan(row["value"])
+    assert pick(result, "sky_rms", "deepCoadd")["value"] == pytest.approx(1.0, rel=0.03)
+
+
+def test_planes_of_different_size_are_refused(scene):
+    reference, coadd, _ = scene
+    part = coadd.cutout((X0, Y0, 200, 100))
+    with pytest.raises(ValueError, match="acn_coadd covers .*200, 100.*deepCoadd covers"):
+        compare_views([reference, part])
+
+
+def test_homogenized_stars_have_the_common_width(scene):
+    reference, _, _ = scene
+    smooth = homogenize(reference, fwhm=5.0, step=120)
+    y, x = 24 + 44 * 7, 24 + 44
+    stamp = smooth[y - 12 : y + 13, x - 12 : x + 13]
+    assert kernel_fwhm(stamp) == pytest.approx(5.0, rel=0.02)
+
+
+def test_detection_finds_the_bright_sources(scene):
+    reference, _, truth = scene
+    found = detect_sources(reference, threshold=5.0)
+    bright = truth.y > Y0 + 24 + 44 * 2.5
+    distance = np.hypot(
+        found.x[:, None] - truth.x[None, bright], found.y[:, None] - truth.y[None, bright]
+    ).min(axis=0)
+    assert np.all(distance < 1.0)
+    assert len(found.x) < 80
