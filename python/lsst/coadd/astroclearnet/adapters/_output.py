@@ -1,0 +1,182 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Results of the core to `~lsst.images.cells.CellCoadd`."""
+
+from __future__ import annotations
+
+__all__ = ("NO_DATA_VARIANCE", "check_cell_size", "make_cell_coadd", "make_n_image")
+
+from collections.abc import Collection, Mapping, Sequence
+
+import astropy.units as u
+import numpy as np
+
+from lsst.images import YX, Box, Image, Mask, MaskSchema
+from lsst.images.cells import (
+    CellCoadd,
+    CellGrid,
+    CellGridBounds,
+    CellIJ,
+    CellPointSpreadFunction,
+    CoaddProvenance,
+    PatchDefinition,
+)
+
+from ._geometry import PatchGeometry
+from ._masks import OUTPUT_PLANES
+
+NO_DATA_VARIANCE = 1e12
+"""Variance written where there are no data, in nJy^2: finite, so that no
+reader trips over it, and so large (sigma 1 mJy) that its weight vanishes."""
+
+
+def check_cell_size(*, height: int, width: int, cell_size: int) -> None:
+    """Check that cells tile a patch.
+
+    Raises
+    ------
+    ValueError
+        If they do not; the text lists the sizes that do.
+    """
+    if height % cell_size or width % cell_size:
+        common = int(np.gcd(height, width))
+        sizes = ", ".join(str(size) for size in range(16, common + 1) if common % size == 0) or "none"
+        raise ValueError(
+            f"cell_size={cell_size} does not divide the patch of {width} x {height} pixels; "
+            f"these sizes do: {sizes}."
+        )
+
+
+def make_cell_coadd(
+    *,
+    image: np.ndarray,
+    variance: np.ndarray,
+    planes: Mapping[str, np.ndarray],
+    psf: np.ndarray,
+    missing: Collection[tuple[int, int]],
+    geometry: PatchGeometry,
+    band: str,
+    cell_size: int,
+    noise: Sequence[np.ndarray] = (),
+    provenance: CoaddProvenance | None = None,
+    metadata: Mapping[str, str | int | float | bool | None] | None = None,
+) -> CellCoadd:
+    """Make the dataset of one result.
+
+    Parameters
+    ----------
+    image
+        Flux in nJy per pixel on the outer bounding box, ``(y, x)``.
+    variance
+        Its variance in nJy^2, ``(y, x)``.
+    planes
+        Mask planes, bool ``(y, x)``, by names of `OUTPUT_PLANES`; those left
+        out stay empty.
+    psf
+        Kernels ``(cell_y, cell_x, p, p)``, each with sum 1; ignored for
+        missing cells.
+    missing
+        Cells ``(i, j)``, row and column, without data.
+    geometry
+        The patch.
+    band
+        Name of the band.
+    cell_size
+        Side of a cell, in pixels.
+    noise
+        Realizations of the noise of the image, nJy, each ``(y, x)``.
+    provenance
+        The inputs and what each gave to each cell.
+    metadata
+        Anything else to keep with the image.
+
+    Returns
+    -------
+    `~lsst.images.cells.CellCoadd`
+        The image in nJy on the outer bounding box, without NaN. Where there
+        are no data the image and its noise are 0, the variance is
+        `NO_DATA_VARIANCE` and the plane NO_DATA is set; so too where a value
+        is not finite or a variance not positive.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, a plane is not known, a kernel is not normalised,
+        or ``cell_size`` does not divide the patch.
+    """
+    bbox = geometry.outer_bbox
+    height, width = bbox.shape
+    check_cell_size(height=height, width=width, cell_size=cell_size)
+    for name, array in {"image": image, "variance": variance, **planes}.items():
+        if array.shape != (height, width):
+            raise ValueError(f"{name} has shape {array.shape}; the patch has {(height, width)}.")
+    grid = CellGrid(bbox=bbox, cell_shape=YX(y=cell_size, x=cell_size))
+    bounds = CellGridBounds(grid=grid, bbox=bbox, missing=frozenset(CellIJ(i, j) for i, j in missing))
+    with np.errstate(invalid="ignore"):
+        no_data = ~(np.isfinite(image) & np.isfinite(variance) & (variance > 0))
+    if "NO_DATA" in planes:
+        no_data |= planes["NO_DATA"]
+    for box in bounds.missing_boxes():
+        no_data[box.slice_within(bbox)] = True
+    coadd = CellCoadd(
+        _image(image, no_data, 0.0, bbox, u.nJy),
+        mask=_mask({**planes, "NO_DATA": no_data}, bbox),
+        variance=_image(variance, no_data, NO_DATA_VARIANCE, bbox, u.nJy**2),
+        noise_realizations=[_image(plane, no_data, 0.0, bbox, u.nJy) for plane in noise],
+        sky_projection=geometry.sky_projection,
+        band=band,
+        psf=CellPointSpreadFunction(_kernels(psf, bounds), bounds),
+        patch=PatchDefinition(
+            id=geometry.patch, index=geometry.index, inner_bbox=geometry.inner_bbox, cells=grid
+        ),
+        provenance=provenance,
+    )
+    coadd.metadata = dict(metadata or {})
+    return coadd
+
+
+def make_n_image(n_image: np.ndarray, *, geometry: PatchGeometry) -> Image:
+    """Make the image of the number of inputs used for each pixel.
+
+    Parameters
+    ----------
+    n_image
+        Counts ``(y, x)``, integer.
+    geometry
+        The patch.
+    """
+    return Image(n_image.astype(np.uint16), bbox=geometry.outer_bbox, sky_projection=geometry.sky_projection)
+
+
+def _image(array: np.ndarray, no_data: np.ndarray, fill: float, bbox: Box, unit: u.UnitBase) -> Image:
+    return Image(np.where(no_data, fill, array).astype(np.float32), bbox=bbox, unit=unit)
+
+
+def _mask(planes: Mapping[str, np.ndarray], bbox: Box) -> Mask:
+    mask = Mask(0, schema=MaskSchema(OUTPUT_PLANES), bbox=bbox)
+    for name, array in planes.items():
+        if name not in mask.schema.names:
+            raise ValueError(f"Mask plane {name!r} is not one of {', '.join(sorted(mask.schema.names))}.")
+        mask.set(name, array.astype(bool))
+    return mask
+
+
+def _kernels(psf: np.ndarray, bounds: CellGridBounds) -> np.ndarray:
+    """Check the kernels; those of missing cells become NaN."""
+    size = bounds.grid.grid_size
+    if psf.ndim != 4 or psf.shape[:2] != (size.i, size.j) or psf.shape[2] != psf.shape[3]:
+        raise ValueError(f"psf has shape {psf.shape}; ({size.i}, {size.j}, p, p) is needed.")
+    # The afw side of a cell PSF holds images of double precision.
+    kernels = np.full(psf.shape, np.nan, np.float64)
+    for cell in bounds.cell_indices():
+        total = psf[cell.i, cell.j].sum(dtype=float)
+        if not abs(total - 1) < 0.005:
+            raise ValueError(f"The PSF of cell ({cell.i}, {cell.j}) sums to {total:.4f}, not to 1.")
+        kernels[cell.i, cell.j] = psf[cell.i, cell.j] / total
+    return kernels

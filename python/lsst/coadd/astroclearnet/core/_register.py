@@ -1,0 +1,321 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Resample exposures to the pixel grid of a patch, and their PSFs alike."""
+
+from __future__ import annotations
+
+__all__ = ("WarpedExposure", "cut_stack", "warp_exposure")
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.ndimage
+
+from ._exposure import InputExposure, PixelSkyMap
+from ._grid_map import GridMap, frame_outline, overlap_box
+from ._planes import Plane
+from ._stack import CellStack
+from ._warped_psf import ORDER, WarpedPsf, kernel_fwhm
+
+GROWTH = 2
+"""Native pixels by which pixels that are left out are grown."""
+
+_MARGIN = 16  # native pixels after which the spline has forgotten a boundary
+_ROWS = 256  # rows of the patch that are resampled at a time
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class WarpedExposure:
+    """One exposure on the pixel grid of a patch, where they overlap."""
+
+    visit: int
+    detector: int
+    physical_filter: str
+    label: str
+
+    x0: int
+    """Pixel x of column 0 of the arrays, on the patch grid."""
+
+    y0: int
+    """Pixel y of row 0 of the arrays, on the patch grid."""
+
+    image: np.ndarray
+    """Flux in nJy per pixel of the patch, float32 ``(y, x)``; 0 outside the
+    frame."""
+
+    variance: np.ndarray
+    """Power of the noise at low spatial frequency, nJy^2, float32 ``(y, x)``.
+    The interpolation smooths noise; this figure does not follow it down."""
+
+    flags: np.ndarray
+    """Bits of `Plane`, uint32 ``(y, x)``; planes that are left out are grown
+    by what the interpolation smears."""
+
+    good: np.ndarray
+    """On the frame and in none of the planes that are left out, ``(y, x)``."""
+
+    psf: WarpedPsf
+    """PSF at a position of the patch grid: ``psf(x=, y=)``."""
+
+    psf_fwhm: float
+    """FWHM of the PSF at the centre of the overlap, in pixels of the patch."""
+
+    outline: np.ndarray
+    """Vertices ``(n, 2)`` of the edge of the whole frame, x and y, in pixels
+    of the patch grid."""
+
+    def slices_within(
+        self, *, x0: int, y0: int, height: int, width: int
+    ) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
+        """Return where a box lies in the arrays, and they in the box.
+
+        Parameters
+        ----------
+        x0, y0, height, width
+            The box, in pixels of the patch grid.
+
+        Returns
+        -------
+        `tuple` or `None`
+            Slices ``(y, x)`` of the arrays here, and of an array of the box;
+            `None` if they do not overlap.
+        """
+        here, there = [], []
+        for mine, size, start, length in zip(
+            (self.y0, self.x0), self.image.shape, (y0, x0), (height, width), strict=True
+        ):
+            low, high = max(mine, start), min(mine + size, start + length)
+            if high <= low:
+                return None
+            here.append(slice(low - mine, high - mine))
+            there.append(slice(low - start, high - start))
+        return (here[0], here[1]), (there[0], there[1])
+
+
+def warp_exposure(
+    exposure: InputExposure,
+    *,
+    wcs: PixelSkyMap,
+    x0: int,
+    y0: int,
+    height: int,
+    width: int,
+    bad: Plane,
+) -> WarpedExposure | None:
+    """Resample an exposure to a pixel grid.
+
+    Parameters
+    ----------
+    exposure
+        Image on its native pixels, nJy per pixel.
+    wcs
+        World coordinates of the patch grid.
+    x0, y0, height, width
+        The patch, in pixels of its grid.
+    bad
+        Planes whose pixels must not be used. Pixels with NaN, infinite or
+        no positive variance are left out in any case.
+
+    Returns
+    -------
+    `WarpedExposure` or `None`
+        The exposure where it overlaps the patch; `None` if it does not.
+
+    Raises
+    ------
+    InvalidExposureError
+        If the WCS cannot be followed or the PSF is no proper kernel.
+
+    Notes
+    -----
+    The image is interpolated with a spline of order `ORDER` through its
+    pixels and multiplied by the local ratio of pixel areas, so that sums of
+    pixels are conserved. Pixels that are left out are first filled from
+    their neighbours: the spline never sees their values.
+    """
+    outline = frame_outline(exposure, wcs)
+    box = None if outline is None else overlap_box(outline, x0=x0, y0=y0, height=height, width=width)
+    if outline is None or box is None:
+        return None
+    box_x0, box_y0, box_height, box_width = box
+    grid = GridMap.fit(wcs, exposure, x0=box_x0, y0=box_y0, height=box_height, width=box_width)
+    image, variance, flags = _resample(exposure, grid, box_height, box_width, bad | Plane.NO_DATA)
+    psf = WarpedPsf(
+        label=exposure.label,
+        psf=exposure.psf,
+        native_wcs=exposure.wcs,
+        patch_wcs=wcs,
+        bounds=(
+            exposure.x0,
+            exposure.y0,
+            exposure.x0 + exposure.image.shape[1] - 1,
+            exposure.y0 + exposure.image.shape[0] - 1,
+        ),
+    )
+    return WarpedExposure(
+        visit=exposure.visit,
+        detector=exposure.detector,
+        physical_filter=exposure.physical_filter,
+        label=exposure.label,
+        x0=box_x0,
+        y0=box_y0,
+        image=image,
+        variance=variance,
+        flags=flags,
+        good=(flags & np.uint32(bad | Plane.NO_DATA)) == 0,
+        psf=psf,
+        psf_fwhm=kernel_fwhm(psf(x=box_x0 + (box_width - 1) / 2, y=box_y0 + (box_height - 1) / 2)),
+        outline=outline,
+    )
+
+
+def cut_stack(
+    warped: Sequence[WarpedExposure], *, x0: int, y0: int, height: int, width: int, bad: Plane
+) -> CellStack | None:
+    """Cut one cell, with its halo, out of resampled exposures.
+
+    Parameters
+    ----------
+    warped
+        Exposures on the patch grid, in any order.
+    x0, y0, height, width
+        The cell grown by its halo, in pixels of the patch grid.
+    bad
+        Planes whose pixels must not be used.
+
+    Returns
+    -------
+    `CellStack` or `None`
+        The exposures with at least one good pixel, by visit and detector,
+        with the PSFs at the centre of the cell; `None` if there is none.
+    """
+    images, variances, goods, kernels, labels = [], [], [], [], []
+    for one in sorted(warped, key=lambda one: (one.visit, one.detector, one.label)):
+        slices = one.slices_within(x0=x0, y0=y0, height=height, width=width)
+        if slices is None:
+            continue
+        here, there = slices
+        good_here = one.good[here] & ((one.flags[here] & np.uint32(bad)) == 0)
+        if not good_here.any():
+            continue
+        image, good = np.zeros((height, width), np.float32), np.zeros((height, width), bool)
+        # A plain level where there are no data keeps weights finite there.
+        variance = np.full((height, width), np.median(one.variance[here][good_here]), np.float32)
+        good[there] = good_here
+        image[good] = one.image[here][good_here]
+        variance[good] = one.variance[here][good_here]
+        images.append(image)
+        variances.append(variance)
+        goods.append(good)
+        kernels.append(one.psf(x=x0 + (width - 1) / 2, y=y0 + (height - 1) / 2))
+        labels.append(one.label)
+    if not labels:
+        return None
+    size = max(len(kernel) for kernel in kernels)
+    return CellStack(
+        image=np.stack(images),
+        variance=np.stack(variances),
+        good=np.stack(goods),
+        psf=np.stack([np.pad(kernel, (size - len(kernel)) // 2) for kernel in kernels]),
+        labels=tuple(labels),
+    )
+
+
+def _resample(
+    exposure: InputExposure, grid: GridMap, height: int, width: int, bad: Plane
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Interpolate image, variance and flags of an exposure."""
+    rows, columns = np.arange(height, dtype=float), np.arange(width, dtype=float)
+    cut, cut_x0, cut_y0 = _needed_part(exposure, grid, rows, columns)
+    native_flags = exposure.flags[cut].astype(np.uint32)
+    with np.errstate(invalid="ignore"):
+        usable = (exposure.variance[cut] > 0) & np.isfinite(exposure.variance[cut])
+    usable &= np.isfinite(exposure.image[cut])
+    native_flags[~usable] |= np.uint32(Plane.NO_DATA)
+    left_out = (native_flags & np.uint32(bad)) != 0
+    filled = _fill(exposure.image[cut], left_out)
+    coefficients = scipy.ndimage.spline_filter(filled, order=ORDER, output=np.float32, mode="mirror")
+    native_variance = _fill(exposure.variance[cut], left_out)
+    native_flags |= _grow(np.where(left_out, native_flags & np.uint32(bad), 0).astype(np.uint32))
+
+    image, variance = (np.empty((height, width), np.float32) for _ in range(2))
+    flags = np.empty((height, width), np.uint32)
+    for start in range(0, height, _ROWS):
+        part = slice(start, min(start + _ROWS, height))
+        x = grid.x(rows[part], columns) - cut_x0
+        y = grid.y(rows[part], columns) - cut_y0
+        area = grid.area(rows[part], columns).astype(np.float32)
+        scipy.ndimage.map_coordinates(
+            coefficients, (y, x), image[part], order=ORDER, mode="mirror", prefilter=False
+        )
+        scipy.ndimage.map_coordinates(native_variance, (y, x), variance[part], order=1, mode="nearest")
+        image[part] *= area
+        variance[part] *= area
+        nearest = np.rint(y).astype(np.int32), np.rint(x).astype(np.int32)
+        inner = [
+            (index >= GROWTH) & (index < size - GROWTH)
+            for index, size in zip(nearest, native_flags.shape, strict=True)
+        ]
+        on_frame = inner[0] & inner[1]
+        clipped = tuple(
+            np.clip(index, 0, size - 1) for index, size in zip(nearest, filled.shape, strict=True)
+        )
+        flags[part] = np.where(on_frame, native_flags[clipped], np.uint32(Plane.NO_DATA))
+        image[part][~on_frame] = 0
+    return image, variance, flags
+
+
+def _needed_part(
+    exposure: InputExposure, grid: GridMap, rows: np.ndarray, columns: np.ndarray
+) -> tuple[tuple[slice, slice], int, int]:
+    """Return the slices of a frame that a grid reaches, and their origin."""
+    border_rows, border_columns = rows[[0, -1]], columns[[0, -1]]
+    slices = []
+    for spline, start, size in (
+        (grid.y, exposure.y0, exposure.image.shape[0]),
+        (grid.x, exposure.x0, exposure.image.shape[1]),
+    ):
+        border = np.concatenate([spline(border_rows, columns).ravel(), spline(rows, border_columns).ravel()])
+        low = int(np.clip(np.floor(border.min()) - start - _MARGIN, 0, size - 1))
+        high = int(np.clip(np.ceil(border.max()) - start + _MARGIN + 1, low + 1, size))
+        slices.append(slice(low, high))
+    return (slices[0], slices[1]), exposure.x0 + slices[1].start, exposure.y0 + slices[0].start
+
+
+def _fill(array: np.ndarray, left_out: np.ndarray) -> np.ndarray:
+    """Replace pixels by a weighted mean of their good neighbours."""
+    filled = np.where(left_out, 0, array).astype(np.float32)
+    remaining = left_out.copy()
+    for sigma in (1.0, 4.0, 16.0):
+        if not remaining.any():
+            return filled
+        weight = scipy.ndimage.gaussian_filter((~left_out).astype(np.float32), sigma, truncate=3)
+        value = scipy.ndimage.gaussian_filter(
+            np.where(left_out, 0, array).astype(np.float32), sigma, truncate=3
+        )
+        ready = remaining & (weight > 0.02)
+        filled[ready] = value[ready] / weight[ready]
+        remaining &= ~ready
+    filled[remaining] = np.median(array[~left_out]) if not left_out.all() else 0
+    return filled
+
+
+def _grow(flags: np.ndarray) -> np.ndarray:
+    """Spread bits to all pixels within `GROWTH` rows and columns."""
+    for axis in (0, 1):
+        grown = flags.copy()
+        for shift in range(1, GROWTH + 1):
+            ahead = [slice(None), slice(None)]
+            behind = [slice(None), slice(None)]
+            ahead[axis], behind[axis] = slice(shift, None), slice(None, -shift)
+            grown[tuple(ahead)] |= flags[tuple(behind)]
+            grown[tuple(behind)] |= flags[tuple(ahead)]
+        flags = grown
+    return flags
