@@ -33,7 +33,7 @@ $(INSTALLED): pyproject.toml
 	    "$$python" -m venv $$(test ! -e $(VENV)/pyvenv.cfg || echo --clear) $(VENV); \
 	fi
 	@echo "Installing into $(VENV): the first time about 6.5 GB (torch brings its CUDA libraries), some minutes"
-	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[test]'
 	@touch $(INSTALLED)
 
 test: $(INSTALLED)

@@ -1,0 +1,112 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""``acn summary``: what ``compareAcnCoadd`` found, on screen and as files."""
+
+from __future__ import annotations
+
+__all__ = ("summary",)
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from lsst.daf.butler import Butler, DatasetRef
+
+_METRICS = "acn_coadd_comparison_metrics"
+_PLOT = "acn_coadd_comparison_plot"
+
+
+@click.command("summary")
+@click.argument("repo", metavar="REPO")
+@click.option("--collections", required=True, help="Output collection of the pipeline.")
+@click.option("--where", default="", help="Which patches, e.g. \"skymap='s' AND tract=1 AND patch=2\".")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the pictures; without it, none are exported.",
+)
+def summary(repo: str, collections: str, where: str, output: Path | None) -> None:
+    """Print the comparison of the coadds in the Butler repository REPO.
+
+    The tables and pictures are those that the task compareAcnCoadd wrote. A
+    picture is exported as comparison.png, or, where there are several, as
+    comparison_TRACT_PATCH_BAND.png; files of that name are replaced.
+    """
+    from lsst.daf.butler import Butler, ButlerUserError
+
+    try:
+        butler = Butler.from_config(repo, writeable=False)
+        metrics, plots = (_find(butler, name, collections, where) for name in (_METRICS, _PLOT))
+    except ButlerUserError as error:
+        raise click.ClickException(" ".join(str(error).split())) from error
+    if not metrics:
+        raise click.ClickException(f"No {_METRICS} in {collections} of {repo}: run compareAcnCoadd first.")
+    for ref in metrics:
+        click.echo(f"\n{_label(ref)}")
+        click.echo(_format(butler.get(ref)))
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        for ref in plots:
+            click.echo(f"\npicture: {_export(butler, ref, output, only_one=len(plots) == 1)}")
+
+
+def _find(butler: Butler, name: str, collections: str, where: str) -> list[DatasetRef]:
+    """Return the datasets of one type, ordered by data id."""
+    refs = butler.query_datasets(name, collections, where=where, explain=False)
+    return sorted(refs, key=lambda ref: tuple(ref.dataId.required_values))
+
+
+def _label(ref: DatasetRef) -> str:
+    """Return a data id as a user writes it."""
+    return ", ".join(f"{key}={value}" for key, value in ref.dataId.required.items())
+
+
+def _format(metrics: Table) -> str:
+    """Return the metrics as text: a line for each name, a column for each
+    plane.
+    """
+    from astropy.table import Table
+
+    planes = list(dict.fromkeys(metrics["plane"]))
+    lines: dict[str, dict[str, str]] = {}
+    for row in metrics:
+        empty = {"": row["name"], **dict.fromkeys(planes, ""), "unit": row["unit"]}
+        line = lines.setdefault(row["name"], empty)
+        line[row["plane"]] = _format_number(row["value"], row["error"])
+    columns = ("", *planes, "unit")
+    table = Table([[line[column] for line in lines.values()] for column in columns], names=columns)
+    return "\n".join(table.pformat(max_lines=-1, max_width=-1, align=["<", *">" * len(planes), "<"]))
+
+
+def _format_number(value: float, error: float) -> str:
+    """Return a number with as many digits as its error justifies."""
+    if not math.isfinite(value):
+        return "-"
+    if not (math.isfinite(error) and error > 0):
+        return f"{value:.4g}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{digits}f} +- {error:.{digits}f}"
+
+
+def _export(butler: Butler, ref: DatasetRef, folder: Path, *, only_one: bool) -> Path:
+    """Copy a picture, which the Butler can write but not read, to a folder."""
+    from lsst.resources import ResourcePath
+
+    source = butler.getURI(ref)
+    names = (str(ref.dataId[key]) for key in ("tract", "patch", "band"))
+    stem = "comparison" if only_one else "_".join(("comparison", *names))
+    target = folder / f"{stem}{source.getExtension()}"
+    ResourcePath(str(target)).transfer_from(source, transfer="copy", overwrite=True)
+    return target

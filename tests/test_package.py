@@ -1,0 +1,223 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How the package is found and built, and what it does without."""
+
+import importlib.resources
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lsst.resources import ResourcePath
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "lsst.coadd.astroclearnet"
+RESOURCES = ROOT / "python/lsst/coadd/astroclearnet/resources"
+
+BLOCK = """
+import sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        ours = name == "lsst.coadd" or name.startswith("lsst.coadd.astroclearnet")
+        if name.startswith("lsst.") and not ours:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Block())
+"""
+"""Start of a program for which no other ``lsst`` package is installed."""
+
+
+def run_python(code, *args, **environment):
+    """Run a program; return its standard output."""
+    env = {**os.environ, **environment}
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_package_alone_imports_nothing_heavy():
+    code = (
+        f"import sys, {PACKAGE} as package; print(package.__version__);"
+        "print([name for name in sys.modules if name in ('numpy', 'torch')"
+        " or name.startswith('lsst.') and not name.startswith('lsst.coadd')])"
+    )
+    version, heavy = run_python(code).splitlines()
+    assert version[0].isdigit()
+    assert heavy == "[]"
+
+
+def test_core_needs_no_other_lsst_package():
+    modules = sorted(path.stem for path in (RESOURCES.parent / "core").glob("*.py"))
+    assert "_stack" in modules
+    imports = "".join(f"import {PACKAGE}.core.{name}\n" for name in modules if name != "__init__")
+    run_python(BLOCK + imports)
+
+
+def test_block_works():
+    with pytest.raises(AssertionError, match="No module named 'lsst.pipe'"):
+        run_python(BLOCK + "import lsst.pipe.base")
+
+
+def test_restore_needs_no_other_lsst_package(tmp_path):
+    code = """
+import numpy as np
+n, h, w, p = 3, 40, 40, 15
+rng = np.random.default_rng(1)
+y, x = np.mgrid[:p, :p] - p // 2
+psf = np.exp(-0.5 * (x**2 + y**2) / 1.5**2)
+psf /= psf.sum()
+image = rng.normal(size=(n, h, w))
+image[:, 12:27, 12:27] += 500 * psf
+ones = np.ones((n, h, w))
+np.savez(sys.argv[1], image=image, variance=ones, good=ones > 0, psf=np.stack([psf] * n))
+from lsst.coadd.astroclearnet.cli import main
+main(["restore", sys.argv[1], "-o", sys.argv[2], "--method", "mean", "--target-fwhm", "4.0"])
+"""
+    run_python(BLOCK + code, str(tmp_path / "stack.npz"), str(tmp_path / "out.fits"))
+    assert (tmp_path / "out.fits").stat().st_size > 0
+
+
+def test_commands_say_which_package_is_missing(tmp_path):
+    code = "from lsst.coadd.astroclearnet.cli import main\nmain(['summary', 'x', '--collections', 'y'])"
+    with pytest.raises(AssertionError) as caught:
+        run_python(BLOCK + code)
+    assert str(caught.value).startswith("Error: This command needs the Python package 'lsst.daf'")
+
+
+def test_folders_of_the_stack_are_the_package_data():
+    for name in ("pipelines", "config"):
+        assert (ROOT / name).resolve() == RESOURCES / name
+    packaged = importlib.resources.files(PACKAGE) / "resources" / "pipelines" / "acn.yaml"
+    assert packaged.read_bytes() == (ROOT / "pipelines" / "acn.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("setup", [True, False])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"resource://{PACKAGE}/resources/pipelines/acn.yaml",
+        "eups://coadd_astroclearnet/pipelines/acn.yaml",
+        "$COADD_ASTROCLEARNET_DIR/pipelines/acn.yaml",
+        str(ROOT / "pipelines" / "acn.yaml"),
+    ],
+)
+def test_pipeline_is_found(uri, setup, monkeypatch):
+    if setup:
+        monkeypatch.setenv("COADD_ASTROCLEARNET_DIR", str(ROOT))
+    else:
+        monkeypatch.delenv("COADD_ASTROCLEARNET_DIR", raising=False)
+    from lsst.pipe.base import Pipeline
+
+    assert ResourcePath(uri).read() == (ROOT / "pipelines" / "acn.yaml").read_bytes()
+    assert {"assembleAcnCoadd", "compareAcnCoadd"} <= set(Pipeline.from_uri(uri).task_labels)
+
+
+def test_wheel_holds_all_modules_and_resources(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "COPYRIGHT"):
+        shutil.copy(ROOT / name, source)
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "version.py")
+    shutil.copytree(ROOT / "python", source / "python", ignore=ignore)
+    code = "import setuptools.build_meta, sys; setuptools.build_meta.build_wheel(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=source, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("coadd_astroclearnet-*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    expected = {
+        str(path.relative_to(source / "python"))
+        for path in (source / "python/lsst").rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    }
+    assert packed == expected
+    assert "lsst/coadd/astroclearnet/version.py" in packed
+    assert "lsst/coadd/astroclearnet/resources/pipelines/acn.yaml" in packed
+
+
+def make_fake_python(path, *, version=(3, 11), modules=True):
+    """Write a program that answers as a Python of some version would."""
+    path.write_text(f"""#!/bin/sh
+case "$2" in
+    *ensurepip*) exit {0 if modules else 1};;
+    *sys.exit*) exit {0 if version >= (3, 12) else 1};;
+    *print*) echo {version[0]}.{version[1]};;
+    *) exit 99;;
+esac
+""")
+    path.chmod(0o755)
+
+
+def find_python(folder, **environment):
+    """Run ``.ci/find_python`` where no other Python is on the path."""
+    (folder / "sh").symlink_to(shutil.which("sh"))
+    return subprocess.run(
+        [str(ROOT / ".ci/find_python")],
+        env={"PATH": str(folder), **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_find_python_takes_the_first_new_enough(tmp_path):
+    make_fake_python(tmp_path / "python3", version=(3, 11))
+    make_fake_python(tmp_path / "python3.13", version=(3, 13))
+    make_fake_python(tmp_path / "python3.12", version=(3, 12))
+    assert find_python(tmp_path).stdout == "python3.13\n"
+
+
+def test_find_python_respects_the_variable(tmp_path):
+    make_fake_python(tmp_path / "python3", version=(3, 13))
+    make_fake_python(tmp_path / "mine", version=(3, 12))
+    assert find_python(tmp_path, PYTHON=str(tmp_path / "mine")).stdout == f"{tmp_path / 'mine'}\n"
+
+
+@pytest.mark.parametrize(
+    ("fake", "words"),
+    [
+        ({"version": (3, 11)}, "python3 is 3.11;"),
+        ({"version": (3, 12), "modules": False}, "python3 (3.12) lacks the modules venv and ensurepip;"),
+        (None, "none of python3 python3.14 python3.13 python3.12 runs;"),
+    ],
+)
+def test_find_python_explains_what_is_missing(tmp_path, fake, words):
+    if fake:
+        make_fake_python(tmp_path / "python3", **fake)
+    done = find_python(tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == (f"Python >= 3.12 is needed: {words} set PYTHON=/path/to/python3.12 (or newer).\n")
+
+
+@pytest.mark.parametrize("target", ["test", "demo"])
+def test_make_stops_when_python_is_too_old(tmp_path, target):
+    make_fake_python(tmp_path / "old", version=(3, 9))
+    venv = tmp_path / "venv"
+    outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "VENV")  # of the make that may run this test
+    done = subprocess.run(
+        ["make", target, f"VENV={venv}", f"DEMO={tmp_path / 'demo'}", f"PYTHON={tmp_path / 'old'}"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name not in outer},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    first, last = done.stderr.splitlines()
+    assert first.startswith(f"Python >= 3.12 is needed: {tmp_path / 'old'} is 3.9;")
+    assert last.startswith("make: ***")
+    assert not venv.exists()
+
+
+def test_python_version_is_said_alike():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == ">=" + (ROOT / ".python-version").read_text().strip()
