@@ -1,0 +1,80 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""``acn restore``: exposures on one grid in, FITS out; no LSST software."""
+
+from __future__ import annotations
+
+__all__ = ("restore",)
+
+import click
+
+from ..core._options import METHODS, RECIPES, FitOptions
+
+_DEFAULTS = FitOptions()
+
+
+@click.command("restore")
+@click.argument("stack", type=click.Path(exists=True, dir_okay=False))
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="FITS file to make.")
+@click.option("--method", type=click.Choice(list(METHODS)), default=_DEFAULTS.method, show_default=True)
+@click.option(
+    "--recipe",
+    type=click.Choice(list(RECIPES)),
+    default=_DEFAULTS.recipe,
+    show_default=True,
+    help="Of method acn.",
+)
+@click.option(
+    "--target-fwhm",
+    type=float,
+    default=_DEFAULTS.target_fwhm,
+    show_default=True,
+    help="PSF of the result, in pixels.",
+)
+@click.option(
+    "--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Seed of everything random."
+)
+@click.option(
+    "--cell-size",
+    type=int,
+    default=_DEFAULTS.cell_size,
+    show_default=True,
+    help="Largest side of a cell, in pixels.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default=_DEFAULTS.device,
+    show_default=True,
+    help="For torch.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+def restore(stack: str, output: str, overwrite: bool, quiet: bool, **fields: str | float | int) -> None:
+    """Restore the sky behind the exposures in STACK.
+
+    STACK is a .npz file (numpy.savez) with the arrays image, variance and
+    good, each (n, h, w), and psf, (n, p, p): n exposures on one pixel grid
+    and one flux scale, sky subtracted.
+
+    The output has the HDUs LATENT, COADD, VARIANCE, LATENT_VARIANCE, N_IMAGE,
+    PSF and PSF_CELLS.
+    """
+    from ..restore import restore as restore_stack
+
+    def report(line: str) -> None:
+        if not quiet:
+            click.echo(line)
+
+    try:
+        options = FitOptions(**fields)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    restore_stack(stack, output, options=options, overwrite=overwrite, report=report)
+    report(f"wrote {output}")

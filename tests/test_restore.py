@@ -1,0 +1,267 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+import os
+import resource
+import subprocess
+import sys
+import textwrap
+
+import galsim
+import numpy as np
+import pytest
+from astropy.io import fits
+from click.testing import CliRunner
+
+from lsst.coadd.astroclearnet import __version__
+from lsst.coadd.astroclearnet.cli import main
+
+HDUS = ["PRIMARY", "LATENT", "COADD", "VARIANCE", "LATENT_VARIANCE", "N_IMAGE", "PSF", "PSF_CELLS"]
+HEIGHT, WIDTH = 70, 101  # no multiple of a cell, and not square
+STAR = {"x": 40, "y": 31, "flux": 2.0e4}
+SIGMA = 3.0
+
+
+def make_stack(n=5, seed=3):
+    """Draw one star and one galaxy in exposures of different seeing."""
+    rng = np.random.default_rng(seed)
+    fwhms = np.linspace(3.5, 5.5, n)
+    image = np.zeros((n, HEIGHT, WIDTH), np.float32)
+    psf = np.zeros((n, 31, 31), np.float32)
+    for t, fwhm in enumerate(fwhms):
+        kernel = galsim.Moffat(beta=3.5, fwhm=fwhm)
+        psf[t] = (
+            galsim.Convolve(kernel, galsim.Pixel(1)).drawImage(nx=31, ny=31, scale=1, method="no_pixel").array
+        )
+        psf[t] /= psf[t].sum()
+        canvas = galsim.ImageF(WIDTH, HEIGHT, scale=1, xmin=0, ymin=0)
+        star = (kernel * STAR["flux"]).shift(STAR["x"], STAR["y"])
+        galaxy = galsim.Convolve(galsim.Exponential(half_light_radius=3, flux=8e3), kernel).shift(80, 50)
+        (star + galaxy).drawImage(canvas, center=galsim.PositionD(0, 0))
+        image[t] = canvas.array + rng.normal(0, SIGMA, image[t].shape)
+    good = np.ones(image.shape, bool)
+    good[0, :, 20:22] = False
+    good[1, 40:] = False
+    image[~good] = np.nan  # what is masked may be anything
+    return {"image": image, "variance": np.full_like(image, SIGMA**2), "good": good, "psf": psf}
+
+
+@pytest.fixture
+def stack(tmp_path):
+    path = tmp_path / "stack.npz"
+    np.savez(path, **make_stack())
+    return path
+
+
+def run(*args):
+    return CliRunner().invoke(main, ["restore", *map(str, args)])
+
+
+def aperture_sum(image, radius=14):
+    y, x = np.indices(image.shape)
+    return image[np.hypot(x - STAR["x"], y - STAR["y"]) < radius].sum(dtype=float)
+
+
+def test_mean_has_all_hdus_and_the_flux(stack, tmp_path):
+    out = tmp_path / "out.fits"
+    result = run(stack, "-o", out, "--method", "mean", "--seed", "7")
+    assert result.exit_code == 0, result.output
+    arrays = make_stack()
+    with fits.open(out) as hdus:
+        assert [hdu.name for hdu in hdus] == HDUS
+        header = hdus[0].header
+        assert (header["METHOD"], header["SEED"], header["VERSION"]) == ("mean", 7, __version__)
+        assert header["TPSFTYPE"] == "NONE" and header["HASLATNT"] is False
+        np.testing.assert_array_equal(hdus["LATENT"].data, hdus["COADD"].data)
+        assert hdus["COADD"].data.shape == (HEIGHT, WIDTH)
+        np.testing.assert_array_equal(hdus["N_IMAGE"].data, arrays["good"].sum(0))
+        sky = np.s_[2:16, 60:99]  # no source
+        scatter = hdus["COADD"].data[sky].std() / np.sqrt(np.median(hdus["VARIANCE"].data[sky]))
+        assert scatter == pytest.approx(1, abs=0.1)
+        assert np.median(hdus["VARIANCE"].data[sky]) == pytest.approx(SIGMA**2 / 5, rel=0.05)
+        # The flux of the star within the aperture is what the PSF has there.
+        kernel = np.zeros((HEIGHT, WIDTH))
+        psf = hdus["PSF"].data
+        assert psf.shape == (31, 31) and psf.sum() == pytest.approx(1, abs=1e-5)
+        kernel[STAR["y"] - 15 : STAR["y"] + 16, STAR["x"] - 15 : STAR["x"] + 16] = psf
+        expected = STAR["flux"] * aperture_sum(kernel)
+        assert aperture_sum(hdus["COADD"].data) == pytest.approx(expected, rel=0.01)
+
+
+def test_mm_is_sharper_at_the_target_psf(stack, tmp_path):
+    out = tmp_path / "out.fits"
+    result = run(stack, "-o", out, "--method", "mm", "--target-fwhm", "2.6", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert result.output == ""
+    with fits.open(out) as hdus:
+        header = hdus[0].header
+        assert (header["METHOD"], header["TPSFTYPE"], header["TPSFFWHM"]) == ("mm", "GAUSSIAN", 2.6)
+        assert hdus["LATENT"].data.min() >= 0
+        for name in ("LATENT", "COADD"):
+            stamp = galsim.Image(
+                hdus[name].data[STAR["y"] - 10 : STAR["y"] + 11, STAR["x"] - 10 : STAR["x"] + 11].copy()
+            )
+            moments = stamp.FindAdaptiveMom()
+            # The best seeing is 3.6 px; the updates come from above.
+            assert 2.55 < moments.moments_sigma * 2.355 < 2.85
+            assert moments.moments_centroid.x == pytest.approx(11, abs=0.05)
+        assert aperture_sum(hdus["COADD"].data) == pytest.approx(STAR["flux"], rel=0.02)
+
+
+def test_same_seed_same_file(stack, tmp_path):
+    for name in ("a", "b"):
+        assert run(stack, "-o", tmp_path / f"{name}.fits", "--method", "mm").exit_code == 0
+    assert (tmp_path / "a.fits").read_bytes() == (tmp_path / "b.fits").read_bytes()
+
+
+def test_needs_no_lsst_software(stack, tmp_path):
+    """The whole command runs where no other lsst package can be imported."""
+    program = textwrap.dedent(
+        """
+        import importlib.abc, sys
+
+        class Blocker(importlib.abc.MetaPathFinder):
+            def find_spec(self, name, path=None, target=None):
+                if name.startswith("lsst.") and not (name + ".").startswith("lsst.coadd."):
+                    raise ImportError(f"{name} is blocked")
+
+        sys.meta_path.insert(0, Blocker())
+        from lsst.coadd.astroclearnet.cli import main
+        main(sys.argv[1:])
+        """
+    )
+    out = tmp_path / "out.fits"
+    command = [sys.executable, "-c", program, "restore", str(stack), "-o", str(out), "--method", "mean"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert out.is_file()
+
+
+def without(key):
+    return lambda arrays: arrays.pop(key)
+
+
+def put(key, where, value):
+    def change(arrays):
+        arrays[key][where] = value
+
+    return change
+
+
+def replace(key, function):
+    def change(arrays):
+        arrays[key] = function(arrays[key])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            without("psf"),
+            "lacks the key psf (needed: image, variance, good, psf; found: good, image, variance)",
+        ),
+        (replace("image", lambda a: a[0]), "image must have shape (n, h, w); got (70, 101)"),
+        (replace("variance", lambda a: a[:, 1:]), "variance has shape (5, 69, 101), but image (5, 70, 101)"),
+        (replace("psf", lambda a: a[:3]), "psf must have shape (5, p, p)"),
+        (replace("psf", lambda a: a[:, 1:, 1:]), "with p odd"),
+        (replace("good", lambda a: a * 6), "good must hold True and False"),
+        (replace("good", np.zeros_like), "no pixel of any exposure is good"),
+        (replace("image", lambda a: a.astype(str)), "image has the type <U"),
+        (
+            put("image", (2, 5, 5), np.nan),
+            "image is NaN or infinite in 1 pixels of exposure 2 where good is True",
+        ),
+        (
+            put("variance", (3, 5, slice(0, 4)), np.inf),
+            "variance is NaN or infinite in 4 pixels of exposure 3",
+        ),
+        (put("variance", (0, 5, 5), 0), "variance is zero or negative in 1 pixels of exposure 0"),
+        (put("variance", (0, 5, 5), -1), "variance is zero or negative in 1 pixels of exposure 0"),
+        (put("psf", (4, 0, 0), np.nan), "the PSF of exposure 4 holds NaN"),
+        (replace("psf", lambda a: a * 1.03), "the PSF of exposure 0 sums to 1.0300, not to 1"),
+    ],
+)
+def test_bad_stack_is_refused_in_one_line(change, message, tmp_path):
+    arrays = make_stack()
+    change(arrays)
+    np.savez(tmp_path / "stack.npz", **arrays)
+    out = tmp_path / "out.fits"
+    out.write_text("precious")
+    result = run(tmp_path / "stack.npz", "-o", out, "--method", "mean", "--overwrite")
+    assert result.exit_code == 1
+    assert message in result.output
+    assert result.output.startswith("Error: ") and result.output.count("\n") == 1
+    assert out.read_text() == "precious"
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip file", b"PK\x03\x04 but truncated"])
+def test_damaged_file_is_refused_in_one_line(content, tmp_path):
+    (tmp_path / "stack.npz").write_bytes(content)
+    result = run(tmp_path / "stack.npz", "-o", tmp_path / "out.fits")
+    assert result.exit_code == 1
+    assert "cannot be read as a .npz file" in result.output and result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--method", "magic"), "'magic' is not one of 'acn', 'mm', 'mean'"),
+        (("--device", "abacus"), "'abacus' is not one of 'auto', 'cpu', 'cuda'"),
+        (("--target-fwhm", "0.5"), "target_fwhm must be at least 2.0"),
+    ],
+)
+def test_bad_options_are_refused(stack, tmp_path, option, message):
+    result = run(stack, "-o", tmp_path / "out.fits", *option)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_existing_output_is_kept_unless_told(stack, tmp_path):
+    out = tmp_path / "out.fits"
+    out.write_text("precious")
+    result = run(stack, "-o", out, "--method", "mean")
+    assert result.exit_code == 1 and "give --overwrite to replace it" in result.output
+    assert out.read_text() == "precious"
+    assert run(stack, "-o", out, "--method", "mean", "--overwrite").exit_code == 0
+    assert fits.getheader(out)["METHOD"] == "mean"
+
+
+def test_full_disk_leaves_the_old_file_and_no_half_one(stack, tmp_path):
+    """A limit on the size of files stands for a full disk."""
+    out = tmp_path / "out.fits"
+    out.write_text("precious")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        result = run(stack, "-o", out, "--method", "mean", "--overwrite")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result.exit_code == 1
+    assert "cannot be written: File too large; nothing was changed" in result.output
+    assert out.read_text() == "precious"
+    assert sorted(os.listdir(tmp_path)) == ["out.fits", "stack.npz"]
+
+
+def test_missing_directory_is_named(stack, tmp_path):
+    result = run(stack, "-o", tmp_path / "nowhere" / "out.fits", "--method", "mean")
+    assert result.exit_code == 1 and "does not exist; make it first" in result.output
+
+
+def test_one_exposure_and_an_empty_one(tmp_path):
+    arrays = make_stack()
+    arrays["good"][1:] = False
+    np.savez(tmp_path / "stack.npz", **arrays)
+    result = run(tmp_path / "stack.npz", "-o", tmp_path / "out.fits", "--method", "mean")
+    assert result.exit_code == 0, result.output
+    assert "exposure 1 has no good pixel; it is left out" in result.output
+    with fits.open(tmp_path / "out.fits") as hdus:
+        good = arrays["good"][0]
+        np.testing.assert_allclose(hdus["COADD"].data[good], arrays["image"][0][good], rtol=1e-5, atol=1e-3)
+        assert not hdus["N_IMAGE"].data[~good].any()
