@@ -9,11 +9,14 @@
 """Simulated skies and exposures with known truth.
 
 One code for the demo repository, the tests and the benchmarks. Nothing here
-imports ``lsst``; `lsst.coadd.astroclearnet.demo` writes its exposures to a
-Butler repository.
+imports ``lsst`` but the core; `lsst.coadd.astroclearnet.demo` writes the
+exposures to a Butler repository.
 """
 
 from ._artifacts import *
+from ._camera import *
 from ._draw import *
+from ._exposures import *
 from ._scene import *
 from ._stack import *
+from ._visits import *

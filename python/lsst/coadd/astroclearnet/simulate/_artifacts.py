@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 
 def draw_cosmic_rays(
     rng: np.random.Generator, *, height: int, width: int, number: int, sigma: float
-) -> list[np.ndarray]:
+) -> np.ndarray:
     """Draw tracks of charged particles.
 
     Parameters
@@ -34,10 +34,10 @@ def draw_cosmic_rays(
 
     Returns
     -------
-    `list` [`numpy.ndarray`]
-        One image ``(y, x)`` a track, in the unit of `sigma`.
+    `numpy.ndarray`
+        The tracks ``(y, x)``, in the unit of `sigma`.
     """
-    tracks = []
+    tracks = np.zeros((height, width))
     for _ in range(number):
         length = 1.0 + rng.exponential(6.0)
         angle = rng.uniform(0, np.pi)
@@ -45,13 +45,11 @@ def draw_cosmic_rays(
         xs = np.round(rng.uniform(0, width) + steps * np.cos(angle)).astype(int)
         ys = np.round(rng.uniform(0, height) + steps * np.sin(angle)).astype(int)
         inside = (xs >= 0) & (xs < width) & (ys >= 0) & (ys < height)
-        track = np.zeros((height, width))
-        hit = np.zeros((height, width), dtype=bool)
-        hit[ys[inside], xs[inside]] = True
-        track[hit] = 20.0 * sigma * 10.0 ** rng.uniform(0, 1.4) * rng.uniform(0.5, 1.5, hit.sum())
-        # A little of the charge diffuses to the neighbours.
-        tracks.append(gaussian_filter(track, 0.3))
-    return tracks
+        pixels = np.unique(np.stack([ys[inside], xs[inside]]), axis=1)
+        energy = 20.0 * sigma * 10.0 ** rng.uniform(0, 1.4)
+        tracks[*pixels] += energy * rng.uniform(0.5, 1.5, pixels.shape[1])
+    # A little of the charge diffuses to the neighbours.
+    return gaussian_filter(tracks, 0.3)
 
 
 def draw_streak(

@@ -160,11 +160,9 @@ def simulate_stack(
         variance[i] = sigma[i] ** 2 + (np.maximum(signal, 0) / gain if gain else 0.0)
         image[i] = signal + rng.normal(0.0, np.sqrt(variance[i]))
         _spoil_columns(rng, image[i], good[i], bad_columns)
-        tracks = draw_cosmic_rays(
-            rng, height=size, width=size, number=cosmic_rays + unmasked_cosmic_rays, sigma=sigma[i]
-        )
-        for k, track in enumerate(tracks):
-            _spoil(track, image[i], good[i], artifacts[i], sigma=sigma[i], masked=k < cosmic_rays)
+        for number, masked in ((cosmic_rays, True), (unmasked_cosmic_rays, False)):
+            tracks = draw_cosmic_rays(rng, height=size, width=size, number=number, sigma=sigma[i])
+            _spoil(tracks, image[i], good[i], artifacts[i], sigma=sigma[i], masked=masked)
         trails = [streak and i == streaked, masked_trail and i == (streaked + 1) % n_exposures != streaked]
         for wanted, masked in zip(trails, (False, True), strict=True):
             if wanted:
