@@ -100,13 +100,15 @@ class VisitInfo:
         return int(self.begin.tai.strftime("%Y%m%d"))
 
 
-def create_repository(root: str | Path) -> Butler:
+def create_repository(root: str | Path, *, ignore: Sequence[str] = ()) -> Butler:
     """Make an empty repository.
 
     Parameters
     ----------
     root
         Folder to make; it may exist if it is empty.
+    ignore
+        Names of files that may be there all the same.
 
     Returns
     -------
@@ -119,7 +121,7 @@ def create_repository(root: str | Path) -> Butler:
         If the folder holds something, or is a file.
     """
     root = Path(root)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    if root.exists() and (not root.is_dir() or any(path.name not in ignore for path in root.iterdir())):
         raise RepositoryError(f"{root} exists and is not an empty folder; nothing was changed.")
     root.mkdir(parents=True, exist_ok=True)
     Butler.makeRepo(str(root))

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("DETECTORS", "SimDetector", "detector_wcs", "make_piff_psf", "point_at")
+__all__ = ("DETECTORS", "PIXEL_SCALE", "SimDetector", "detector_wcs", "make_piff_psf", "point_at")
 
 import dataclasses
 from typing import TYPE_CHECKING

@@ -73,7 +73,7 @@ def draw_scene(
     """
     image = galsim.ImageD(np.zeros((height, width)), xmin=x0, ymin=y0)
     for source in catalog:
-        x, y, jacobian = _locate(float(source["x"]), float(source["y"]), to_image)
+        x, y, jacobian = locate(float(source["x"]), float(source["y"]), to_image)
         if not (-MAX_STAMP < x - x0 < width + MAX_STAMP and -MAX_STAMP < y - y0 < height + MAX_STAMP):
             continue
         gsparams = galsim.GSParams(
@@ -91,6 +91,23 @@ def draw_scene(
     return image.array
 
 
+def locate(x: float, y: float, to_image: PixelMap | None) -> tuple[float, float, np.ndarray | None]:
+    """Return the place in the image and the Jacobian there.
+
+    The Jacobian is ``[[dx/dx', dx/dy'], [dy/dx', dy/dy']]``, pixels of the
+    image per pixel of the grid of the scene; `None` where they are the same.
+    """
+    if to_image is None:
+        return x, y, None
+    step = 1.0
+    xs, ys = to_image(
+        np.array([x, x + step, x - step, x, x]),
+        np.array([y, y, y, y + step, y - step]),
+    )
+    jacobian = np.array([[xs[1] - xs[2], xs[3] - xs[4]], [ys[1] - ys[2], ys[3] - ys[4]]]) / (2 * step)
+    return float(xs[0]), float(ys[0]), jacobian
+
+
 def draw_truth(
     catalog: astropy.table.Table,
     *,
@@ -100,8 +117,9 @@ def draw_truth(
     y0: int = 0,
     pixel_scale: float = 0.168,
     target_fwhm: float = 2.5,
+    psf: galsim.GSObject | None = None,
 ) -> np.ndarray:
-    """Draw the noiseless sky at a Gaussian PSF.
+    """Draw the noiseless sky at a Gaussian PSF, or at another one.
 
     Parameters
     ----------
@@ -114,14 +132,17 @@ def draw_truth(
     pixel_scale
         Size of a pixel, in arcseconds.
     target_fwhm
-        FWHM of the PSF in pixels; it includes the pixel response.
+        FWHM of the Gaussian PSF in pixels; it includes the pixel response.
+    psf
+        PSF to draw with instead, in arcseconds along the axes of the grid;
+        it includes the pixel response.
 
     Returns
     -------
     `numpy.ndarray`
         Flux in nJy per pixel, float32 ``(y, x)``.
     """
-    gaussian = galsim.Gaussian(fwhm=target_fwhm * pixel_scale)
+    profile = psf or galsim.Gaussian(fwhm=target_fwhm * pixel_scale)
     image = draw_scene(
         catalog,
         height=height,
@@ -129,27 +150,10 @@ def draw_truth(
         x0=x0,
         y0=y0,
         pixel_scale=pixel_scale,
-        psf=lambda *, x, y: gaussian,
+        psf=lambda *, x, y: profile,
         method="no_pixel",
     )
     return image.astype(np.float32)
-
-
-def _locate(x: float, y: float, to_image: PixelMap | None) -> tuple[float, float, np.ndarray | None]:
-    """Return the place in the image and the Jacobian there.
-
-    The Jacobian is ``[[dx/dx', dx/dy'], [dy/dx', dy/dy']]``, pixels of the
-    image per pixel of the grid of the scene.
-    """
-    if to_image is None:
-        return x, y, None
-    step = 1.0
-    xs, ys = to_image(
-        np.array([x, x + step, x - step, x, x]),
-        np.array([y, y, y, y + step, y - step]),
-    )
-    jacobian = np.array([[xs[1] - xs[2], xs[3] - xs[4]], [ys[1] - ys[2], ys[3] - ys[4]]]) / (2 * step)
-    return float(xs[0]), float(ys[0]), jacobian
 
 
 def _add(

@@ -10,9 +10,10 @@
 
 from __future__ import annotations
 
-__all__ = ("SimulatedExposure", "simulate_exposure", "sky_catalog")
+__all__ = ("SimulatedExposure", "mean_psf", "simulate_exposure", "sky_catalog")
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import astropy.table
@@ -23,7 +24,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 
 from ._artifacts import draw_cosmic_rays, draw_streak
 from ._camera import PIXEL_SCALE, SimDetector, detector_wcs, make_piff_psf
-from ._draw import draw_scene
+from ._draw import draw_scene, locate
 from ._visits import SurveyConfig, VisitPlan
 
 if TYPE_CHECKING:
@@ -167,6 +168,43 @@ def simulate_exposure(
         signal=signal,
         artifacts=artifacts,
     )
+
+
+def mean_psf(
+    exposures: Sequence[SimulatedExposure], *, x: float, y: float, grid_wcs: astropy.wcs.WCS
+) -> galsim.GSObject:
+    """Return the PSF of an ideal mean of exposures at one position.
+
+    Parameters
+    ----------
+    exposures
+        The exposures; those that do not see the position are left out.
+    x, y
+        Pixel of the grid of the scene.
+    grid_wcs
+        WCS of that grid; FITS pixel (1, 1) is pixel (0, 0).
+
+    Returns
+    -------
+    `galsim.GSObject`
+        In arcseconds along the axes of the grid, flux 1; it includes the
+        pixel response. The weights are those of the noise of the sky.
+    """
+    total, fine = np.zeros((161, 161)), PIXEL_SCALE / 2
+    for exposure in exposures:
+
+        def to_image(x: np.ndarray, y: np.ndarray, wcs=exposure.wcs) -> tuple[np.ndarray, np.ndarray]:
+            return wcs.all_world2pix(*grid_wcs.all_pix2world(x, y, 0), 0, tolerance=1e-7)
+
+        x_image, y_image, jacobian = locate(x, y, to_image)
+        height, width = exposure.image.shape
+        if not (0 <= x_image - exposure.x0 < width and 0 <= y_image - exposure.y0 < height):
+            continue
+        profile = galsim.Convolve(exposure.psf.get_profile(x_image, y_image)[0], galsim.Pixel(PIXEL_SCALE))
+        profile = profile.transform(*np.linalg.inv(jacobian).ravel()).withFlux(1.0)
+        weight = 1.0 / (exposure.plan.calibration**2 * exposure.plan.sky)
+        total += weight * profile.drawImage(nx=161, ny=161, scale=fine, method="no_pixel", dtype=float).array
+    return galsim.InterpolatedImage(galsim.Image(total), scale=fine, flux=1.0, x_interpolant="lanczos5")
 
 
 def _footprint(detector: SimDetector, config: SurveyConfig, to_image) -> tuple[int, int, int, int] | None:

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("SurveyConfig", "VisitPlan", "plan_visits")
+__all__ = ("EXPOSURE_TIME", "SurveyConfig", "VisitPlan", "plan_visits")
 
 import dataclasses
 
