@@ -150,9 +150,8 @@ def test_stars_keep_flux_position_and_psf(grid):
         assert moments.moments_centroid.x == pytest.approx(x, abs=0.01)
         assert moments.moments_centroid.y == pytest.approx(y, abs=0.01)
         assert np.abs(star - model).max() < 0.01 * model.max()
-        distance = np.hypot(
-            *(np.mgrid[-radius : radius + 1, -radius : radius + 1].T - (y - row, x - column)).T
-        )
+        offsets = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+        distance = np.hypot(offsets[0] - (y - row), offsets[1] - (x - column))
         for aperture in (6, 12, 25):
             inside = distance < aperture
             assert star[inside].sum() == pytest.approx(model[inside].sum(), rel=1e-3)
@@ -228,9 +227,9 @@ def test_variance_is_the_noise_power_at_low_frequency(grid):
         sums = warped.image[:rows, :columns].reshape(cells).sum(axis=(1, 3))[full]
         expected = warped.variance[:rows, :columns].reshape(cells).sum(axis=(1, 3))[full]
         ratios.append(np.mean(sums**2 / expected))
-        # The scatter of single pixels is lower: it must not be what is written.
+        # The scatter of single pixels is lower; it is not what is meant.
         assert warped.image[warped.good].std() < 0.97 * np.sqrt(np.median(warped.variance[warped.good]))
-    # About 6 x 900 blocks: 2 % is one sigma.
+    # About 6 x 1100 blocks: 2 % is one sigma.
     assert np.mean(ratios) == pytest.approx(1, abs=0.06)
 
 
