@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("CoaddView", "gaussian_kernel", "view_from_cell_coadd", "view_from_exposure")
+__all__ = ("CoaddView", "gaussian_kernel", "view_from_cell_coadd", "view_from_exposure", "view_from_truth")
 
 import dataclasses
 from collections.abc import Callable
@@ -22,6 +22,7 @@ import numpy as np
 from .core import InputExposure, Plane
 
 if TYPE_CHECKING:
+    from lsst.images import Image
     from lsst.images.cells import CellCoadd
 
 
@@ -78,6 +79,11 @@ class CoaddView:
         """The area as ``(x0, y0, width, height)`` in patch pixels."""
         height, width = self.image.shape
         return self.x0, self.y0, width, height
+
+    def contains(self, *, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Say which patch pixels lie inside (bool array)."""
+        x0, y0, width, height = self.box
+        return (x > x0 - 0.5) & (x < x0 + width - 0.5) & (y > y0 - 0.5) & (y < y0 + height - 0.5)
 
 
 def gaussian_kernel(fwhm: float, size: int) -> np.ndarray:
@@ -180,4 +186,35 @@ def view_from_exposure(exposure: InputExposure, *, name: str) -> CoaddView:
         y0=exposure.y0,
         pixel_scale=float(np.degrees(step[0]) * 3600),
         psf=exposure.psf,
+    )
+
+
+def view_from_truth(image: Image, *, fwhm: float, like: CellCoadd, name: str) -> CoaddView:
+    """Look at the noiseless image of a simulation.
+
+    Parameters
+    ----------
+    image
+        Flux in nJy per pixel.
+    fwhm
+        FWHM of its Gaussian PSF, in pixels.
+    like
+        Coadd on the pixel grid of the patch.
+    name
+        Name of the plane in tables and pictures.
+    """
+    box = image.bbox
+    array = np.asarray(image.array, dtype=np.float32)
+    nothing = np.zeros(array.shape, dtype=bool)
+    kernel = gaussian_kernel(fwhm, 2 * int(np.ceil(3 * fwhm)) + 1)
+    return CoaddView(
+        name=name,
+        image=array,
+        variance=np.ones_like(array),
+        bad=nothing,
+        saturated=nothing,
+        x0=box.x.start,
+        y0=box.y.start,
+        pixel_scale=_pixel_scale(like.sky_projection, x=box.x.center, y=box.y.center),
+        psf=lambda *, x, y: kernel,
     )

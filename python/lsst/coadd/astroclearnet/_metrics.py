@@ -156,9 +156,7 @@ def compare_views(
         noise[view.name] = sky_aperture_rms(smooth, sources, radius=radius, view=view)
     best = fluxes[truth.view.name if truth else reference.name]
     snr = best / noise[reference.name]
-    bright = (snr > star_snr) & select_isolated(
-        sources, best, distance=isolation / reference.pixel_scale
-    )
+    bright = (snr > star_snr) & select_isolated(sources, best, distance=isolation / reference.pixel_scale)
     stars = bright & truth.is_star if truth else find_stars(reference, sources, bright)
     rows = []
     for view in views:

@@ -1,0 +1,294 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Connections and configuration of `AssembleAcnCoaddTask`."""
+
+from __future__ import annotations
+
+__all__ = ("AssembleAcnCoaddConfig", "AssembleAcnCoaddConnections")
+
+import dataclasses
+
+import lsst.pipe.base.connectionTypes as cT
+from lsst.pex.config import ChoiceField, Field, FieldValidationError, ListField, RangeField
+from lsst.pipe.base import NoWorkFound, PipelineTaskConfig, PipelineTaskConnections
+
+from .core import FitOptions, Plane, parse_planes
+from .core._options import METHODS, RECIPES
+
+_DEFAULTS = FitOptions()
+_PATCH = ("skymap", "tract", "patch", "band")
+
+
+class AssembleAcnCoaddConnections(
+    PipelineTaskConnections,
+    dimensions=_PATCH,
+    defaultTemplates={"calexp_type": "calexp", "coadd_name": "acn"},
+):
+    """Datasets of `AssembleAcnCoaddTask`; YAML can rename each of them."""
+
+    calexps = cT.Input(
+        doc="Calibrated, sky-subtracted detector images.",
+        name="{calexp_type}",
+        storageClass="VisitImage",
+        dimensions=("instrument", "visit", "detector"),
+        multiple=True,
+        deferLoad=True,
+    )
+    visit_summaries = cT.Input(
+        doc="Final PSF, WCS and photometric calibration of each detector; used if use_visit_summary is set.",
+        name="finalVisitSummary",
+        storageClass="ExposureCatalog",
+        dimensions=("instrument", "visit"),
+        multiple=True,
+        deferLoad=True,
+    )
+    sky_map = cT.Input(
+        doc="Sky map; used if image_model is 'afw'.",
+        name="skyMap",
+        storageClass="SkyMap",
+        dimensions=("skymap",),
+    )
+    geometry = cT.Input(
+        doc="Tracts and patches where lsst.skymap is not installed; used if image_model is 'images'.",
+        name="acn_sky_geometry",
+        storageClass="StructuredDataDict",
+        dimensions=("skymap",),
+    )
+    latent = cT.Output(
+        doc="Latent image, >= 0, at the target PSF, in nJy; not made if method is 'mean'.",
+        name="{coadd_name}_latent",
+        storageClass="CellCoadd",
+        dimensions=_PATCH,
+    )
+    coadd = cT.Output(
+        doc="Latent image plus matched residual (method 'mean': the mean), in nJy.",
+        name="{coadd_name}_coadd",
+        storageClass="CellCoadd",
+        dimensions=_PATCH,
+    )
+    n_image = cT.Output(
+        doc="Number of inputs used in each pixel.",
+        name="{coadd_name}_coadd_n_image",
+        storageClass="ImageV2",
+        dimensions=_PATCH,
+    )
+    inputs_table = cT.Output(
+        doc="One row for each (visit, detector): what it gave, or why it was dropped.",
+        name="{coadd_name}_coadd_inputs",
+        storageClass="ArrowAstropy",
+        dimensions=_PATCH,
+    )
+    fit_history = cT.Output(
+        doc="Loss and chi2 of the fit by stage and step.",
+        name="{coadd_name}_coadd_fit_history",
+        storageClass="ArrowAstropy",
+        dimensions=_PATCH,
+    )
+
+    def __init__(self, *, config: AssembleAcnCoaddConfig | None = None):
+        super().__init__(config=config)
+        if config is None:
+            return
+        if config.image_model == "afw":
+            self.calexps = dataclasses.replace(self.calexps, storageClass="ExposureF")
+            del self.geometry
+        else:
+            del self.sky_map
+        if not config.use_visit_summary:
+            del self.visit_summaries
+        if config.method == "mean":
+            del self.latent
+
+    def adjustQuantum(self, inputs, outputs, label, data_id):  # noqa: N802
+        """Skip patches with too few inputs before anything is read."""
+        _, refs = inputs["calexps"]
+        if len(refs) < self.config.min_inputs:
+            raise NoWorkFound(f"{len(refs)} inputs; min_inputs is {self.config.min_inputs}.")
+        return super().adjustQuantum(inputs, outputs, label, data_id)
+
+
+class AssembleAcnCoaddConfig(PipelineTaskConfig, pipelineConnections=AssembleAcnCoaddConnections):
+    """Configuration of `AssembleAcnCoaddTask`.
+
+    The defaults are those of an installation by pip; ``config/hsc.py`` holds
+    what a repository of the full Science Pipelines needs.
+    """
+
+    image_model = ChoiceField[str](
+        doc="Library of the input images. Change it to 'afw' in the full Science Pipelines.",
+        allowed={
+            "images": "VisitImage of lsst.images, geometry from acn_sky_geometry.",
+            "afw": "ExposureF of lsst.afw, geometry from skyMap.",
+        },
+        default="images",
+        optional=False,
+    )
+    use_visit_summary = Field[bool](
+        doc="Take PSF, WCS and photometric calibration from visit_summaries instead of the images. Set it "
+        "where a final calibration was run; needs image_model='afw'.",
+        default=False,
+    )
+    method = ChoiceField[str](
+        doc="How the coadd is made. 'mm' and 'mean' are the classical methods to compare with.",
+        allowed=dict(METHODS),
+        default=_DEFAULTS.method,
+        optional=False,
+    )
+    recipe = ChoiceField[str](
+        doc="Network used by method 'acn'.",
+        allowed=dict(RECIPES),
+        default=_DEFAULTS.recipe,
+        optional=False,
+    )
+    target_fwhm = Field[float](
+        doc="FWHM of the Gaussian PSF of the results, in pixels of the patch (at least 2). Lower it for "
+        "sharper images with more noise; not used by method 'mean', which keeps the PSF of the inputs.",
+        default=_DEFAULTS.target_fwhm,
+    )
+    cell_size = Field[int](
+        doc="Side of the cells in which the patch is worked, in pixels; must divide both sides of the patch. "
+        "Within a cell each exposure has one PSF: lower it where PSFs vary quickly, or memory is short.",
+        default=_DEFAULTS.cell_size,
+    )
+    halo = Field[int](
+        doc="Border fitted with a cell and then cropped, in pixels. Raise it if cells show at their seams, "
+        "e.g. with a seeing above 10 pixels FWHM.",
+        default=_DEFAULTS.halo,
+    )
+    seed = Field[int](
+        doc="Offset of the random seed, which otherwise comes from the data id alone. Change it to see how "
+        "much of a result is chance.",
+        default=0,
+    )
+    n_noise = Field[int](
+        doc="Noise realizations carried through the fit to measure its variance (number). More make the "
+        "variance planes more precise, at proportional cost.",
+        default=_DEFAULTS.n_noise,
+    )
+    clip_sigma = Field[float](
+        doc="Residual above which a pixel of an exposure can be clipped as an artifact, in sigma. Lower it "
+        "if trails or cosmic rays are left; raise it if the cores of variable stars are clipped.",
+        default=_DEFAULTS.clip_sigma,
+    )
+    mm_iterations = Field[int](
+        doc="Iterations of method 'mm' (number). More sharpen further and make galaxies lumpy.",
+        default=_DEFAULTS.mm_iterations,
+    )
+    paper_steps = Field[int](
+        doc="Optimiser steps of recipe 'paper' (number). More cost proportionally more time.",
+        default=_DEFAULTS.paper_steps,
+    )
+    huber_delta = Field[float](
+        doc="Residual at which the Huber loss becomes linear, in sigma. Lower it where outliers are common.",
+        default=_DEFAULTS.huber_delta,
+    )
+    device = ChoiceField[str](
+        doc="Where the fit runs. Set 'cuda' if a job without a GPU shall fail instead of being slow.",
+        allowed={
+            "auto": "CUDA where there is a device, else the CPU.",
+            "cpu": "The CPU; threads as pipetask grants cores (-n).",
+            "cuda": "A CUDA device; an error if there is none.",
+        },
+        default=_DEFAULTS.device,
+        optional=False,
+    )
+    bad_planes = ListField[str](
+        doc="Mask planes (names as in lsst.images) whose pixels are left out. Remove COSMIC_RAY and "
+        "INTERPOLATED to trust the interpolation of the inputs.",
+        default=[
+            "NO_DATA",
+            "BAD",
+            "SATURATED",
+            "SUSPECT",
+            "COSMIC_RAY",
+            "INTERPOLATED",
+            "CROSSTALK",
+            "STREAK",
+            "UNMASKED_NAN",
+        ],
+    )
+    max_psf_fwhm = RangeField[float](
+        doc="FWHM of the PSF above which an exposure is not used, in arcsec.",
+        default=2.0,
+        min=0.0,
+        inclusiveMin=False,
+    )
+    min_inputs = RangeField[int](
+        doc="Exposures below which nothing is made of a patch (number). Of one exposure alone (allowed by "
+        "default, with a warning) no artifact can be clipped: raise it to 3 or more for science.",
+        default=1,
+        min=1,
+    )
+    on_bad_input = ChoiceField[str](
+        doc="What an exposure gets that cannot be read or lacks PSF, WCS or calibration.",
+        allowed={
+            "drop": "A warning and a row with the reason in the inputs table; the others are used.",
+            "raise": "An error that names it.",
+        },
+        default="drop",
+        optional=False,
+    )
+    max_bad_fraction = RangeField[float](
+        doc="Fraction of the inputs that may be dropped by on_bad_input; with more the patch fails, because "
+        "the cause is then hardly in the data. Raise it to 1 to take whatever is left.",
+        default=0.5,
+        min=0.0,
+        max=1.0,
+        inclusiveMax=True,
+    )
+
+    def validate(self) -> None:
+        """Check the values against those that the fit accepts.
+
+        Raises
+        ------
+        lsst.pex.config.FieldValidationError
+            If a value is out of its range, or two fields do not agree.
+        """
+        super().validate()
+        try:
+            self.make_fit_options()
+        except ValueError as error:
+            name = str(error).split(maxsplit=1)[0]
+            raise FieldValidationError(getattr(type(self), name), self, str(error)) from error
+        try:
+            parse_planes(self.bad_planes)
+        except ValueError as error:
+            raise FieldValidationError(type(self).bad_planes, self, str(error)) from error
+        if self.use_visit_summary and self.image_model != "afw":
+            raise FieldValidationError(
+                type(self).use_visit_summary, self, "use_visit_summary needs image_model='afw'."
+            )
+
+    @property
+    def bad_plane_bits(self) -> Plane:
+        """`bad_planes` as bits (`Plane`)."""
+        return parse_planes(self.bad_planes)
+
+    def make_fit_options(self, *, seed: int | None = None, n_threads: int = 0) -> FitOptions:
+        """Translate the fields that concern the fit.
+
+        Parameters
+        ----------
+        seed
+            Seed of this patch; by default the field `seed`.
+        n_threads
+            Threads of torch; 0 leaves its own choice.
+
+        Raises
+        ------
+        ValueError
+            If a value is out of its range; the text begins with the field.
+        """
+        same = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(FitOptions)
+            if field.name not in ("seed", "n_threads")
+        }
+        return FitOptions(seed=self.seed if seed is None else seed, n_threads=n_threads, **same)

@@ -1,0 +1,309 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The task in the place of coadd assembly: calexps in, latent image out."""
+
+from __future__ import annotations
+
+__all__ = (
+    "AssembleAcnCoaddConfig",
+    "AssembleAcnCoaddConnections",
+    "AssembleAcnCoaddTask",
+    "CoaddInput",
+    "FitFailedError",
+    "UnusableInputsError",
+)
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lsst.images import Box
+from lsst.pipe.base import (
+    AlgorithmError,
+    AnnotatedPartialOutputsError,
+    NoWorkFound,
+    PipelineTask,
+    QuantumContext,
+    Struct,
+)
+from lsst.utils.timer import timeMethod
+
+from ._about import describe_run, make_seed, summarize_run
+from ._assemble_config import AssembleAcnCoaddConfig, AssembleAcnCoaddConnections
+from ._inputs import (
+    CoaddInput,
+    FitFailedError,
+    InputRecord,
+    UnusableInputsError,
+    make_history_table,
+    make_inputs_table,
+    register_inputs,
+)
+from .adapters import (
+    PatchGeometry,
+    ProvenanceRecorder,
+    check_cell_size,
+    combine_planes,
+    make_cell_coadd,
+    make_n_image,
+    read_exposure,
+)
+from .core import FitError, FitOptions
+from .core._register import WarpedExposure, cut_stack
+
+if TYPE_CHECKING:
+    from .core import CellStack, PatchFit, Tile
+
+
+class AssembleAcnCoaddTask(PipelineTask):
+    """Restore the latent sky of a patch from its exposures.
+
+    Processing summary: select and read the exposures, one at a time; adapt
+    them to nJy and canonical mask planes; register them on the pixel grid of
+    the patch; fit the patch cell by cell; write the latent image, the coadd
+    and the tables that say what each exposure gave.
+    """
+
+    ConfigClass = AssembleAcnCoaddConfig
+    _DefaultName = "assembleAcnCoadd"
+    config: AssembleAcnCoaddConfig
+
+    def runQuantum(  # noqa: N802
+        self,
+        butlerQC: QuantumContext,  # noqa: N803
+        inputRefs: Any,  # noqa: N803
+        outputRefs: Any,  # noqa: N803
+    ) -> None:
+        """Fetch handles, run, put what came out."""
+        data_id = butlerQC.quantum.dataId
+        place = dict(tract=data_id["tract"], patch=data_id["patch"])
+        if self.config.image_model == "afw":
+            sky_map = butlerQC.get(inputRefs.sky_map)
+            geometry = PatchGeometry.from_sky_map(sky_map, skymap=data_id["skymap"], **place)
+        else:
+            geometry = PatchGeometry.from_dict(butlerQC.get(inputRefs.geometry), **place)
+        rows = self._read_summary_rows(butlerQC, inputRefs) if self.config.use_visit_summary else None
+        inputs = []
+        for ref, handle in zip(inputRefs.calexps, butlerQC.get(inputRefs.calexps), strict=True):
+            row = rows.get((ref.dataId["visit"], ref.dataId["detector"])) if rows is not None else None
+            inputs.append(
+                CoaddInput(
+                    exposure_or_handle=handle,
+                    data_id=dict(ref.dataId.mapping),
+                    visit_summary_row=row,
+                    fault="" if rows is None or row is not None else "has no row in its visit summary",
+                )
+            )
+        try:
+            outputs = self.run(
+                inputs=inputs,
+                geometry=geometry,
+                band=data_id["band"],
+                n_threads=butlerQC.resources.num_cores,
+            )
+        except AlgorithmError as error:
+            raise AnnotatedPartialOutputsError.annotate(error, self, log=self.log) from error
+        butlerQC.put(outputs, outputRefs)
+
+    def _read_summary_rows(self, context: QuantumContext, refs: Any) -> dict[tuple[int, int], Any]:
+        """Index the rows of the visit summaries by visit and detector."""
+        return {
+            (ref.dataId["visit"], row["id"]): row
+            for ref, handle in zip(refs.visit_summaries, context.get(refs.visit_summaries), strict=True)
+            for row in handle.get()
+        }
+
+    @timeMethod
+    def run(
+        self, *, inputs: Sequence[CoaddInput], geometry: PatchGeometry, band: str, n_threads: int = 0
+    ) -> Struct:
+        """Fit one patch; needs no Butler.
+
+        Parameters
+        ----------
+        inputs
+            The exposures, in any order.
+        geometry
+            The patch.
+        band
+            Band of the patch.
+        n_threads
+            Threads of torch; 0 leaves its own choice.
+
+        Returns
+        -------
+        `lsst.pipe.base.Struct`
+            ``latent`` (not for method ``mean``), ``coadd``, ``n_image``,
+            ``inputs_table`` and ``fit_history``, as the connections say.
+
+        Raises
+        ------
+        ValueError
+            If the cells do not divide the patch.
+        lsst.pipe.base.NoWorkFound
+            If fewer than ``min_inputs`` exposures have a good pixel here.
+        UnusableInputsError
+            If too many of the exposures cannot be used.
+        FitFailedError
+            If the fit gives nothing that can be used.
+        """
+        from .core._device import describe_device, select_device
+
+        started = time.monotonic()
+        options = self._choose_options(geometry, band, n_threads)
+        device = describe_device(select_device(options))
+        pixel_scale = _measure_pixel_scale(geometry)
+        warped, records = register_inputs(
+            inputs,
+            adapt=read_exposure(self.config.image_model),
+            geometry=geometry,
+            band=band,
+            halo=options.halo,
+            bad=self.config.bad_plane_bits,
+            max_psf_fwhm=self.config.max_psf_fwhm / pixel_scale,
+            drop_bad=self.config.on_bad_input == "drop",
+            log=self.log,
+        )
+        self._check_inputs(records)
+        fit, provenance = self._fit(warped, inputs, geometry, options)
+        found = {exposure.label: exposure for exposure in fit.exposures}
+        for record in records:
+            if record.label in found:
+                record.summarize(found[record.label])
+        about = describe_run(
+            self.config, options, device=device, n_inputs=len(warped), n_dropped=len(records) - len(warped)
+        )
+        summary = summarize_run(fit, device=device, run_time=time.monotonic() - started)
+        for name, value in {**about, **summary}.items():
+            self.metadata[name] = value
+        common = dict(
+            planes=self._make_planes(warped, fit, geometry),
+            missing=fit.missing,
+            geometry=geometry,
+            band=band,
+            cell_size=options.cell_size,
+            provenance=provenance,
+            metadata=about,
+        )
+        result = Struct(
+            coadd=make_cell_coadd(
+                image=fit.coadd, variance=fit.coadd_variance, psf=fit.coadd_psf, noise=[fit.noise], **common
+            ),
+            n_image=make_n_image(fit.n_image, geometry=geometry),
+            inputs_table=make_inputs_table(records, pixel_scale=pixel_scale),
+            fit_history=make_history_table(fit.history),
+        )
+        if options.method != "mean":
+            result.latent = make_cell_coadd(
+                image=fit.latent, variance=fit.latent_variance, psf=fit.latent_psf, **common
+            )
+        return result
+
+    def _choose_options(self, geometry: PatchGeometry, band: str, n_threads: int) -> FitOptions:
+        """Seed and check the options of the fit for this patch."""
+        height, width = geometry.outer_bbox.shape
+        check_cell_size(height=height, width=width, cell_size=self.config.cell_size)
+        seed = make_seed(
+            skymap=geometry.skymap,
+            tract=geometry.tract,
+            patch=geometry.patch,
+            band=band,
+            offset=self.config.seed,
+        )
+        return self.config.make_fit_options(seed=seed, n_threads=n_threads)
+
+    def _check_inputs(self, records: Sequence[InputRecord]) -> None:
+        """Stop where there is too little to work with."""
+        bad = [record for record in records if record.bad]
+        n_kept = sum(record.kept for record in records)
+        usable = n_kept + len(bad)
+        if bad and len(bad) > self.config.max_bad_fraction * usable:
+            raise UnusableInputsError(
+                n_bad=len(bad),
+                n_inputs=usable,
+                first_reason=bad[0].reason,
+                max_bad_fraction=self.config.max_bad_fraction,
+            )
+        if n_kept < self.config.min_inputs:
+            reasons = "; ".join(sorted({record.reason for record in records if record.reason}))
+            raise NoWorkFound(
+                f"{n_kept} of {len(records)} inputs can be used; min_inputs is {self.config.min_inputs}."
+                + (f" Left out: {reasons}." if reasons else "")
+            )
+        if n_kept == 1:
+            self.log.warning("There is one exposure only: no artifact can be told from a source.")
+        self.log.info("Using %d of %d inputs.", n_kept, len(records))
+
+    def _fit(
+        self,
+        warped: Sequence[WarpedExposure],
+        inputs: Sequence[CoaddInput],
+        geometry: PatchGeometry,
+        options: FitOptions,
+    ) -> tuple[PatchFit, Any]:
+        """Fit all cells; return the result and which input gave what."""
+        from .core import fit_patch
+
+        bbox = geometry.outer_bbox
+        instruments = sorted({str(one.data_id.get("instrument", "")) for one in inputs})
+        recorder = ProvenanceRecorder(
+            warped,
+            geometry=geometry,
+            instrument=", ".join(instruments),
+            day_obs={int(one.data_id["visit"]): int(one.data_id.get("day_obs", 0)) for one in inputs},
+        )
+        recorded = set()
+
+        def get_stack(tile: Tile, halo: int) -> CellStack | None:
+            x0, y0 = bbox.x.start + tile.x0, bbox.y.start + tile.y0
+            stack = cut_stack(
+                warped,
+                x0=x0 - halo,
+                y0=y0 - halo,
+                height=tile.height + 2 * halo,
+                width=tile.width + 2 * halo,
+                bad=self.config.bad_plane_bits,
+            )
+            if stack is not None and (tile.i, tile.j) not in recorded:
+                recorded.add((tile.i, tile.j))
+                cell = Box.factory[y0 : y0 + tile.height, x0 : x0 + tile.width]
+                recorder.record(stack, i=tile.i, j=tile.j, cell=cell)
+            return stack
+
+        try:
+            fit = fit_patch(
+                get_stack, height=bbox.y.size, width=bbox.x.size, options=options, report=self.log.info
+            )
+        except FitError as error:
+            raise FitFailedError(str(error), error.metadata) from error
+        return fit, recorder.finish()
+
+    def _make_planes(
+        self, warped: Sequence[WarpedExposure], fit: PatchFit, geometry: PatchGeometry
+    ) -> dict[str, np.ndarray]:
+        """Make the mask planes of the results."""
+        return combine_planes(
+            warped,
+            x0=geometry.outer_bbox.x.start,
+            y0=geometry.outer_bbox.y.start,
+            bad=self.config.bad_plane_bits,
+            n_image=fit.n_image,
+            n_rejected=fit.n_rejected,
+            cell_size=self.config.cell_size,
+        )
+
+
+def _measure_pixel_scale(geometry: PatchGeometry) -> float:
+    """Return the side of a pixel at the centre of the patch, in arcsec."""
+    box = geometry.outer_bbox
+    x, y = box.x.center + np.array([0.0, 1.0]), box.y.center + np.zeros(2)
+    sky = geometry.sky_projection.pixel_to_sky(x=x, y=y)
+    return float(sky[0].separation(sky[1]).arcsec)
