@@ -66,7 +66,7 @@ def _draw_noise(statistic: Statistic, generator: np.random.Generator) -> torch.T
 
 
 def _noise_statistic(statistic: Statistic, generator: np.random.Generator) -> torch.Tensor:
-    """A realization of the noise of D, larger where coverage is partial."""
+    """Draw the noise of D, larger where coverage is partial."""
     grid = statistic.grid
     spectrum = grid.transform(_draw_noise(statistic, generator))
     data = (statistic.psf_transfer.conj() * spectrum / statistic.sky_variance[:, None, None]).sum(0)
@@ -165,9 +165,7 @@ def _local_variance(
     return grid.crop(_smooth(grid, padded, 5.0)).clamp_min(float(floor))
 
 
-def finish_mean(
-    stack: CellStack, statistic: Statistic, *, options: FitOptions, generator: np.random.Generator
-) -> CellFit:
+def finish_mean(stack: CellStack, statistic: Statistic, *, generator: np.random.Generator) -> CellFit:
     """Weighted mean of the exposures without the clipped pixels.
 
     The mean has no latent: both products are the mean, at its own PSF, the

@@ -16,15 +16,17 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
+import torch
 
+from . import _encoder, _mm, _paper
 from ._device import select_device
-from ._errors import FitError
+from ._encoder import EncoderInputs, load_encoder
 from ._finish import finish_latent, finish_mean
-from ._mm import LATENT_FWHM as MM_LATENT_FWHM
 from ._mm import fit_mm
 from ._options import FitOptions
+from ._paper import PaperNetwork
 from ._stack import CellFit, CellStack, HistoryRow
-from ._statistic import compute_statistic
+from ._statistic import Statistic, compute_statistic
 
 
 class CellFitter(Protocol):
@@ -42,7 +44,9 @@ class CellFitter(Protocol):
         ...
 
 
-class _MeanFitter:
+class _Fitter:
+    """What the fitters share: options, device and the statistic."""
+
     learns = False
 
     def __init__(self, options: FitOptions):
@@ -52,24 +56,73 @@ class _MeanFitter:
     def prepare(self, stacks: Sequence[CellStack], report: Callable[[str], None]) -> Sequence[HistoryRow]:
         return ()
 
-    def fit(self, stack: CellStack, generator: np.random.Generator) -> CellFit:
-        statistic = compute_statistic(stack, device=self._device, clip_sigma=self._options.clip_sigma)
-        return finish_mean(stack, statistic, options=self._options, generator=generator)
+    def _reduce(self, stack: CellStack) -> Statistic:
+        return compute_statistic(stack, device=self._device, clip_sigma=self._options.clip_sigma)
 
 
-class _MmFitter(_MeanFitter):
+class _MeanFitter(_Fitter):
     def fit(self, stack: CellStack, generator: np.random.Generator) -> CellFit:
-        statistic = compute_statistic(stack, device=self._device, clip_sigma=self._options.clip_sigma)
+        return finish_mean(stack, self._reduce(stack), generator=generator)
+
+
+class _MmFitter(_Fitter):
+    def fit(self, stack: CellStack, generator: np.random.Generator) -> CellFit:
+        statistic = self._reduce(stack)
         history: list[HistoryRow] = []
         latent = fit_mm(statistic, self._options, history.append)
         return finish_latent(
             statistic,
             latent,
-            latent_fwhm=MM_LATENT_FWHM,
+            latent_fwhm=_mm.LATENT_FWHM,
             options=self._options,
             generator=generator,
             respond=None,
             history=tuple(history),
+        )
+
+
+class _TrainedFitter(_Fitter):
+    def __init__(self, options: FitOptions):
+        super().__init__(options)
+        self._encoder = load_encoder(self._device)
+
+    def fit(self, stack: CellStack, generator: np.random.Generator) -> CellFit:
+        statistic = self._reduce(stack)
+
+        def respond(data: torch.Tensor) -> torch.Tensor:
+            # Where coverage is partial the noise of D is larger than den
+            # says: shown in units of it, the encoder sees what it knows.
+            even = statistic.grid.transform(statistic.grid.inverse(data) / statistic.inflation)
+            inputs = EncoderInputs.from_statistic(even[None], statistic.den[None], statistic.grid)
+            return self._encoder(inputs)[0] * statistic.inflation
+
+        return finish_latent(
+            statistic,
+            respond(statistic.data),
+            latent_fwhm=_encoder.LATENT_FWHM,
+            options=self._options,
+            generator=generator,
+            respond=respond,
+        )
+
+
+class _PaperFitter(_Fitter):
+    learns = True
+
+    def prepare(self, stacks: Sequence[CellStack], report: Callable[[str], None]) -> Sequence[HistoryRow]:
+        labels = {label for stack in stacks for label in stack.labels}
+        self._network = PaperNetwork(sorted(labels), self._options, self._device)
+        return self._network.train([(self._reduce(stack), stack.labels) for stack in stacks], report)
+
+    def fit(self, stack: CellStack, generator: np.random.Generator) -> CellFit:
+        statistic = self._reduce(stack)
+        return finish_latent(
+            statistic,
+            self._network.restore(statistic, stack.labels),
+            latent_fwhm=_paper.LATENT_FWHM,
+            options=self._options,
+            generator=generator,
+            respond=None,
         )
 
 
@@ -80,4 +133,8 @@ def make_fitter(options: FitOptions) -> CellFitter:
             return _MeanFitter(options)
         case "mm", _:
             return _MmFitter(options)
-    raise FitError(f"method={options.method!r} with recipe={options.recipe!r} cannot be run.")
+        case "acn", "trained":
+            return _TrainedFitter(options)
+        case "acn", "paper":
+            return _PaperFitter(options)
+    raise ValueError(f"method={options.method!r} with recipe={options.recipe!r} is not known.")

@@ -96,7 +96,7 @@ class FourierGrid:
         return torch.fft.rfft2((radius + 0.5 - distance).clamp(0.0, 1.0)).real
 
     def transform(self, images: torch.Tensor) -> torch.Tensor:
-        """FFT of images ``(..., h, w)`` (padded with 0) or of the full grid."""
+        """Transform images ``(..., h, w)``, padded with 0, or full grids."""
         return torch.fft.rfft2(images, s=self.shape)
 
     def inverse(self, spectrum: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The sufficient statistic of a stack, with artifacts clipped and holes filled.
+"""The sufficient statistic of a stack: artifacts clipped, holes filled.
 
 For known PSFs and stationary noise all that n exposures say about the sky is
 in ``D = sum_t conj(K_t) Y_t / s_t^2`` and its transfer function
@@ -22,7 +22,7 @@ import dataclasses
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn.functional import max_pool2d
 
 from ._decoder import Decoder
 from ._fourier import FourierGrid
@@ -88,7 +88,7 @@ def _sky_variance(variance: np.ndarray, good: np.ndarray) -> np.ndarray:
 
 
 def _spread(mask: torch.Tensor, size: int) -> torch.Tensor:
-    return F.max_pool2d(mask[:, None], size, 1, size // 2)[:, 0]
+    return max_pool2d(mask[:, None], size, 1, size // 2)[:, 0]
 
 
 def _first_clip(image: torch.Tensor, good: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
@@ -100,7 +100,7 @@ def _first_clip(image: torch.Tensor, good: torch.Tensor, sigma: torch.Tensor) ->
     """
     blank = torch.full_like(image, float("nan"))
     median = torch.nan_to_num(torch.where(good > 0, image, blank).nanmedian(0).values)
-    tolerance = 0.6 * F.max_pool2d(median.abs()[None, None], 5, 1, 2)[0, 0]
+    tolerance = 0.6 * max_pool2d(median.abs()[None, None], 5, 1, 2)[0, 0]
     excess = image - median
     ratio = excess / sigma
     # A lonely exposure is its own median: nothing can be said there.
@@ -194,9 +194,7 @@ class _WienerSolver:
     are the preconditioner, and without holes one step is exact.
     """
 
-    def __init__(
-        self, transfer: torch.Tensor, weight: torch.Tensor, den: torch.Tensor, grid: FourierGrid
-    ):
+    def __init__(self, transfer: torch.Tensor, weight: torch.Tensor, den: torch.Tensor, grid: FourierGrid):
         self._decoder = Decoder(transfer, grid, latent_fwhm=0.0)
         self._transfer = transfer
         self._weight = weight
@@ -204,7 +202,7 @@ class _WienerSolver:
         self._grid = grid
 
     def predict(self, model: torch.Tensor) -> torch.Tensor:
-        """What the model looks like in each exposure, ``(n, h, w)``."""
+        """Predict the exposures, ``(n, h, w)``, from the model."""
         return self._decoder.forward(model)
 
     def solve(

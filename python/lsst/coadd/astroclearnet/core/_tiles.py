@@ -237,7 +237,7 @@ class _Canvas:
 
 def _summarize(label: str, rows: list[tuple[float, int, int, float, float]]) -> ExposureSummary:
     """Combine what the cells found for one exposure, by its good pixels."""
-    weight, n_good, n_rejected, chi2, scale = (np.array(column, dtype=float) for column in zip(*rows))
+    weight, n_good, n_rejected, chi2, scale = np.array(rows, dtype=float).T
     known = np.isfinite(scale)
     return ExposureSummary(
         label=label,

@@ -1,0 +1,173 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The network of the paper: an encoder over the exposures, from scratch."""
+
+from __future__ import annotations
+
+__all__ = ("LATENT_FWHM", "PaperEncoder", "PaperNetwork")
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from ._decoder import Decoder
+from ._options import FitOptions
+from ._stack import HistoryRow
+from ._statistic import Statistic
+
+LATENT_FWHM = 2.0
+"""FWHM in pixels of the Gaussian PSF of the latent."""
+
+_KERNELS = (3, 5, 9)
+_LINEAR_KERNELS = (5, 9, 15)
+_LEARNING_RATE = 5e-3
+_GRADIENT_CLIP = 0.5
+
+
+class PaperEncoder(nn.Module):
+    """Multi-scale depth-wise layers, point-wise mixing, ReLU.
+
+    After Sukurdeep, Navarro & Budavari (2025, arXiv:2504.06463); the sizes
+    and the start are our choices. One branch is linear in the exposures, a
+    coadd with learned kernels that starts as their mean; the other, on
+    compressed values, gates it and adds to it.
+
+    Parameters
+    ----------
+    n_exposures
+        Exposures of the stack.
+    channels
+        Channels after the point-wise mixing.
+    """
+
+    def __init__(self, n_exposures: int, channels: int = 32):
+        super().__init__()
+        n = n_exposures
+        self.linear = nn.ParameterList(torch.zeros(1, n, kernel, kernel) for kernel in _LINEAR_KERNELS)
+        self.compressed = nn.ModuleList(_depthwise(n, kernel) for kernel in _KERNELS)
+        self.mix = nn.Conv2d(n * len(_KERNELS), channels, 1)
+        self.deep = nn.Sequential(
+            nn.ReLU(),
+            _depthwise(channels, 5),
+            nn.Conv2d(channels, channels, 1),
+            nn.ReLU(),
+            _depthwise(channels, 5),
+            nn.Conv2d(channels, 2, 1),
+        )
+        with torch.no_grad():
+            for kernel in self.linear:
+                middle = kernel.shape[-1] // 2
+                kernel[:, :, middle, middle] = 1.0 / (n * len(_LINEAR_KERNELS))
+            self.deep[-1].weight.zero_()
+            self.deep[-1].bias.zero_()
+
+    def forward(self, exposures: torch.Tensor) -> torch.Tensor:
+        """Return the latent, ``(1, h, w)``, of exposures ``(1, n, h, w)`` in
+        units of their sky noise.
+        """
+        linear = nn.functional.conv2d(exposures, self._linear_kernel(), padding=_LINEAR_KERNELS[-1] // 2)
+        compressed = torch.asinh(exposures)
+        gate, offset = self.deep(self.mix(torch.cat([layer(compressed) for layer in self.compressed], 1)))[0]
+        return torch.relu(linear[0] * (2.0 * torch.sigmoid(gate)) + offset)
+
+    def _linear_kernel(self) -> torch.Tensor:
+        """Sum the scales: depth-wise layers and their point-wise sum are one
+        convolution.
+        """
+        size = _LINEAR_KERNELS[-1]
+        padded = [nn.functional.pad(k, [(size - k.shape[-1]) // 2] * 4) for k in self.linear]
+        return torch.stack(padded).sum(0)
+
+
+def _depthwise(channels: int, kernel: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels, padding_mode="reflect")
+
+
+class PaperNetwork:
+    """One encoder for all cells of a patch, trained on some of them.
+
+    Parameters
+    ----------
+    labels
+        Exposures that the encoder has a channel for. Others still count in
+        the residual and in chi2.
+    options
+        ``paper_steps``, ``huber_delta``, ``seed``.
+    """
+
+    def __init__(self, labels: Sequence[str], options: FitOptions, device: torch.device):
+        torch.manual_seed(options.seed)
+        self._labels = sorted(labels)
+        self._options = options
+        self._encoder = PaperEncoder(len(self._labels)).to(device, memory_format=torch.channels_last)
+
+    def train(
+        self, cells: Sequence[tuple[Statistic, Sequence[str]]], report: Callable[[str], None]
+    ) -> list[HistoryRow]:
+        """Minimise the masked, sigma-scaled Huber loss, cell by cell.
+
+        Parameters
+        ----------
+        cells
+            Statistic and labels of each training cell.
+        report
+            Takes a line of progress.
+        """
+        steps = self._options.paper_steps
+        optimiser = torch.optim.Adam(self._encoder.parameters(), lr=_LEARNING_RATE)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        inputs = [self._inputs(statistic, labels) for statistic, labels in cells]
+        decoders = [Decoder(s.psf_transfer, s.grid, latent_fwhm=LATENT_FWHM) for s, _ in cells]
+        stride = max(1, steps // 20)
+        history: list[HistoryRow] = []
+        self._encoder.train()
+        for step in range(steps):
+            which = step % len(cells)
+            loss, chi2 = self._loss(cells[which][0], *inputs[which], decoders[which])
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self._encoder.parameters(), _GRADIENT_CLIP)
+            optimiser.step()
+            schedule.step()
+            if step % stride == 0 or step == steps - 1:
+                row = {"stage": "paper", "step": step, "loss": float(loss.detach())}
+                history.append({**row, "held_out_loss": float("nan"), "chi2": chi2})
+                report(f"step {step + 1}/{steps}: loss {float(loss.detach()):.4f}, chi2 {chi2:.3f}")
+        self._encoder.eval().requires_grad_(False)
+        return history
+
+    def restore(self, statistic: Statistic, labels: Sequence[str]) -> torch.Tensor:
+        """Return the latent on the padded grid."""
+        exposures, unit = self._inputs(statistic, labels)
+        latent = torch.zeros(statistic.grid.shape, device=exposures.device)
+        statistic.grid.crop(latent)[:] = self._encoder(exposures)[0] * unit
+        return latent
+
+    def _inputs(self, statistic: Statistic, labels: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Exposures in units of the sky noise of a typical one, holes filled
+        with the mean of the others.
+        """
+        weight = statistic.used / statistic.sky_variance[:, None, None]
+        mean = (weight * statistic.image).sum(0) / weight.sum(0).clamp_min(1e-12 * float(weight.max()))
+        filled = torch.where(statistic.used > 0, statistic.image, mean)
+        unit = statistic.sky_variance.median().sqrt()
+        place = {label: k for k, label in enumerate(labels)}
+        planes = [filled[place[label]] if label in place else mean for label in self._labels]
+        exposures = (torch.stack(planes) / unit)[None]
+        return exposures.contiguous(memory_format=torch.channels_last), unit
+
+    def _loss(self, statistic: Statistic, exposures, unit, decoder: Decoder) -> tuple[torch.Tensor, float]:
+        model = decoder.forward(self._encoder(exposures)[0] * unit)
+        residual = (statistic.image - model) * statistic.variance.rsqrt()
+        delta = self._options.huber_delta
+        loss = nn.functional.huber_loss(residual, torch.zeros_like(residual), reduction="none", delta=delta)
+        n_used = statistic.used.sum()
+        chi2 = float((statistic.used * residual.detach() ** 2).sum() / n_used)
+        return (statistic.used * loss).sum() / n_used, chi2

@@ -1,0 +1,171 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Random skies and their sufficient statistics."""
+
+from __future__ import annotations
+
+__all__ = ("SkyGenerator", "Source", "TrainingBatch")
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from ..core._encoder import LATENT_FWHM
+from ..core._fourier import FWHM_TO_SIGMA, FourierGrid
+from ._banks import GalaxyBank, StackBank
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """One source of a training sky."""
+
+    scene: int
+    y: float
+    x: float
+    signal_to_noise: float
+    """Of the flux, for a matched filter, as a point source."""
+    kind: int
+    """0 star, 1 small galaxy, 2 large galaxy."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingBatch:
+    """Statistics with known truth."""
+
+    data: torch.Tensor
+    """D, ``(b, rows, columns // 2 + 1)``."""
+    den: torch.Tensor
+    truth: torch.Tensor
+    """Sky at the latent's PSF, ``(b, rows, columns)``."""
+    sources: list[Source]
+
+
+class SkyGenerator:
+    """Draws batches of statistics of random skies.
+
+    A statistic is made without its exposures: ``D = den X + sqrt(den) white``
+    plus the noise of the sources, a residual sky, and errors of the PSF and
+    of the noise level such as real stacks have.
+
+    Parameters
+    ----------
+    galaxies, stacks
+        What to draw from.
+    grid
+        Square grid of the skies.
+    seed
+        Seed of all that is random.
+    """
+
+    def __init__(self, galaxies: GalaxyBank, stacks: StackBank, *, grid: FourierGrid, seed: int):
+        self._galaxies = galaxies
+        self._stacks = stacks
+        self._grid = grid
+        self._rng = np.random.default_rng(seed)
+        self._torch = torch.Generator().manual_seed(seed)
+
+    def draw(self, count: int) -> TrainingBatch:
+        """Draw a batch."""
+        chosen = self._rng.integers(len(self._stacks.den), size=count)
+        den, grid = self._stacks.den[chosen], self._grid
+        sensitivity = grid.mean_power(den).sqrt().numpy()
+        skies, sources = zip(*(self._draw_sky(b, sensitivity[b]) for b in range(count)), strict=True)
+        truth = torch.as_tensor(np.array(skies))
+        spectrum = grid.transform(truth) / grid.gaussian(LATENT_FWHM)
+        spectrum = spectrum * self._psf_error(count)
+        noise = (
+            self._white(count)
+            * den.sqrt()
+            * torch.as_tensor(np.exp(self._rng.normal(0.0, 0.04, (count, 1, 1))), dtype=torch.float32)
+        )
+        data = den * spectrum + noise + self._source_noise(spectrum, den, chosen)
+        den0 = den[:, 0, 0]
+        offset = torch.as_tensor(self._rng.normal(0.0, 0.08, count), dtype=torch.float32)
+        data[:, 0, 0] += den0.sqrt() * offset * truth[0].numel()
+        return TrainingBatch(data=data, den=den, truth=truth, sources=[s for group in sources for s in group])
+
+    def _white(self, count: int) -> torch.Tensor:
+        return self._grid.transform(torch.randn(count, *self._grid.shape, generator=self._torch))
+
+    def _psf_error(self, count: int) -> torch.Tensor:
+        """Transfer of PSFs that are a little broader or narrower than said."""
+        excess = torch.as_tensor(self._rng.normal(0.0, 0.04, (count, 1, 1)), dtype=torch.float32)
+        return torch.exp(-2.0 * np.pi**2 * excess * self._grid.frequency_squared)
+
+    def _source_noise(self, spectrum: torch.Tensor, den: torch.Tensor, chosen: np.ndarray) -> torch.Tensor:
+        """Photon noise of the sources, through an effective PSF."""
+        effective = (den / den[:, :1, :1]).sqrt()
+        light = self._grid.inverse(spectrum * effective).clamp_min(0.0)
+        power = self._stacks.source_noise[chosen][:, None, None] * light
+        white = torch.randn(light.shape, generator=self._torch)
+        return self._grid.transform(white * power.sqrt()) * effective
+
+    def _draw_sky(self, scene: int, sensitivity: float) -> tuple[np.ndarray, list[Source]]:
+        sky = np.zeros(self._grid.shape, dtype=np.float32)
+        sources: list[Source] = []
+        if self._rng.uniform() < 0.06:
+            return sky, sources
+        for _ in range(self._rng.integers(3, 18)):
+            sources.append(self._add_source(sky, scene, sensitivity, sources))
+        return sky, sources
+
+    def _add_source(self, sky, scene: int, sensitivity: float, others: list[Source]) -> Source:
+        rng = self._rng
+        faint = rng.uniform() < 0.8
+        signal_to_noise = 10 ** (rng.uniform(0.3, 2.7) if faint else rng.uniform(2.0, 4.0))
+        is_star = rng.uniform() < 0.42
+        y, x = rng.uniform(0, sky.shape[0], 2)
+        if others and rng.uniform() < 0.42:
+            y, x, signal_to_noise, is_star = self._neighbour(others, signal_to_noise, is_star)
+        if is_star:
+            _add_star(sky, y=y, x=x, flux=signal_to_noise / sensitivity)
+            kind = 0
+        else:
+            signal_to_noise = min(signal_to_noise, 3000.0)
+            index = self._choose_galaxy(signal_to_noise)
+            y, x = float(int(y)), float(int(x))
+            self._add_galaxy(sky, index, y=int(y), x=int(x), flux=1.5 * signal_to_noise / sensitivity)
+            kind = 2 if self._galaxies.is_large(index) else 1
+        return Source(scene=scene, y=y, x=x, signal_to_noise=signal_to_noise, kind=kind)
+
+    def _neighbour(self, others: list[Source], signal_to_noise: float, is_star: bool):
+        """Place a source beside another; close pairs are alike in flux."""
+        rng = self._rng
+        close = rng.uniform() < 0.6
+        first = others[-1] if close else others[rng.integers(len(others))]
+        distance = rng.uniform(1.7, 4.6) if close else rng.uniform(2.0, 12.0)
+        if close:
+            signal_to_noise = first.signal_to_noise * 10 ** rng.uniform(-0.5, 0.1)
+            is_star = first.kind == 0 if rng.uniform() < 0.85 else is_star
+        angle = rng.uniform(0, 2 * np.pi)
+        y, x = first.y + distance * np.sin(angle), first.x + distance * np.cos(angle)
+        return y, x, signal_to_noise, is_star
+
+    def _choose_galaxy(self, signal_to_noise: float) -> int:
+        """Brighter galaxies are larger, with a wide scatter."""
+        count = len(self._galaxies.stamps)
+        rank = 0.06 + 0.75 * (np.log10(signal_to_noise) - 0.3) / 2.6 + self._rng.normal(0, 0.22)
+        return int(np.clip(rank * count, 0, count - 1))
+
+    def _add_galaxy(self, sky: np.ndarray, index: int, *, y: int, x: int, flux: float) -> None:
+        stamp = np.rot90(self._galaxies.stamps[index], self._rng.integers(4))
+        stamp = stamp.T if self._rng.uniform() < 0.5 else stamp
+        half = stamp.shape[0] // 2
+        y0, y1 = max(0, y - half), min(sky.shape[0], y + half + 1)
+        x0, x1 = max(0, x - half), min(sky.shape[1], x + half + 1)
+        if y1 > y0 and x1 > x0:
+            sky[y0:y1, x0:x1] += flux * stamp[y0 - y + half : y1 - y + half, x0 - x + half : x1 - x + half]
+
+
+def _add_star(sky: np.ndarray, *, y: float, x: float, flux: float) -> None:
+    sigma = LATENT_FWHM * FWHM_TO_SIGMA
+    rows = np.exp(-0.5 * ((np.arange(sky.shape[0]) - y) / sigma) ** 2)
+    columns = np.exp(-0.5 * ((np.arange(sky.shape[1]) - x) / sigma) ** 2)
+    sky += (flux / (2.0 * np.pi * sigma**2)) * np.outer(rows, columns)

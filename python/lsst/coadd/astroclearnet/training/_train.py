@@ -1,0 +1,150 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The training loop."""
+
+from __future__ import annotations
+
+__all__ = ("TrainingOptions", "train_encoder", "write_weights")
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from ..core._encoder import EncoderInputs, StatisticEncoder
+from ..core._fourier import FourierGrid
+from ._banks import make_galaxy_bank, make_stack_bank
+from ._loss import TrainingLoss
+from ._skies import SkyGenerator
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How the shipped weights are made; the defaults made them."""
+
+    seed: int = 1
+    """Seed of the banks, the skies and the first weights."""
+
+    steps: int = 5000
+    """Optimiser steps."""
+
+    batch: int = 4
+    """Skies a step."""
+
+    size: int = 128
+    """Side of a sky, in pixels."""
+
+    n_galaxies: int = 1500
+    """Galaxies to draw skies from."""
+
+    n_stacks: int = 160
+    """Stacks of exposures to draw statistics from."""
+
+    learning_rate: float = 4e-3
+    """Highest learning rate; it falls with a cosine."""
+
+
+_WARM_UP = 30
+_AVERAGE_FROM = 0.3
+_AVERAGE_WEIGHT = 0.995
+_FLUX_FROM = 100
+_SLOPE = 0.05
+
+
+def train_encoder(
+    options: TrainingOptions, *, report: Callable[[str], None] = print, start: StatisticEncoder | None = None
+) -> StatisticEncoder:
+    """Train an encoder.
+
+    Parameters
+    ----------
+    options
+        Sizes, seed and duration.
+    report
+        Takes a line of progress.
+    start
+        Encoder to go on from; a new one if `None`.
+
+    Returns
+    -------
+    `StatisticEncoder`
+        With the running mean of the weights of the last steps.
+    """
+    torch.manual_seed(options.seed)
+    rng = np.random.default_rng(options.seed)
+    grid = FourierGrid(height=options.size, width=options.size, shape=(options.size, options.size))
+    report(f"drawing {options.n_galaxies} galaxies and {options.n_stacks} stacks")
+    galaxies = make_galaxy_bank(rng, options.n_galaxies)
+    stacks = make_stack_bank(rng, options.n_stacks, grid=grid)
+    skies = SkyGenerator(galaxies, stacks, grid=grid, seed=options.seed)
+    encoder = (start or StatisticEncoder()).to(memory_format=torch.channels_last).train()
+    loss_of = TrainingLoss(grid)
+    optimiser = torch.optim.AdamW(
+        encoder.parameters(), lr=options.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4
+    )
+    average: dict[str, torch.Tensor] = {}
+    losses, started = [], time.monotonic()
+    for step in range(options.steps):
+        _set_rate(optimiser, options, step)
+        batch = skies.draw(options.batch)
+        inputs = EncoderInputs.from_statistic(batch.data, batch.den, grid)
+        latent = encoder(inputs, slope=_SLOPE)
+        loss = loss_of(latent, batch, inputs.unit, with_flux=step >= _FLUX_FROM)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+        optimiser.step()
+        losses.append(float(loss.detach()))
+        if step >= _AVERAGE_FROM * options.steps:
+            _accumulate(average, encoder)
+        if (step + 1) % 100 == 0:
+            _report_progress(report, step + 1, options.steps, losses, loss_of, started)
+    if average:
+        encoder.load_state_dict(average)
+    return encoder.eval()
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, options: TrainingOptions, step: int) -> None:
+    cosine = 0.5 * (1.0 + np.cos(np.pi * step / options.steps))
+    rate = options.learning_rate * min(1.0, (step + 1) / _WARM_UP) * (0.02 + 0.98 * cosine)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def _accumulate(average: dict[str, torch.Tensor], encoder: StatisticEncoder) -> None:
+    for name, value in encoder.state_dict().items():
+        if name in average:
+            average[name].lerp_(value, 1.0 - _AVERAGE_WEIGHT)
+        else:
+            average[name] = value.clone()
+
+
+def _report_progress(report, step, steps, losses, loss_of: TrainingLoss, started: float) -> None:
+    elapsed = time.monotonic() - started
+    bias = " ".join("/".join(f"{100 * b:+.1f}" for b in row) for row in loss_of.bias)
+    report(
+        f"step {step}/{steps} loss {np.mean(losses[-100:]):.4f} flux bias % (star/small/large) {bias} "
+        f"{elapsed:.0f} s, about {elapsed / step * (steps - step):.0f} s left"
+    )
+
+
+def write_weights(encoder: StatisticEncoder, path: Path, *, options: TrainingOptions) -> None:
+    """Write weights as safetensors, with the options that made them."""
+    metadata = {
+        "command": "acn train",
+        "options": json.dumps(dataclasses.asdict(options)),
+        "torch": torch.__version__,
+    }
+    state = {name: value.contiguous() for name, value in encoder.state_dict().items()}
+    safetensors.torch.save_file(state, path, metadata=metadata)
