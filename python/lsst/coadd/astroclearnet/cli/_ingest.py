@@ -1,0 +1,47 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""``acn ingest``: plain FITS exposures in, Butler repository out."""
+
+from __future__ import annotations
+
+__all__ = ("ingest",)
+
+from pathlib import Path
+
+import click
+
+
+@click.command("ingest")
+@click.argument("exposures", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("repo", type=click.Path(path_type=Path))
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Directory of the FITS files, in place of data_root in EXPOSURES.",
+)
+def ingest(exposures: Path, repo: Path, data_root: Path | None) -> None:
+    """Make the Butler repository REPO of the exposures in EXPOSURES.
+
+    EXPOSURES is a YAML file: for each exposure image, weight, data quality,
+    PSF (PSFEx, Piff or stamp), WCS, zero point and sky. The package holds a
+    commented example, resources/ingest/decam_field.yaml.
+    """
+    from ..ingest import ingest as ingest_exposures
+    from ..ingest import load_config
+
+    config = load_config(exposures, data_root=data_root)
+    ingest_exposures(config, repo, report=click.echo)
+    band = config.exposures[0].band
+    click.echo(
+        "Now for instance:\n"
+        f"  pipetask run -b {repo} -i {config.instrument.name}/defaults -o u/$USER/acn \\\n"
+        "    --register-dataset-types \\\n"
+        "    -p resource://lsst.coadd.astroclearnet/resources/pipelines/acn.yaml \\\n"
+        f"    -d \"skymap='{config.sky_map.name}' AND tract={config.sky_map.tract} AND band='{band}'\""
+    )
