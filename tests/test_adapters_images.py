@@ -1,0 +1,235 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Images of lsst.images on their way in: units, masks, faults."""
+
+from __future__ import annotations
+
+import logging
+
+import astropy.units as u
+import astropy.wcs
+import numpy as np
+import pytest
+
+from lsst.coadd.astroclearnet._visit_images import DetectorInfo, make_visit_image
+from lsst.coadd.astroclearnet.adapters import INPUT_PLANES, exposure_from_visit_image, read_exposure
+from lsst.coadd.astroclearnet.adapters import _masks as masks
+from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane
+from lsst.images import Box, Image, MaskPlane
+from lsst.images.psfs import GaussianPointSpreadFunction, PointSpreadFunction
+from lsst.images.serialization import ArchiveReadError
+
+DATA_ID = {"instrument": "HSC", "visit": 1228, "detector": 50}
+SHAPE = (90, 120)
+X0, Y0 = 30, 700
+
+
+class StampPsf(PointSpreadFunction):
+    """A PSF model that returns whatever array it was given."""
+
+    def __init__(self, array, bounds=None):
+        self.array, self.asked = array, []
+        self._bounds = bounds or Box.factory[0:2000, 0:2000]
+
+    bounds = property(lambda self: self._bounds)
+    kernel_bbox = property(lambda self: Box.from_shape(self.array.shape))
+
+    def compute_kernel_image(self, *, x, y):
+        self.asked.append((x, y))
+        return Image(self.array, bbox=self.kernel_bbox)
+
+    def compute_stellar_image(self, *, x, y):
+        raise NotImplementedError
+
+    compute_stellar_bbox = compute_stellar_image
+
+
+def make_wcs():
+    wcs = astropy.wcs.WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = [150.0, 2.0]
+    wcs.wcs.crpix = [1001, 1001]
+    wcs.wcs.cdelt = [-0.168 / 3600, 0.168 / 3600]
+    return wcs
+
+
+def make_image(planes=None, **fields):
+    rng = np.random.default_rng(1)
+    bounds = Box.factory[0:2000, 0:2000]
+    fields = {
+        "image": rng.normal(10, 1, SHAPE),
+        "variance": np.full(SHAPE, 4.0),
+        "psf": GaussianPointSpreadFunction(1.6, bounds=bounds, stamp_size=31),
+        **fields,
+    }
+    return make_visit_image(
+        fields.pop("image"),
+        fields.pop("variance"),
+        planes or {},
+        x0=X0,
+        y0=Y0,
+        wcs=make_wcs(),
+        detector=DetectorInfo(id=50, name="1_50", width=2000, height=2000),
+        physical_filter="HSC-I",
+        band="i",
+        instrument="HSC",
+        visit=1228,
+        **fields,
+    )
+
+
+def test_image_in_njy():
+    visit_image = make_image()
+    exposure = exposure_from_visit_image(visit_image, data_id=DATA_ID)
+    np.testing.assert_array_equal(exposure.image, visit_image.image.array)
+    np.testing.assert_array_equal(exposure.variance, 4)
+    assert not exposure.flags.any()
+    assert exposure.image.dtype == exposure.variance.dtype == np.float32
+    assert exposure.flags.dtype == np.uint32
+    assert (exposure.x0, exposure.y0) == (X0, Y0)
+    assert exposure.label == "visit=1228 detector=50"
+    assert exposure.physical_filter == "HSC-I"
+    assert exposure.psf(x=X0, y=Y0).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_sky_positions_are_those_of_the_whole_detector():
+    """FITS pixel (1001, 1001) is pixel (1000, 1000), wherever the box is."""
+    wcs = exposure_from_visit_image(make_image(), data_id=DATA_ID).wcs
+    ra, dec = wcs.pixel_to_sky(x=np.array([1000.0, 90.0]), y=np.array([1000.0, 720.0]))
+    assert ra[0] == pytest.approx(150, abs=1e-9) and dec[0] == pytest.approx(2, abs=1e-9)
+    np.testing.assert_allclose(make_wcs().all_world2pix(ra, dec, 0), [[1000, 90], [1000, 720]], atol=1e-6)
+    np.testing.assert_allclose(wcs.sky_to_pixel(ra=ra, dec=dec), [[1000, 90], [1000, 720]], atol=1e-6)
+
+
+def test_flux_density_unit_is_converted():
+    exposure = exposure_from_visit_image(make_image(unit=u.uJy), data_id=DATA_ID)
+    assert exposure.image.mean() == pytest.approx(10e3, rel=0.01)
+    np.testing.assert_allclose(exposure.variance, 4e6, rtol=1e-6)
+
+
+def test_scaling_that_varies_over_the_frame():
+    """A photometric calibration may be a polynomial."""
+    # 30 nJy per count in the middle, 10 % more at the right edge.
+    visit_image = make_image(
+        image=np.full(SHAPE, 2.0), unit=u.electron, calibration=np.array([[30.0, 3.0], [0.0, 0.0]])
+    )
+    exposure = exposure_from_visit_image(visit_image, data_id=DATA_ID)
+    column = np.arange(SHAPE[1])
+    scaling = 30 + 3 * (column - (SHAPE[1] - 1) / 2) / (SHAPE[1] / 2)
+    np.testing.assert_allclose(exposure.image, np.broadcast_to(2 * scaling, SHAPE), rtol=1e-5)
+    np.testing.assert_allclose(exposure.variance, np.broadcast_to(4 * scaling**2, SHAPE), rtol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [u.electron, u.dimensionless_unscaled, u.s])
+def test_image_without_calibration(unit):
+    with pytest.raises(InvalidExposureError, match=r"visit=1228 detector=50.*converted to nJy.*Attach"):
+        exposure_from_visit_image(make_image(unit=unit), data_id=DATA_ID)
+
+
+def test_calibration_of_another_kind():
+    """A scaling that does not lead to nJy is no calibration."""
+    visit_image = make_image(unit=u.electron, calibration=30.0)
+    visit_image.photometric_scaling = visit_image.photometric_scaling * u.s
+    with pytest.raises(InvalidExposureError, match="visit=1228 detector=50"):
+        exposure_from_visit_image(visit_image, data_id=DATA_ID)
+
+
+@pytest.mark.parametrize("psf", [None, ArchiveReadError("no reader for it.")])
+def test_image_without_psf(psf):
+    with pytest.raises(InvalidExposureError, match=r"visit=1228 detector=50.*[lL]eave the exposure out"):
+        exposure_from_visit_image(make_image(psf=psf), data_id=DATA_ID)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        (np.full((31, 31), np.nan), "NaN"),
+        (np.zeros((31, 31)), "sums to 0"),
+        (np.full((31, 31), 0.9 / 961), "sums to 0.9"),
+    ],
+)
+def test_bad_psf(kernel, message):
+    with pytest.raises(InvalidExposureError, match=f"visit=1228 detector=50.*{message}"):
+        exposure_from_visit_image(make_image(psf=StampPsf(kernel)), data_id=DATA_ID)
+
+
+def test_psf_is_evaluated_inside_its_bounds():
+    psf = StampPsf(np.full((31, 31), 1 / 961), bounds=Box.factory[100:1500, 50:1900])
+    exposure = exposure_from_visit_image(make_image(psf=psf), data_id=DATA_ID)
+    exposure.psf(x=-3, y=1999)
+    assert psf.asked[-1] == (50, 1499)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite(value, caplog):
+    image = np.ones(SHAPE)
+    image[3, 4:9] = value
+    with caplog.at_level(logging.INFO):
+        exposure = exposure_from_visit_image(make_image(image=image), data_id=DATA_ID)
+    assert np.argwhere(exposure.flags).tolist() == [[3, x] for x in range(4, 9)]
+    assert np.all(exposure.flags[3, 4:9] == Plane.NO_DATA)
+    assert "visit=1228 detector=50: 5 pixels without a finite value and 0" in caplog.text
+
+
+@pytest.mark.parametrize("value", [0, -4, np.nan, np.inf])
+def test_variance_that_is_not_positive(value, caplog):
+    variance = np.ones(SHAPE)
+    variance[10:12, 20] = value
+    with caplog.at_level(logging.INFO):
+        exposure = exposure_from_visit_image(make_image(variance=variance), data_id=DATA_ID)
+    assert np.argwhere(exposure.flags).tolist() == [[10, 20], [11, 20]]
+    assert "0 pixels without a finite value and 2 without a positive variance" in caplog.text
+
+
+def test_exposure_that_is_masked_as_a_whole_is_no_error():
+    planes = {"NO_DATA": np.ones(SHAPE, bool)}
+    exposure = exposure_from_visit_image(make_image(planes, image=np.full(SHAPE, np.nan)), data_id=DATA_ID)
+    assert np.all(exposure.flags == Plane.NO_DATA)
+
+
+def test_mask_planes_become_canonical():
+    planes = {}
+    for n, name in enumerate(["SATURATED", "COSMIC_RAY", "DETECTION_EDGE", "STREAK", "DETECTED"]):
+        planes[name] = np.zeros(SHAPE, bool)
+        planes[name][n] = True
+    flags = exposure_from_visit_image(make_image(planes), data_id=DATA_ID).flags
+    expected = [Plane.SATURATED, Plane.COSMIC_RAY, Plane.DETECTION_EDGE, Plane.STREAK, 0, 0]
+    assert flags[:6, 7].tolist() == [int(plane) for plane in expected]
+
+
+def test_unknown_plane_is_named_once(caplog, monkeypatch):
+    """An instrument may have planes of its own; they are ignored."""
+    monkeypatch.setattr(masks, "_reported", set())
+    visit_image = make_image()
+    mask = visit_image.mask.add_planes([MaskPlane("GHOST", "Reflected light.")])
+    mask.set("GHOST", np.ones(SHAPE, bool))
+    visit_image._mask = mask
+    for _ in range(3):
+        assert not exposure_from_visit_image(visit_image, data_id=DATA_ID).flags.any()
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1 and "GHOST" in warnings[0].getMessage()
+
+
+def test_both_dialects_of_mask_planes():
+    """Every pair of lsst.images' own table is in ours."""
+    from lsst.images import get_legacy_difference_image_mask_planes, get_legacy_visit_image_mask_planes
+
+    for name, plane in get_legacy_visit_image_mask_planes().items():
+        assert INPUT_PLANES[name] == INPUT_PLANES[plane.name]
+    assert set(get_legacy_difference_image_mask_planes()) - set(INPUT_PLANES) <= {
+        "SAT_TEMPLATE",
+        "HIGH_VARIANCE",
+    }
+    assert {plane for plane in INPUT_PLANES.values() if plane is not None} == set(Plane)
+
+
+def test_read_exposure():
+    assert read_exposure("images") is exposure_from_visit_image
+    with pytest.raises(ValueError, match="images, afw; got 'jpeg'"):
+        read_exposure("jpeg")

@@ -1,0 +1,317 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Results on their way out: what a CellCoadd of this package holds."""
+
+from __future__ import annotations
+
+import astropy.units as u
+import galsim
+import numpy as np
+import pytest
+from test_adapters_geometry import make_tract
+
+from lsst.coadd.astroclearnet.adapters import (
+    NO_DATA_VARIANCE,
+    OUTPUT_PLANES,
+    PatchBoxes,
+    PatchGeometry,
+    ProvenanceRecorder,
+    SkyProjectionMap,
+    TractDefinition,
+    combine_planes,
+    geometry_to_dict,
+    make_cell_coadd,
+    make_n_image,
+)
+from lsst.coadd.astroclearnet.core import InputExposure, Plane
+from lsst.coadd.astroclearnet.core._register import cut_stack, warp_exposure
+from lsst.daf.butler import Butler, DatasetType
+from lsst.images import YX, Box, Image
+from lsst.images.cells import CellCoadd, CellIJ
+from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
+
+CELL = 40
+BOX = Box.factory[17400:17520, 18000:18160]
+"""Outer box of the patch: 3 x 4 cells."""
+
+
+@pytest.fixture
+def geometry():
+    tract = make_tract()
+    patch = PatchBoxes(id=40, index=YX(y=4, x=3), inner=Box.factory[17410:17510, 18010:18150], outer=BOX)
+    tract = TractDefinition(id=9813, wcs=tract.wcs, bbox=tract.bbox, patches=(patch,))
+    return PatchGeometry.from_dict(geometry_to_dict(skymap="demo", tracts=[tract]), tract=9813, patch=40)
+
+
+def make_arrays():
+    rng = np.random.default_rng(2)
+    kernel = galsim.Gaussian(fwhm=2.5).drawImage(nx=21, ny=21, scale=1).array
+    psf = np.broadcast_to(kernel / kernel.sum(), (3, 4, 21, 21)).copy()
+    return {
+        "image": rng.normal(5, 1, BOX.shape).astype(np.float32),
+        "variance": rng.uniform(1, 2, BOX.shape).astype(np.float32),
+        "noise": [rng.normal(0, 1, BOX.shape).astype(np.float32)],
+        "planes": {},
+        "psf": psf,
+        "missing": (),
+    }
+
+
+def make_coadd(geometry, **changes):
+    return make_cell_coadd(
+        **{**make_arrays(), **changes}, geometry=geometry, band="i", cell_size=CELL, metadata={"seed": 7}
+    )
+
+
+def test_everything_is_where_it_belongs(geometry):
+    arrays = make_arrays()
+    coadd = make_coadd(geometry)
+    assert coadd.bbox == BOX
+    assert coadd.unit == u.nJy and coadd.variance.unit == u.nJy**2
+    np.testing.assert_array_equal(coadd.image.array, arrays["image"])
+    np.testing.assert_array_equal(coadd.variance.array, arrays["variance"])
+    np.testing.assert_array_equal(coadd.noise_realizations[0].array, arrays["noise"][0])
+    assert (coadd.skymap, coadd.tract, coadd.patch.id, coadd.band) == ("demo", 9813, 40, "i")
+    assert coadd.patch.inner_bbox == geometry.inner_bbox and coadd.patch.outer_bbox == BOX
+    assert coadd.metadata["seed"] == 7
+    sky = coadd.sky_projection.pixel_to_sky(x=18000.0, y=17500.0)
+    assert (sky.ra.deg, sky.dec.deg) == pytest.approx((150, 2), abs=1e-9)
+
+
+def test_one_psf_a_cell(geometry):
+    psf = make_arrays()["psf"]
+    psf[2, 1] = np.eye(1, 441, 220).reshape(21, 21)
+    coadd = make_coadd(geometry, psf=psf)
+    kernel = coadd.psf.compute_kernel_image(x=18000 + 1 * CELL + 5, y=17400 + 2 * CELL + 30)
+    assert kernel.array[10, 10] == 1 and kernel.bbox == Box.factory[-10:11, -10:11]
+    other = coadd.psf.compute_kernel_image(x=18000 + 2 * CELL + 5, y=17400 + 1 * CELL + 30)
+    assert other.array[10, 10] < 0.2 and other.array.sum() == pytest.approx(1)
+
+
+def test_no_value_is_nan_where_there_are_no_data(geometry):
+    """Faults of all kinds end as NO_DATA with the documented fill."""
+    arrays = make_arrays()
+    arrays["image"][3, 4], arrays["image"][3, 5] = np.nan, np.inf
+    arrays["variance"][6, :3] = 0, -1, np.nan
+    arrays["psf"][1, 2] = np.nan
+    no_data = np.zeros(BOX.shape, bool)
+    no_data[9, 9] = True
+    coadd = make_coadd(geometry, **{**arrays, "planes": {"NO_DATA": no_data}, "missing": {(1, 2)}})
+    expected = no_data.copy()
+    expected[3, 4:6] = expected[6, :3] = True
+    expected[CELL : 2 * CELL, 2 * CELL : 3 * CELL] = True
+    np.testing.assert_array_equal(coadd.mask.get("NO_DATA"), expected)
+    assert np.all(coadd.image.array[expected] == 0)
+    assert np.all(coadd.noise_realizations[0].array[expected] == 0)
+    assert np.all(coadd.variance.array[expected] == np.float32(NO_DATA_VARIANCE))
+    assert np.isfinite(coadd.image.array).all()
+    assert np.isfinite(coadd.variance.array).all() and np.all(coadd.variance.array > 0)
+    assert coadd.bounds.missing == {CellIJ(1, 2)}
+
+
+def test_a_cell_without_psf_must_be_missing(geometry):
+    psf = make_arrays()["psf"]
+    psf[1, 2] = np.nan
+    with pytest.raises(ValueError, match=r"PSF of cell \(1, 2\) sums to nan"):
+        make_coadd(geometry, psf=psf)
+    with pytest.raises(ValueError, match=r"\(3, 4, p, p\) is needed"):
+        make_coadd(geometry, psf=psf[:2])
+
+
+def test_planes_are_those_of_the_table(geometry):
+    clipped = np.zeros(BOX.shape, bool)
+    clipped[7, 8] = True
+    coadd = make_coadd(geometry, planes={"CLIPPED": clipped})
+    np.testing.assert_array_equal(coadd.mask.get("CLIPPED"), clipped)
+    assert not coadd.mask.get("SATURATED").any()
+    for plane in OUTPUT_PLANES:
+        assert coadd.mask.schema.descriptions[plane.name] == plane.description != ""
+    with pytest.raises(ValueError, match="'CLIPED' is not one of .*CLIPPED"):
+        make_coadd(geometry, planes={"CLIPED": clipped})
+
+
+def test_cell_size_that_does_not_divide_the_patch(geometry):
+    with pytest.raises(ValueError, match="cell_size=50 does not divide.*160 x 120.*: 20, 40"):
+        make_cell_coadd(**make_arrays(), geometry=geometry, band="i", cell_size=50)
+
+
+def test_shapes_must_agree(geometry):
+    with pytest.raises(ValueError, match=r"variance has shape \(3, 3\); the patch has \(120, 160\)"):
+        make_coadd(geometry, variance=np.ones((3, 3)))
+
+
+def make_warped(geometry, *, visit=11, offset=(0, 0), size=(120, 160), flags=None, detector=3, psf=None):
+    """An exposure on the very grid of the patch."""
+    height, width = size
+    stamp = galsim.Gaussian(fwhm=3.5).shear(g1=0.1).drawImage(nx=31, ny=31, scale=1, dtype=float).array
+    exposure = InputExposure(
+        visit=visit,
+        detector=detector,
+        physical_filter="HSC-I",
+        image=np.zeros(size, np.float32),
+        variance=np.full(size, 4, np.float32),
+        flags=np.zeros(size, np.uint32) if flags is None else flags,
+        x0=18000 + offset[0],
+        y0=17400 + offset[1],
+        psf=psf or (lambda *, x, y: stamp / stamp.sum()),
+        wcs=SkyProjectionMap(geometry.sky_projection),
+    )
+    return warp_exposure(
+        exposure, wcs=geometry.wcs, x0=18000, y0=17400, height=120, width=160, bad=Plane.BAD | Plane.SATURATED
+    )
+
+
+def combine(warped, **arrays):
+    counts = {"n_image": sum(np.asarray(pad(one)) for one in warped), "n_rejected": np.zeros(BOX.shape, int)}
+    return combine_planes(
+        warped, x0=18000, y0=17400, bad=Plane.BAD | Plane.SATURATED, cell_size=CELL, **{**counts, **arrays}
+    )
+
+
+def pad(one):
+    good = np.zeros(BOX.shape, np.uint16)
+    here, there = one.slices_within(x0=18000, y0=17400, height=120, width=160)
+    good[there] = one.good[here]
+    return good
+
+
+def test_mask_planes_of_a_result(geometry):
+    """Each plane says what its definition says."""
+    bad = np.zeros((160, 200), np.uint32)
+    bad[60, 60] = Plane.BAD  # patch pixel (40, 40)
+    bad[100:110, 100:110] = Plane.COSMIC_RAY  # not left out
+    bad[120, 120] = Plane.SATURATED
+    whole = {"offset": (-20, -20), "size": (160, 200)}
+    half = {"offset": (-20, -20), "size": (160, 120)}  # ends at patch column 100
+    warped = [make_warped(geometry, visit=n, **whole) for n in range(9)]
+    warped += [make_warped(geometry, visit=20, flags=bad, **whole), make_warped(geometry, visit=21, **half)]
+    rejected = np.zeros(BOX.shape, int)
+    rejected[10, 20] = 2
+    planes = combine(warped, n_rejected=rejected)
+    assert set(planes) == {plane.name for plane in OUTPUT_PLANES}
+    assert np.argwhere(planes["BAD"]).mean(axis=0) == pytest.approx([40, 40])
+    assert planes["COSMIC_RAY"].sum() == 100 and planes["COSMIC_RAY"][80:90, 80:90].all()
+    assert not planes["SATURATED"].any()  # 1 of 11 inputs is not more than 10 %
+    assert np.argwhere(planes["CLIPPED"]).tolist() == [[10, 20]]
+    assert planes["REJECTED"][10, 20] and planes["REJECTED"][40, 40] and not planes["REJECTED"][80:90].any()
+    # Row 5: one input ends near column 100; columns 80-119 are one cell.
+    edge = np.flatnonzero(planes["SENSOR_EDGE"][5])
+    assert 92 <= edge.min() and edge.max() < 100
+    inexact = np.flatnonzero(planes["INEXACT_PSF"][5])
+    assert inexact.min() in (97, 98, 99, 100) and inexact.max() == 119
+    assert not planes["NO_DATA"].any()
+    assert combine(warped[9:])["SATURATED"].any()
+
+
+def test_no_data_plane(geometry):
+    planes = combine([make_warped(geometry, offset=(50, -20), size=(160, 200))])
+    assert planes["NO_DATA"][:, :50].all() and not planes["NO_DATA"][:, 53:].any()
+
+
+def test_provenance(geometry, tmp_path):
+    """The inputs of each cell, their overlap, weight and PSF."""
+    warped = [
+        make_warped(geometry, visit=12, offset=(-40, -40), size=(200, 240)),
+        make_warped(geometry, visit=11, detector=5, offset=(-40, -40), size=(200, 160)),
+    ]
+    recorder = ProvenanceRecorder(
+        warped, geometry=geometry, instrument="HSC", day_obs={11: 20250101, 12: 20250102}
+    )
+    assert recorder.finish() is None
+    for i in range(3):
+        for j in range(4):
+            x0, y0 = 18000 + CELL * j, 17400 + CELL * i
+            stack = cut_stack(warped, x0=x0 - 10, y0=y0 - 10, height=60, width=60, bad=Plane.BAD)
+            recorder.record(stack, i=i, j=j, cell=Box.factory[y0 : y0 + CELL, x0 : x0 + CELL])
+    coadd = make_coadd(geometry, provenance=recorder.finish())
+    coadd.write(tmp_path / "coadd.fits")
+    provenance = CellCoadd.read(tmp_path / "coadd.fits").provenance
+    assert sorted(zip(provenance.inputs["visit"], provenance.inputs["detector"], strict=True)) == [
+        (11, 5),
+        (12, 3),
+    ]
+    by_visit = {row["visit"]: row for row in provenance.inputs}
+    assert by_visit[11]["day_obs"] == 20250101 and by_visit[12]["physical_filter"] == "HSC-I"
+    # Visit 11 covers columns up to 120: three of four cells in a row.
+    assert by_visit[11]["polygon"].area == pytest.approx(120 * 120, rel=1e-3)
+    assert len(provenance.contributions) == 12 + 9
+    rows = provenance.contributions[provenance.contributions["visit"] == 11]
+    np.testing.assert_allclose(rows["overlap_fraction"], 1, rtol=1e-6)
+    assert rows["overlaps_center"].all()
+    np.testing.assert_allclose(rows["weight"], 0.25, rtol=1e-4)
+    edge = rows[rows["cell_j"] == 2]
+    np.testing.assert_allclose(edge["unmasked_fraction"], 38 / 40, atol=0.03)
+    psf = galsim.Gaussian(fwhm=3.5).shear(g1=0.1).drawImage(nx=31, ny=31, scale=1, dtype=float)
+    assert rows["psf_shape_xx"][0] > rows["psf_shape_yy"][0]
+    determinant = rows["psf_shape_xx"] * rows["psf_shape_yy"] - rows["psf_shape_xy"] ** 2
+    np.testing.assert_allclose(determinant**0.25, galsim.hsm.FindAdaptiveMom(psf).moments_sigma, rtol=1e-3)
+    assert not rows["psf_shape_flag"].any()
+
+
+def check_equal(one, other):
+    np.testing.assert_array_equal(one.image.array, other.image.array)
+    np.testing.assert_array_equal(one.variance.array, other.variance.array)
+    np.testing.assert_array_equal(one.noise_realizations[0].array, other.noise_realizations[0].array)
+    assert one.mask == other.mask
+    assert one.bbox == other.bbox and one.unit == other.unit
+    assert one.bounds == other.bounds and one.patch == other.patch
+    for cell in one.bounds.cell_indices():
+        np.testing.assert_array_equal(one.psf[cell].array, other.psf[cell].array)
+    assert one.metadata["seed"] == other.metadata["seed"]
+    x, y = np.array([18000.0, 18100.0]), np.array([17400.0, 17500.0])
+    mine, its = (coadd.sky_projection.pixel_to_sky(x=x, y=y) for coadd in (one, other))
+    assert mine.separation(its).arcsec.max() < 1e-6
+
+
+def make_full(geometry):
+    planes = {"CLIPPED": np.zeros(BOX.shape, bool)}
+    planes["CLIPPED"][30:33] = True
+    arrays = make_arrays()
+    arrays["psf"][0, 0] = np.nan
+    return make_coadd(geometry, **{**arrays, "planes": planes, "missing": [(0, 0)]})
+
+
+def test_round_trip_through_fits(geometry, tmp_path):
+    coadd = make_full(geometry)
+    coadd.write(tmp_path / "coadd.fits")
+    check_equal(CellCoadd.read(tmp_path / "coadd.fits"), coadd)
+
+
+def test_round_trip_through_a_butler(geometry, tmp_path):
+    """Predefined storage classes are enough."""
+    Butler.makeRepo(tmp_path / "repo")
+    with Butler.from_config(tmp_path / "repo", writeable=True) as butler:
+        corners = ((149.9, 1.9), (150.1, 1.9), (150.1, 2.1), (149.9, 2.1))
+        region = ConvexPolygon([UnitVector3d(LonLat.fromDegrees(*corner)) for corner in corners])
+        insert = butler.registry.insertDimensionData
+        insert("skymap", dict(name="demo", hash=b"demo", tract_max=10000, patch_nx_max=9, patch_ny_max=9))
+        insert("tract", dict(skymap="demo", id=9813, region=region))
+        insert("patch", dict(skymap="demo", tract=9813, id=40, cell_x=3, cell_y=4, region=region))
+        insert("instrument", dict(name="HSC", detector_max=200, visit_max=9, exposure_max=9, class_name="x"))
+        insert("physical_filter", dict(instrument="HSC", name="HSC-I", band="i"))
+        data_id = dict(skymap="demo", tract=9813, patch=40, band="i")
+        dimensions = ("skymap", "tract", "patch", "band")
+        butler.collections.register("test")
+        coadd, counts = make_full(geometry), np.arange(BOX.area, dtype=np.uint16).reshape(BOX.shape)
+        n_image = make_n_image(counts, geometry=geometry)
+        for name, storage_class, content in (("acn_coadd", "CellCoadd", coadd), ("n", "ImageV2", n_image)):
+            dataset_type = DatasetType(name, dimensions, storage_class, universe=butler.dimensions)
+            butler.registry.registerDatasetType(dataset_type)
+            butler.put(content, name, data_id, run="test")
+        check_equal(butler.get("acn_coadd", data_id, collections="test"), coadd)
+        read = butler.get("n", data_id, collections="test")
+        assert isinstance(read, Image) and read.bbox == BOX
+        np.testing.assert_array_equal(read.array, counts)
+        part = butler.get(
+            "acn_coadd",
+            data_id,
+            collections="test",
+            parameters={"bbox": Box.factory[17400:17450, 18050:18090]},
+        )
+        np.testing.assert_array_equal(part.image.array, coadd.image[part.bbox].array)
