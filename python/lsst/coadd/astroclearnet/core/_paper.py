@@ -50,7 +50,7 @@ class PaperEncoder(nn.Module):
     def __init__(self, n_exposures: int, channels: int = 32):
         super().__init__()
         n = n_exposures
-        self.linear = nn.ParameterList(torch.zeros(1, n, kernel, kernel) for kernel in _LINEAR_KERNELS)
+        self.linear = nn.ParameterList(torch.zeros(n, kernel, kernel) for kernel in _LINEAR_KERNELS)
         self.compressed = nn.ModuleList(_depthwise(n, kernel) for kernel in _KERNELS)
         self.mix = nn.Conv2d(n * len(_KERNELS), channels, 1)
         self.deep = nn.Sequential(
@@ -64,7 +64,7 @@ class PaperEncoder(nn.Module):
         with torch.no_grad():
             for kernel in self.linear:
                 middle = kernel.shape[-1] // 2
-                kernel[:, :, middle, middle] = 1.0 / (n * len(_LINEAR_KERNELS))
+                kernel[:, middle, middle] = 1.0 / (n * len(_LINEAR_KERNELS))
             self.deep[-1].weight.zero_()
             self.deep[-1].bias.zero_()
 
@@ -72,18 +72,26 @@ class PaperEncoder(nn.Module):
         """Return the latent, ``(1, h, w)``, of exposures ``(1, n, h, w)`` in
         units of their sky noise.
         """
-        linear = nn.functional.conv2d(exposures, self._linear_kernel(), padding=_LINEAR_KERNELS[-1] // 2)
+        linear = self._learned_coadd(exposures[0])
         compressed = torch.asinh(exposures)
-        gate, offset = self.deep(self.mix(torch.cat([layer(compressed) for layer in self.compressed], 1)))[0]
-        return torch.relu(linear[0] * (2.0 * torch.sigmoid(gate)) + offset)
+        scales = torch.cat([layer(compressed) for layer in self.compressed], dim=1)
+        gate, offset = self.deep(self.mix(scales))[0]
+        return torch.relu(linear * (2.0 * torch.sigmoid(gate)) + offset)[None]
 
-    def _linear_kernel(self) -> torch.Tensor:
-        """Sum the scales: depth-wise layers and their point-wise sum are one
-        convolution.
+    def _learned_coadd(self, exposures: torch.Tensor) -> torch.Tensor:
+        """Sum the exposures ``(n, h, w)``, each through its kernels.
+
+        Depth-wise layers of all scales and their point-wise sum are one
+        convolution; its gradient costs least by FFT.
         """
         size = _LINEAR_KERNELS[-1]
         padded = [nn.functional.pad(k, [(size - k.shape[-1]) // 2] * 4) for k in self.linear]
-        return torch.stack(padded).sum(0)
+        height, width = exposures.shape[1:]
+        shape = (height + size - 1, width + size - 1)
+        kernels = torch.fft.rfft2(torch.stack(padded).sum(0), s=shape)
+        full = torch.fft.irfft2((kernels * torch.fft.rfft2(exposures, s=shape)).sum(0), s=shape)
+        half = size // 2
+        return full[half : half + height, half : half + width]
 
 
 def _depthwise(channels: int, kernel: int) -> nn.Conv2d:
