@@ -162,9 +162,9 @@ class PatchGeometry:
 
         Notes
         -----
-        The calls are those of ``makeSkyInfo`` (lsst/pipe_tasks
-        coaddBase.py:114-160) and of ``TractInfo`` and ``PatchInfo``
-        (lsst/skymap tractInfo.py, patchInfo.py).
+        The calls are those of ``makeSkyInfo`` (lsst/pipe_tasks 5b638a48
+        coaddBase.py:144-160) and of lsst/skymap 91c88c0: baseSkyMap.py:299,
+        tractInfo.py:270, 387, 415, patchInfo.py:89, 125, 137.
         """
         tract_info = sky_map[tract]
         patch_info = tract_info[patch]
