@@ -141,7 +141,7 @@ class AssembleAcnCoaddConfig(PipelineTaskConfig, pipelineConnections=AssembleAcn
         optional=False,
     )
     recipe = ChoiceField[str](
-        doc="Network used by method 'acn'.",
+        doc="Network used by method 'acn'. Change it to 'paper' to compare with the published method.",
         allowed=dict(RECIPES),
         default=_DEFAULTS.recipe,
         optional=False,

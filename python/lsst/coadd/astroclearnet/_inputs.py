@@ -167,7 +167,7 @@ def register_inputs(
 
     Raises
     ------
-    InvalidExposureError
+    UnusableInputsError
         If an exposure cannot be used and ``drop_bad`` is not set; the text
         names it.
     """
@@ -190,11 +190,13 @@ def register_inputs(
             result = warp_exposure(exposure, wcs=geometry.wcs, bad=bad, **grid)
         except InvalidExposureError as error:
             if not drop_bad:
-                raise
+                raise UnusableInputsError(
+                    n_bad=1, n_inputs=len(ordered), first_reason=str(error), max_bad_fraction=0.0
+                ) from error
             record.reason, record.bad = str(error), True
             log.warning("Dropping %s: %s", one.label, error)
             continue
-        record.reason = _find_fault(result, max_psf_fwhm)
+        record.reason = _find_fault(result, geometry, max_psf_fwhm)
         if result is not None:
             record.psf_fwhm = result.psf_fwhm
         if record.reason:
@@ -234,11 +236,15 @@ def _read(one: CoaddInput, adapt: Callable[..., InputExposure], band: str) -> In
     return adapt(image, data_id=one.data_id, **options)
 
 
-def _find_fault(warped: WarpedExposure | None, max_psf_fwhm: float) -> str:
+def _find_fault(warped: WarpedExposure | None, geometry: PatchGeometry, max_psf_fwhm: float) -> str:
     """Say why an exposure is not selected; empty if it is."""
-    if warped is None:
+    box = geometry.outer_bbox
+    inside = warped and warped.slices_within(
+        x0=box.x.start, y0=box.y.start, height=box.y.size, width=box.x.size
+    )
+    if not inside:
         return "does not overlap the patch"
-    if not warped.good.any():
+    if not warped.good[inside[0]].any():
         return "no good pixel on the patch"
     if not warped.psf_fwhm <= max_psf_fwhm:
         return f"PSF FWHM of {warped.psf_fwhm:.2f} px is above max_psf_fwhm ({max_psf_fwhm:.2f} px)"

@@ -145,7 +145,9 @@ def _choose_zooms(view: CoaddView, comparison: Comparison, zoom: int) -> list[tu
     x0, y0, width, height = view.box
     side = min(zoom, width, height)
     x, y = comparison.sources.x, comparison.sources.y
-    score = np.where(np.isfinite(comparison.snr), np.clip(comparison.snr, 0, 200), 0)
+    # Where the reference has no flux (a saturated star) there is no zoom.
+    measured = np.isfinite(comparison.snr) & np.isfinite(comparison.fluxes[view.name])
+    score = np.where(measured, np.clip(comparison.snr, 0, 200), 0)
     if not len(x) or not score.any():
         return [(x0 + (width - side) // 2, y0 + (height - side) // 2, side, side)] * 2
 

@@ -202,7 +202,8 @@ class CompareAcnCoaddTask(PipelineTask):
         """Fetch datasets, run, put what came out."""
         inputs = butlerQC.get(inputRefs)
         names = {name: getattr(inputRefs, name).datasetType.name for name in inputs}
-        title = " ".join(f"{key}={value}" for key, value in butlerQC.quantum.dataId.required.items())
+        data_id = butlerQC.quantum.dataId
+        title = "  ".join(f"{key}={data_id[key]}" for key in _PATCH)
         try:
             outputs = self.run(**inputs, names=names, title=title)
         except AlgorithmError as error:

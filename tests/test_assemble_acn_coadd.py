@@ -1,0 +1,247 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The assembly task on plain objects, without a Butler."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+
+from lsst.coadd.astroclearnet._about import make_seed
+from lsst.coadd.astroclearnet._coadds import view_from_cell_coadd, view_from_truth
+from lsst.coadd.astroclearnet._metrics import Truth, compare_views
+from lsst.coadd.astroclearnet.adapters import exposure_from_visit_image
+from lsst.coadd.astroclearnet.assemble_acn_coadd import (
+    AssembleAcnCoaddConfig,
+    AssembleAcnCoaddConnections,
+    AssembleAcnCoaddTask,
+    CoaddInput,
+    FitFailedError,
+)
+from lsst.coadd.astroclearnet.core import FitError
+from lsst.images.cells import CellCoadd
+from lsst.pipe.base import InMemoryDatasetHandle
+from lsst.pipe.base.testUtils import lintConnections
+
+
+def make_task(**fields):
+    """Make a task that is quick unless the fields say otherwise."""
+    config = AssembleAcnCoaddConfig()
+    config.update(**({"method": "mm", "mm_iterations": 10, "n_noise": 1, "cell_size": 100} | fields))
+    config.validate()
+    return AssembleAcnCoaddTask(config=config)
+
+
+def run(task, patch, inputs=None):
+    return task.run(inputs=patch.inputs if inputs is None else inputs, geometry=patch.geometry, band="i")
+
+
+@pytest.fixture(scope="module")
+def mean(small_patch):
+    task = make_task(method="mean")
+    return run(task, small_patch), task
+
+
+@pytest.fixture(scope="module")
+def latent(small_patch):
+    task = make_task(mm_iterations=40)
+    return run(task, small_patch), task
+
+
+def test_planes_lie_on_the_patch_in_njy(latent, small_patch):
+    result, _ = latent
+    for coadd in (result.latent, result.coadd):
+        assert isinstance(coadd, CellCoadd)
+        assert coadd.bbox == small_patch.geometry.outer_bbox
+        assert coadd.unit == u.nJy and coadd.variance.unit == u.nJy**2
+        assert coadd.band == "i" and (coadd.skymap, coadd.tract, coadd.patch.id) == (
+            "hsc_rings_demo",
+            9813,
+            40,
+        )
+        assert np.isfinite(coadd.image.array).all() and (coadd.variance.array > 0).all()
+        sky = coadd.sky_projection.pixel_to_sky(x=np.array([2000.0]), y=np.array([300.0]))
+        expected = small_patch.geometry.sky_projection.pixel_to_sky(x=np.array([2000.0]), y=np.array([300.0]))
+        assert sky[0].separation(expected[0]).arcsec < 1e-6
+    assert result.n_image.bbox == small_patch.geometry.outer_bbox
+    assert result.n_image.array.dtype.kind == "u"
+
+
+def test_no_data_is_where_no_input_is(latent):
+    result, _ = latent
+    no_data = result.coadd.mask.get("NO_DATA")
+    np.testing.assert_array_equal(no_data, result.n_image.array == 0)
+    assert (result.coadd.image.array[no_data] == 0).all()
+
+
+def test_latent_is_not_negative_and_sharp(latent, mean):
+    result, _ = latent
+    assert result.latent.image.array.min() >= 0
+    reference, _ = mean
+    peak = result.latent.image.array.max()
+    assert peak > 1.5 * reference.coadd.image.array.max()
+
+
+def test_fluxes_are_those_of_the_truth(latent, mean, small_patch):
+    """What went through WCS, calibration and PSF comes out in nJy."""
+    catalog = small_patch.truth_catalog
+    views = [
+        view_from_cell_coadd(mean[0].coadd, name="mean"),
+        view_from_cell_coadd(latent[0].coadd, name="coadd"),
+    ]
+    view = view_from_truth(small_patch.truth_image, fwhm=2.5, like=mean[0].coadd, name="truth")
+    inside = view.contains(x=catalog["x"], y=catalog["y"])
+    truth = Truth(
+        x=np.asarray(catalog["x"][inside]),
+        y=np.asarray(catalog["y"][inside]),
+        is_star=np.asarray(catalog["type"][inside]) == "star",
+        view=view,
+    )
+    found = compare_views(views, truth=truth)
+    bright = found.snr > 100
+    assert bright.sum() >= 3
+    for name in ("mean", "coadd"):
+        ratio = found.fluxes[name][bright] / found.fluxes["truth"][bright]
+        assert np.nanmedian(ratio) == pytest.approx(1.0, abs=0.01), name
+
+
+def test_inputs_table(latent, small_patch):
+    result, _ = latent
+    table = result.inputs_table
+    assert list(table["visit"]) == [29324, 29326, 29328, 29330]
+    assert table["kept"].all() and not any(table["reason"])
+    assert set(table["physical_filter"]) == {"HSC-I"}
+    scale = 0.168
+    np.testing.assert_allclose(table["psf_fwhm_arcsec"] / table["psf_fwhm_pixel"], scale, rtol=1e-3)
+    assert table["psf_fwhm_arcsec"].unit == u.arcsec and table["weight"].unit == u.nJy**-2
+    assert ((table["psf_fwhm_arcsec"] > 0.45) & (table["psf_fwhm_arcsec"] < 1.1)).all()
+    n_used = result.n_image.array.sum()
+    assert table["n_good"].sum() - table["n_rejected"].sum() == n_used
+    assert ((table["chi2"] > 0.5) & (table["chi2"] < 3)).all()
+
+
+def test_fit_history_has_every_stage(latent, mean):
+    table = latent[0].fit_history
+    assert table.colnames == ["cell_i", "cell_j", "stage", "step", "loss", "held_out_loss", "chi2"]
+    assert set(zip(table["cell_i"], table["cell_j"], strict=True)) == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    first = table[(table["cell_i"] == 0) & (table["cell_j"] == 0)]
+    assert first["loss"][-1] < first["loss"][0]
+    assert mean[0].fit_history.colnames == table.colnames
+
+
+def test_provenance_is_in_datasets_and_metadata(latent):
+    result, task = latent
+    for coadd in (result.latent, result.coadd):
+        about = coadd.metadata
+        assert about["method"] == "mm" and about["n_inputs"] == 4
+        assert '"mm_iterations": 40' in about["config"] and len(about["config_sha256"]) == 64
+        assert about["version_torch"] and about["version_numpy"] == np.__version__
+        assert list(coadd.provenance.inputs["visit"]) == [29324, 29326, 29328, 29330]
+    metadata = task.metadata.to_dict()
+    assert metadata["seed"] == result.coadd.metadata["seed"]
+    assert metadata["n_inputs"] == 4 and metadata["n_dropped"] == 0
+    assert metadata["chi2"] == pytest.approx(1.0, abs=0.5)
+    assert metadata["run_time_s"] > 0 and metadata["peak_memory_mb"] > 10
+    assert metadata["device"].split(":")[0] in ("cpu", "cuda")
+
+
+def test_order_of_inputs_does_not_matter(small_patch):
+    forward = run(make_task(), small_patch)
+    backward = run(make_task(), small_patch, small_patch.inputs[::-1])
+    for name in ("latent", "coadd"):
+        one, other = getattr(forward, name), getattr(backward, name)
+        np.testing.assert_array_equal(one.image.array, other.image.array)
+        np.testing.assert_array_equal(one.variance.array, other.variance.array)
+        np.testing.assert_array_equal(one.mask.array, other.mask.array)
+    assert (forward.inputs_table == backward.inputs_table).all()
+
+
+def test_seed_decides_what_is_random_and_nothing_else(small_patch):
+    first, again, other = (run(make_task(seed=seed), small_patch).coadd for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.noise_realizations[0].array, again.noise_realizations[0].array)
+    assert (first.noise_realizations[0].array != other.noise_realizations[0].array).any()
+    np.testing.assert_array_equal(first.image.array, other.image.array)
+
+
+def test_seed_comes_from_the_data_id():
+    place = dict(skymap="hsc_rings_v1", tract=9813, patch=40, band="i")
+    assert make_seed(**place) == 118802691
+    assert make_seed(**place, offset=3) == 118802694
+    others = [
+        make_seed(**place | {key: value}) for key, value in (("tract", 9814), ("patch", 41), ("band", "r"))
+    ]
+    assert len({make_seed(**place), *others}) == 4
+
+
+def test_mean_makes_no_latent(mean):
+    result, _ = mean
+    assert not hasattr(result, "latent")
+    assert result.coadd.image.array.min() < 0
+
+
+def test_handles_and_core_exposures_are_inputs_too(small_patch, mean):
+    first, second, *rest = small_patch.inputs
+    handle = InMemoryDatasetHandle(first.exposure_or_handle)
+    core = exposure_from_visit_image(second.exposure_or_handle, data_id=second.data_id)
+    mixed = [
+        CoaddInput(exposure_or_handle=handle, data_id=first.data_id),
+        CoaddInput(exposure_or_handle=core, data_id=second.data_id),
+        *rest,
+    ]
+    result = run(make_task(method="mean"), small_patch, mixed)
+    np.testing.assert_array_equal(result.coadd.image.array, mean[0].coadd.image.array)
+
+
+def test_broad_psf_is_left_out_and_recorded(small_patch, mean):
+    widths = mean[0].inputs_table["psf_fwhm_arcsec"]
+    limit = float(np.sort(widths)[-2:].mean())
+    result = run(make_task(method="mean", max_psf_fwhm=limit), small_patch)
+    table = result.inputs_table
+    assert list(table["kept"]) == list(widths <= limit)
+    assert "above max_psf_fwhm" in table["reason"][~table["kept"]][0]
+    assert np.isnan(table["weight"][~table["kept"]]).all()
+
+
+def test_failed_fit_is_an_algorithm_error(small_patch, monkeypatch):
+    def fail(*args, **kwargs):
+        raise FitError("The fit of cell (0, 0) is not finite.", i=0, j=0)
+
+    monkeypatch.setattr("lsst.coadd.astroclearnet.core._tiles.fit_patch", fail)
+    with pytest.raises(FitFailedError, match=r"cell \(0, 0\) is not finite") as caught:
+        run(make_task(), small_patch)
+    assert caught.value.metadata == {"i": 0, "j": 0}
+
+
+def test_progress_is_logged(small_patch, caplog):
+    with caplog.at_level("INFO"):
+        run(make_task(method="mean"), small_patch)
+    assert "Registered visit=29324 detector=50 (1/4)" in caplog.text
+    assert "cell 4/4" in caplog.text and "s left" in caplog.text
+
+
+@pytest.mark.parametrize("image_model", ["images", "afw"])
+@pytest.mark.parametrize("method", ["acn", "mm", "mean"])
+def test_connections_follow_the_config(image_model, method):
+    config = AssembleAcnCoaddConfig()
+    config.image_model, config.method = image_model, method
+    connections = AssembleAcnCoaddConnections(config=config)
+    assert ("latent" in connections.outputs) == (method != "mean")
+    assert ("sky_map" in connections.inputs) == (image_model == "afw")
+    assert ("geometry" in connections.inputs) == (image_model == "images")
+    assert connections.calexps.storageClass == {"images": "VisitImage", "afw": "ExposureF"}[image_model]
+    assert connections.coadd.storageClass == "CellCoadd" and "visit_summaries" not in connections.inputs
+
+
+def test_connections_are_sound():
+    lintConnections(AssembleAcnCoaddConnections)
+
+
+def test_every_config_field_says_what_it_is():
+    for name, field in AssembleAcnCoaddConfig._fields.items():
+        if name not in ("connections", "saveLogOutput"):
+            assert len(field.doc) > 40, name
