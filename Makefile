@@ -18,9 +18,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 REPO = $(DEMO)/repo
 PATCH = skymap='hsc_rings_demo' AND tract=9813 AND patch=40 AND band='i'
-# Our own messages, and of the middleware only warnings.
-PIPETASK = $(BIN)/pipetask --log-level WARNING --log-level lsst.coadd.astroclearnet=INFO run \
-    -b $(REPO) -i HSC/defaults --register-dataset-types --replace-run --prune-replaced purge
+PIPETASK = $(BIN)/pipetask run -n 2 -b $(REPO) -i HSC/defaults --register-dataset-types
 
 install: $(INSTALLED)
 
@@ -47,10 +45,10 @@ bench: $(INSTALLED)
 	    echo "$(BIN)/python $$script"; $(BIN)/python "$$script" || exit 1; \
 	done
 
-# The demo. Each step is made once: the first in a folder of another name until it is complete, the others replace
-# what an interrupted run has left, and leave a mark in the repository.
+# The demo. Each step is made once and then leaves a mark in the repository. An interrupted step is made anew: the
+# repository by the command itself, the coadds in a new run, which hides the unfinished one.
 demo: $(REPO)/.acn
-	@echo "[4/4] Comparison with deepCoadd and with the truth"
+	@echo "[4/4] deepCoadd, the coadd and the latent image, compared with each other and with the truth"
 	@$(BIN)/acn summary $(REPO) --collections u/demo/acn -o $(DEMO)
 	@echo
 	@echo "Next:"
@@ -59,21 +57,20 @@ demo: $(REPO)/.acn
 	@echo "      -c assembleAcnCoadd:method=mm -d \"$(PATCH)\""
 	@echo "  make clean demo    # the same from the start"
 
-$(REPO)/butler.yaml: | $(INSTALLED)
-	@echo "[1/4] Simulated HSC exposures in a Butler repository: $(REPO)"
-	@rm -rf $(REPO).part
-	$(BIN)/acn demo $(REPO).part
-	@mv $(REPO).part $(REPO)
+$(REPO)/.exposures: | $(INSTALLED)
+	@echo "[1/4] Simulated HSC exposures in a Butler repository"
+	$(BIN)/acn demo $(REPO)
+	@touch $@
 
-$(REPO)/.mean: | $(REPO)/butler.yaml
+$(REPO)/.mean: | $(REPO)/.exposures
 	@echo "[2/4] deepCoadd, the mean, as a repository of processed exposures holds it"
 	$(PIPETASK) -o HSC/runs/mean -p pipelines/mean.yaml -d "$(PATCH)"
 	@$(BIN)/butler collection-chain $(REPO) HSC/defaults HSC/runs/mean --mode prepend >/dev/null
 	@touch $@
 
 $(REPO)/.acn: | $(REPO)/.mean
-	@echo "[3/4] AstroClearNet on the same exposures"
-	$(PIPETASK) -o u/demo/acn -p pipelines/acn.yaml -d "$(PATCH)"
+	@echo "[3/4] AstroClearNet on the same exposures, and the comparison"
+	$(PIPETASK) -o u/demo/acn -p pipelines/acn.yaml -c compareAcnCoadd:use_truth=True -d "$(PATCH)"
 	@touch $@
 
 clean:

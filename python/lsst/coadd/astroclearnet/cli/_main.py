@@ -107,3 +107,5 @@ def main(*, debug: bool) -> None:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("lsst.coadd.astroclearnet").setLevel(logging.DEBUG if debug else logging.INFO)
+    # It warns of each optional library that is not installed.
+    logging.getLogger("lsst.daf.butler._storage_class").setLevel(logging.ERROR)

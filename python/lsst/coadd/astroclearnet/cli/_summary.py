@@ -82,10 +82,10 @@ def _format(metrics: Table) -> str:
     planes = list(dict.fromkeys(metrics["plane"]))
     lines: dict[str, dict[str, str]] = {}
     for row in metrics:
-        empty = {"": row["name"], **dict.fromkeys(planes, ""), "unit": row["unit"]}
+        empty = {"metric": row["name"], **dict.fromkeys(planes, ""), "unit": row["unit"]}
         line = lines.setdefault(row["name"], empty)
         line[row["plane"]] = _format_number(row["value"], row["error"])
-    columns = ("", *planes, "unit")
+    columns = ("metric", *planes, "unit")
     table = Table([[line[column] for line in lines.values()] for column in columns], names=columns)
     return "\n".join(table.pformat(max_lines=-1, max_width=-1, align=["<", *">" * len(planes), "<"]))
 

@@ -179,7 +179,9 @@ def make_piff_psf(
             params = np.array([size * (1.0 + growth), g1, g2])
             stars.append(piff.Star(star.data, star.fit.newParams(params, params_var=np.ones(3), num=None)))
     psf = piff.SimplePSF(piff.Moffat(beta=beta), piff.Polynomial(orders=[2, 1, 1]))
-    psf.set_context({0: galsim.PixelScale(PIXEL_SCALE)})
+    # What a fit would set; only newer versions have a method for it.
+    psf.wcs = {0: galsim.PixelScale(PIXEL_SCALE)}
+    psf.pointing = None
     psf.interp.initialize(stars)
     psf.interp.solve(stars)
     psf.stars = stars
