@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import astropy.units as u
@@ -21,6 +22,7 @@ from click.testing import CliRunner
 from lsst.coadd.astroclearnet import demo, repository, simulate
 from lsst.coadd.astroclearnet.adapters import PatchGeometry
 from lsst.coadd.astroclearnet.cli._demo import demo as demo_command
+from lsst.coadd.astroclearnet.cli._main import main
 from lsst.daf.butler import Butler
 from lsst.images import XY
 
@@ -267,3 +269,15 @@ def test_create_repository_needs_an_empty_folder(tmp_path):
         repository.create_repository(tmp_path)
     with pytest.raises(repository.RepositoryError, match="not an empty folder"):
         repository.create_repository(tmp_path / "file")
+
+
+def test_a_full_disk_is_one_line_and_leaves_a_mark(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device", "calexp.fits")
+
+    monkeypatch.setattr(demo, "write_visit", full)
+    root = tmp_path / "repo"
+    result = CliRunner().invoke(main, ["demo", str(root), "--visits", "1", "--size", "200", "-q"])
+    assert result.exit_code == 1
+    assert result.output.strip() == "Error: No space left on device: calexp.fits"
+    assert not json.loads((root / demo.MARKER).read_text())["complete"]

@@ -30,7 +30,7 @@ from lsst.images.psfs import PiffWrapper
 
 from . import simulate
 from ._visit_images import DetectorInfo, make_visit_image
-from .adapters._geometry import PatchBoxes, TractDefinition, geometry_to_dict
+from .adapters import PatchBoxes, TractDefinition, geometry_to_dict
 from .repository import (
     HSC,
     RepositoryError,

@@ -44,7 +44,7 @@ from lsst.daf.butler import Butler, CollectionType, DatasetRef, DatasetType, Tim
 from lsst.images import XY, Box, SkyProjection, VisitImage
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
-from .adapters._geometry import GEOMETRY_DATASET, PatchGeometry
+from .adapters import GEOMETRY_DATASET, PatchGeometry
 
 
 class RepositoryError(RuntimeError):
@@ -184,9 +184,9 @@ def write_geometry(butler: Butler, geometry: Mapping[str, Any], *, run: str = "s
     run
         Collection of the geometry dataset; made if it is not there.
     """
-    skymap = geometry["skymap"]
-    tracts = {int(tract): [int(patch) for patch in entry["patches"]] for tract, entry in _tracts(geometry)}
-    indices = [patch["index"] for _, entry in _tracts(geometry) for patch in entry["patches"].values()]
+    skymap, entries = geometry["skymap"], geometry["tracts"]
+    tracts = {int(tract): [int(patch) for patch in entry["patches"]] for tract, entry in entries.items()}
+    indices = [patch["index"] for entry in entries.values() for patch in entry["patches"].values()]
     digest = hashlib.sha1(json.dumps(geometry, sort_keys=True).encode(), usedforsecurity=False).digest()
     insert = butler.registry.insertDimensionData
     with butler.transaction():
@@ -358,7 +358,3 @@ def make_region(projection: SkyProjection, bbox: Box) -> ConvexPolygon:
         UnitVector3d(LonLat.fromDegrees(ra, dec)) for ra, dec in zip(sky.ra.deg, sky.dec.deg, strict=True)
     ]
     return ConvexPolygon.convexHull(vertices)
-
-
-def _tracts(geometry: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    return geometry["tracts"].items()

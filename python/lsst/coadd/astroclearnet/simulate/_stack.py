@@ -139,47 +139,29 @@ def simulate_stack(
     config = dataclasses.replace(scene or SceneConfig(), seed=seed, width=size, height=size, x0=0, y0=0)
     catalog = make_catalog(config) if catalog is None else catalog
     rng = np.random.default_rng([seed, 2])
-    shape = (n_exposures, size, size)
-    image, variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    good, artifacts = np.ones(shape, dtype=bool), np.zeros(shape, dtype=bool)
-    psf = np.empty((n_exposures, stamp_size, stamp_size), np.float32)
     fwhm = _draw_seeing(rng, n_exposures, seeing)
     sigma = sky_sigma * rng.lognormal(0.0, 0.1, n_exposures)
-    streaked = rng.integers(n_exposures)
+    streaked = rng.integers(n_exposures) if streak or masked_trail else -1
+    trailed = (streaked + 1) % n_exposures if n_exposures > 1 else -1
+    exposures = []
     for i in range(n_exposures):
-        profile = _psf_profile(rng, fwhm[i], kolmogorov=bool(i % 2))
-        psf[i] = _kernel(profile, stamp_size, config.pixel_scale)
-        signal = draw_scene(
-            catalog,
-            height=size,
-            width=size,
-            pixel_scale=config.pixel_scale,
-            psf=lambda *, x, y, profile=profile: profile,
-            faintest=0.1 * sky_sigma,
+        exposure = _draw_exposure(
+            rng, catalog, config, fwhm=fwhm[i], kolmogorov=bool(i % 2), sigma=sigma[i], gain=gain
         )
-        variance[i] = sigma[i] ** 2 + (np.maximum(signal, 0) / gain if gain else 0.0)
-        image[i] = signal + rng.normal(0.0, np.sqrt(variance[i]))
-        _spoil_columns(rng, image[i], good[i], bad_columns)
-        for number, masked in ((cosmic_rays, True), (unmasked_cosmic_rays, False)):
-            tracks = draw_cosmic_rays(rng, height=size, width=size, number=number, sigma=sigma[i])
-            _spoil(tracks, image[i], good[i], artifacts[i], sigma=sigma[i], masked=masked)
-        trails = [streak and i == streaked, masked_trail and i == (streaked + 1) % n_exposures != streaked]
-        for wanted, masked in zip(trails, (False, True), strict=True):
-            if wanted:
-                trail = draw_streak(
-                    rng,
-                    height=size,
-                    width=size,
-                    fwhm=fwhm[i] / config.pixel_scale,
-                    brightness=sigma[i] * rng.uniform(4, 10),
-                )
-                _spoil(trail, image[i], good[i], artifacts[i], sigma=sigma[i], masked=masked)
-    image[~good] = 0.0
+        exposure.spoil_columns(rng, bad_columns)
+        exposure.spoil_pixels(rng, cosmic_rays, masked=True)
+        exposure.spoil_pixels(rng, unmasked_cosmic_rays, masked=False)
+        if streak and i == streaked:
+            exposure.spoil_trail(rng, masked=False)
+        if masked_trail and i == trailed:
+            exposure.spoil_trail(rng, masked=True)
+        exposures.append(exposure)
+    good = np.stack([exposure.good for exposure in exposures])
     stack = CellStack(
-        image=image,
-        variance=variance,
+        image=np.where(good, [exposure.image for exposure in exposures], 0).astype(np.float32),
+        variance=np.stack([exposure.variance for exposure in exposures]).astype(np.float32),
         good=good,
-        psf=psf,
+        psf=np.stack([_kernel(e.psf, stamp_size, config.pixel_scale) for e in exposures]).astype(np.float32),
         labels=tuple(f"exposure={i}" for i in range(n_exposures)),
     )
     truth = StackTruth(
@@ -188,12 +170,85 @@ def simulate_stack(
         ),
         target_fwhm=target_fwhm,
         catalog=catalog,
-        artifacts=artifacts & good,
+        artifacts=np.stack([exposure.artifacts for exposure in exposures]) & good,
         sky_sigma=sigma,
         psf_fwhm=fwhm,
         config=config,
     )
     return stack, truth
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class _Exposure:
+    """One exposure in the making; arrays are changed in place."""
+
+    image: np.ndarray
+    variance: np.ndarray
+    good: np.ndarray
+    artifacts: np.ndarray
+    psf: galsim.GSObject
+    fwhm: float
+    """Seeing, in pixels."""
+    sigma: float
+    """Noise of the sky, in nJy."""
+
+    def spoil_columns(self, rng: np.random.Generator, number: int) -> None:
+        """Mask columns."""
+        self.good[:, rng.integers(0, self.image.shape[1], number)] = False
+
+    def spoil_pixels(self, rng: np.random.Generator, number: int, *, masked: bool) -> None:
+        """Add tracks of particles."""
+        height, width = self.image.shape
+        tracks = draw_cosmic_rays(rng, height=height, width=width, number=number, sigma=self.sigma)
+        self._add(tracks, masked=masked)
+
+    def spoil_trail(self, rng: np.random.Generator, *, masked: bool) -> None:
+        """Add the trail of a satellite."""
+        height, width = self.image.shape
+        brightness = self.sigma * rng.uniform(4, 10)
+        trail = draw_streak(rng, height=height, width=width, fwhm=self.fwhm, brightness=brightness)
+        self._add(trail, masked=masked)
+
+    def _add(self, artifact: np.ndarray, *, masked: bool) -> None:
+        self.image += artifact
+        hit = artifact > 0.2 * self.sigma
+        if masked:
+            self.good &= ~hit
+        else:
+            self.artifacts |= hit
+
+
+def _draw_exposure(
+    rng: np.random.Generator,
+    catalog: astropy.table.Table,
+    config: SceneConfig,
+    *,
+    fwhm: float,
+    kolmogorov: bool,
+    sigma: float,
+    gain: float,
+) -> _Exposure:
+    """Draw sky and noise of one exposure."""
+    shape = (config.height, config.width)
+    profile = _psf_profile(rng, fwhm, kolmogorov=kolmogorov)
+    signal = draw_scene(
+        catalog,
+        height=config.height,
+        width=config.width,
+        pixel_scale=config.pixel_scale,
+        psf=lambda *, x, y: profile,
+        faintest=0.1 * sigma,
+    )
+    variance = sigma**2 + (np.maximum(signal, 0) / gain if gain else np.zeros(shape))
+    return _Exposure(
+        image=signal + rng.normal(0.0, np.sqrt(variance)),
+        variance=variance,
+        good=np.ones(shape, dtype=bool),
+        artifacts=np.zeros(shape, dtype=bool),
+        psf=profile,
+        fwhm=fwhm / config.pixel_scale,
+        sigma=sigma,
+    )
 
 
 def _draw_seeing(rng: np.random.Generator, n: int, limits: tuple[float, float]) -> np.ndarray:
@@ -215,27 +270,3 @@ def _kernel(profile: galsim.GSObject, size: int, pixel_scale: float) -> np.ndarr
     precise = profile.withGSParams(folding_threshold=1e-3)
     kernel = precise.drawImage(nx=size, ny=size, scale=pixel_scale, method="auto", dtype=float).array
     return kernel / kernel.sum()
-
-
-def _spoil_columns(rng: np.random.Generator, image: np.ndarray, good: np.ndarray, number: int) -> None:
-    for column in rng.integers(0, image.shape[1], number):
-        image[:, column] = 0.0
-        good[:, column] = False
-
-
-def _spoil(
-    artifact: np.ndarray,
-    image: np.ndarray,
-    good: np.ndarray,
-    unmasked: np.ndarray,
-    *,
-    sigma: float,
-    masked: bool,
-) -> None:
-    """Add an artifact in place, and mask it or note it."""
-    image += artifact
-    hit = artifact > 0.2 * sigma
-    if masked:
-        good &= ~hit
-    else:
-        unmasked |= hit
