@@ -11,50 +11,9 @@
 What is behind an adapter knows neither ``lsst.images`` nor ``lsst.afw``.
 """
 
-from __future__ import annotations
-
-__all__ = ("IMAGE_MODELS", "read_exposure")
-
-from collections.abc import Callable
-from typing import Any
-
-from ..core._exposure import InputExposure
 from ._geometry import *
-from ._images import VisitImagePsf, exposure_from_visit_image
+from ._images import *
 from ._masks import *
 from ._output import *
 from ._provenance import *
-
-IMAGE_MODELS = {
-    "images": "VisitImage of lsst.images",
-    "afw": "ExposureF of lsst.afw",
-}
-
-
-def read_exposure(image_model: str) -> Callable[..., InputExposure]:
-    """Return the function that adapts the images of a library.
-
-    Parameters
-    ----------
-    image_model
-        One of `IMAGE_MODELS`.
-
-    Returns
-    -------
-    `~collections.abc.Callable`
-        ``adapt(image, *, data_id)``; for ``afw`` also with
-        ``visit_summary_row=``.
-
-    Raises
-    ------
-    ValueError
-        If the image model is not known.
-    """
-    match image_model:
-        case "images":
-            return exposure_from_visit_image
-        case "afw":
-            from ._afw import exposure_from_exposure_f
-
-            return exposure_from_exposure_f
-    raise ValueError(f"image_model must be one of {', '.join(IMAGE_MODELS)}; got {image_model!r}.")
+from ._read import *
