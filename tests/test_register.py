@@ -317,6 +317,46 @@ def test_a_frame_may_touch_the_patch_with_a_corner():
     assert 0 < tiny.good.sum() < 36
 
 
+@dataclasses.dataclass
+class ShortSightedMap:
+    """World coordinates that end 30 pixels off the frame."""
+
+    inner: AstropyMap
+    x0: int
+    y0: int
+
+    def pixel_to_sky(self, *, x, y):
+        return self.inner.pixel_to_sky(x=x, y=y)
+
+    def sky_to_pixel(self, *, ra, dec):
+        x, y = self.inner.sky_to_pixel(ra=ra, dec=dec)
+        off = np.maximum(np.abs(x - self.x0 - SIZE / 2), np.abs(y - self.y0 - SIZE / 2)) > SIZE / 2 + 30
+        return np.where(off, np.nan, x), np.where(off, np.nan, y)
+
+
+def test_a_wcs_need_not_reach_beyond_its_frame():
+    """Distortion polynomials may have no inverse there."""
+    image = np.random.default_rng(6).normal(size=(SIZE, SIZE)).astype(np.float32)
+    exposure = make_exposure("distorted", image=image)
+    wider = {"x0": 7800, "y0": -550, "height": 800, "width": 820}
+    short = ShortSightedMap(exposure.wcs, exposure.x0, exposure.y0)
+    full, cut = (warp(dataclasses.replace(exposure, wcs=wcs), **wider) for wcs in (exposure.wcs, short))
+    np.testing.assert_array_equal(cut.good, full.good)
+    np.testing.assert_allclose(cut.image, full.image, atol=5e-3)
+
+
+def test_a_wcs_that_cannot_be_inverted_is_named():
+    exposure = make_exposure()
+
+    class Rough(ShortSightedMap):
+        def sky_to_pixel(self, *, ra, dec):
+            x, y = self.inner.sky_to_pixel(ra=ra, dec=dec)
+            return x + np.sin(7 * x), y
+
+    with pytest.raises(InvalidExposureError, match="The WCS of visit=1 detector=2 cannot be followed"):
+        warp(dataclasses.replace(exposure, wcs=Rough(exposure.wcs, exposure.x0, exposure.y0)))
+
+
 @pytest.mark.parametrize(
     ("kernel", "message"),
     [
