@@ -5,12 +5,14 @@
 # make clean   remove what the others made, but not .venv
 #
 # Each of them first makes .venv with everything installed (some minutes, once). Variables: PYTHON (the Python to
-# make .venv from), VENV (where to make it), TEST_JOBS and TEST_ARGS (for pytest), DEMO (folder of the demo).
+# make .venv from), VENV (where to make it), TEST_JOBS and TEST_ARGS (for pytest), DEMO (folder of the demo) and
+# DEMO_ARGS (for acn demo).
 
 .PHONY: demo test bench lint clean install
 
 VENV = .venv
 DEMO = demo
+DEMO_ARGS =
 TEST_JOBS = 2
 TEST_ARGS =
 
@@ -59,7 +61,7 @@ demo: $(REPO)/.acn
 
 $(REPO)/.exposures: | $(INSTALLED)
 	@echo "[1/4] Simulated HSC exposures in a Butler repository"
-	$(BIN)/acn demo $(REPO)
+	$(BIN)/acn demo $(REPO) $(DEMO_ARGS)
 	@touch $@
 
 $(REPO)/.mean: | $(REPO)/.exposures
