@@ -205,7 +205,7 @@ def test_piff_file_in_sky_coordinates(files, tmp_path):
     psf.set_num(None)
     psf.wcs, psf.pointing = {0: wcs}, pointing
     stars = []
-    for x, y in np.random.default_rng(1).uniform(1, 90, (40, 2)):
+    for x, y in np.random.default_rng(1).uniform(1, 90, (12, 2)):
         star = piff.Star.makeTarget(x=x, y=y, wcs=wcs, pointing=pointing, stamp_size=25)
         size = 0.9 + 0.003 * star.data["u"] - 0.002 * star.data["v"]
         moffat = galsim.Moffat(beta=3, fwhm=size).shear(g1=0.05)
