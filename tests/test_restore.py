@@ -265,3 +265,19 @@ def test_one_exposure_and_an_empty_one(tmp_path):
         good = arrays["good"][0]
         np.testing.assert_allclose(hdus["COADD"].data[good], arrays["image"][0][good], rtol=1e-5, atol=1e-3)
         assert not hdus["N_IMAGE"].data[~good].any()
+
+
+def test_default_method_is_sharp_quiet_and_keeps_flux(stack, tmp_path):
+    out = tmp_path / "out.fits"
+    result = run(stack, "-o", out)
+    assert result.exit_code == 0, result.output
+    with fits.open(out) as hdus:
+        header = hdus[0].header
+        assert (header["METHOD"], header["RECIPE"], header["TPSFFWHM"]) == ("acn", "trained", 2.5)
+        latent, coadd = hdus["LATENT"].data, hdus["COADD"].data
+        assert latent.min() >= 0
+        assert latent[2:16, 60:99].std() < 0.2 * coadd[2:16, 60:99].std()
+        stamp = galsim.Image(latent[STAR["y"] - 10 : STAR["y"] + 11, STAR["x"] - 10 : STAR["x"] + 11].copy())
+        assert stamp.FindAdaptiveMom().moments_sigma * 2.355 == pytest.approx(2.5, abs=0.15)
+        for image in (latent, coadd):
+            assert aperture_sum(image) == pytest.approx(STAR["flux"], rel=0.03)
