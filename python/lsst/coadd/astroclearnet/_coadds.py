@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import astropy.units as u
 import numpy as np
 
-from .core import InputExposure, Plane
+from .core import InputExposure, InvalidExposureError, Plane
 
 if TYPE_CHECKING:
     from lsst.images import Image
@@ -176,6 +176,14 @@ def view_from_exposure(exposure: InputExposure, *, name: str) -> CoaddView:
     y = exposure.y0 + 0.5 * height + np.zeros(2)
     ra, dec = (np.radians(value) for value in exposure.wcs.pixel_to_sky(x=x, y=y))
     step = np.hypot(np.diff(ra) * np.cos(dec[0]), np.diff(dec))
+
+    def psf(*, x: float, y: float) -> np.ndarray | None:
+        try:
+            return exposure.psf(x=x, y=y)
+        except InvalidExposureError:
+            # A coadd has no PSF where it has no input.
+            return None
+
     return CoaddView(
         name=name,
         image=np.where(bad, np.float32(0), exposure.image),
@@ -185,7 +193,7 @@ def view_from_exposure(exposure: InputExposure, *, name: str) -> CoaddView:
         x0=exposure.x0,
         y0=exposure.y0,
         pixel_scale=float(np.degrees(step[0]) * 3600),
-        psf=exposure.psf,
+        psf=psf,
     )
 
 

@@ -229,11 +229,22 @@ def _read(one: CoaddInput, adapt: Callable[..., InputExposure], band: str) -> In
             raise InvalidExposureError(f"{one.label} cannot be read: {text}") from error
     if isinstance(image, InputExposure):
         return image
-    own = getattr(image, "band", None) or getattr(getattr(image, "filter", None), "bandLabel", None)
+    own = _find_band(image)
     if own is not None and own != band:
         raise InvalidExposureError(f"{one.label} has band {own!r}, the patch is made of band {band!r}.")
     options = {} if one.visit_summary_row is None else {"visit_summary_row": one.visit_summary_row}
     return adapt(image, data_id=one.data_id, **options)
+
+
+def _find_band(image: Any) -> str | None:
+    """Return the band of a ``VisitImage`` or an ``ExposureF``, if it has one.
+
+    ``hasBandLabel`` and ``bandLabel``: lsst/afw image/_filterLabel.cc.
+    """
+    if hasattr(image, "getFilter"):
+        label = image.getFilter()
+        return label.bandLabel if label and label.hasBandLabel() else None
+    return getattr(image, "band", None)
 
 
 def _find_fault(warped: WarpedExposure | None, geometry: PatchGeometry, max_psf_fwhm: float) -> str:

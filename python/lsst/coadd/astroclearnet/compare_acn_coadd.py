@@ -10,7 +10,12 @@
 
 from __future__ import annotations
 
-__all__ = ("CompareAcnCoaddConfig", "CompareAcnCoaddConnections", "CompareAcnCoaddTask")
+__all__ = (
+    "CompareAcnCoaddConfig",
+    "CompareAcnCoaddConnections",
+    "CompareAcnCoaddTask",
+    "IncomparableCoaddsError",
+)
 
 import dataclasses
 import math

@@ -1,0 +1,386 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the tasks do with input that is not as it should be."""
+
+import dataclasses
+import errno
+import logging
+import os
+
+import astropy.units as u
+import numpy as np
+import pytest
+import torch
+from conftest import DATA_ID, WHERE
+
+from lsst.coadd.astroclearnet.assemble_acn_coadd import (
+    AssembleAcnCoaddConfig,
+    AssembleAcnCoaddTask,
+    CoaddInput,
+    UnusableInputsError,
+)
+from lsst.coadd.astroclearnet.compare_acn_coadd import CompareAcnCoaddConfig
+from lsst.coadd.astroclearnet.core import CoreError
+from lsst.daf.butler import Butler
+from lsst.images import XY, Box, Image
+from lsst.images.psfs import PointSpreadFunction
+from lsst.images.serialization import ArchiveReadError
+from lsst.pex.config import FieldValidationError
+from lsst.pipe.base import NoWorkFound, Pipeline
+from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
+from lsst.resources.file import FileResourcePath
+
+MEAN = "resource://lsst.coadd.astroclearnet/resources/pipelines/mean.yaml"
+
+
+def make_task(**fields):
+    config = AssembleAcnCoaddConfig()
+    config.update(**({"method": "mean", "n_noise": 1} | fields))
+    config.validate()
+    return AssembleAcnCoaddTask(config=config)
+
+
+def run(task, patch, inputs, geometry=None):
+    return task.run(inputs=inputs, geometry=geometry or patch.geometry, band="i")
+
+
+def spoil(inputs, change, which=1):
+    """Return the inputs with a changed copy of one exposure."""
+    image = inputs[which].exposure_or_handle.copy()
+    change(image)
+    changed = CoaddInput(exposure_or_handle=image, data_id=inputs[which].data_id)
+    return [*inputs[:which], changed, *inputs[which + 1 :]]
+
+
+@pytest.fixture(scope="module")
+def clean(small_patch):
+    return run(make_task(), small_patch, small_patch.inputs)
+
+
+def assert_dropped(result, caplog, text):
+    """One exposure was dropped, and said so in the table and in the log."""
+    table = result.inputs_table
+    assert list(table["kept"]) == [True, False, True, True]
+    assert text in table["reason"][1] and "visit=29326 detector=49" in table["reason"][1]
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert any("visit=29326 detector=49" in line and text in line for line in warnings)
+    assert result.n_image.array.max() == 3
+    assert np.isfinite(result.coadd.image.array).all()
+
+
+class StampPsf(PointSpreadFunction):
+    """A PSF that returns one array everywhere."""
+
+    def __init__(self, array):
+        self.array = array
+
+    bounds = property(lambda self: Box.factory[0:5000, 0:5000])
+    kernel_bbox = property(lambda self: Box.from_shape(self.array.shape))
+
+    def compute_kernel_image(self, *, x, y):
+        return Image(self.array, bbox=self.kernel_bbox)
+
+    def compute_stellar_image(self, *, x, y):
+        raise NotImplementedError
+
+    compute_stellar_bbox = compute_stellar_image
+
+
+def lose_psf(image):
+    image._psf = None
+
+
+def break_psf(image):
+    image._psf = ArchiveReadError("its record is not complete.")
+
+
+def unnormalise_psf(image):
+    image._psf = StampPsf(np.full((31, 31), 0.7 / 961))
+
+
+def nan_psf(image):
+    image._psf = StampPsf(np.full((31, 31), np.nan))
+
+
+def lose_calibration(image):
+    image._photometric_scaling = None
+
+
+def change_band(image):
+    image._band = "r"
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lose_psf, "has no PSF"),
+        (break_psf, "PSF"),
+        (unnormalise_psf, "sums to 0.7"),
+        (nan_psf, "NaN"),
+        (lose_calibration, "cannot be converted to nJy"),
+        (change_band, "has band 'r', the patch is made of band 'i'"),
+    ],
+)
+def test_unusable_exposure_is_dropped_with_a_warning(small_patch, caplog, change, text):
+    result = run(make_task(), small_patch, spoil(small_patch.inputs, change))
+    assert_dropped(result, caplog, text)
+
+
+def test_unusable_exposure_is_an_error_if_asked_for(small_patch):
+    inputs = spoil(small_patch.inputs, lose_calibration)
+    with pytest.raises(UnusableInputsError, match="visit=29326 detector=49.*converted to nJy"):
+        run(make_task(on_bad_input="raise"), small_patch, inputs)
+
+
+def test_wcs_that_is_not_finite_is_dropped(small_patch, caplog):
+    one = small_patch.inputs[1]
+    image = one.exposure_or_handle.convert_unit(u.nJy)
+    right = image.sky_projection
+
+    class Nowhere:
+        def apply_forward(self, *, x, y):
+            return XY(np.full(np.shape(x), np.nan), np.full(np.shape(y), np.nan))
+
+        apply_inverse = apply_forward
+
+    class Projection:
+        pixel_to_sky_transform = Nowhere()
+
+        def __getattr__(self, name):
+            return getattr(right, name)
+
+    image._image._sky_projection = Projection()
+    broken = CoaddInput(exposure_or_handle=image, data_id=one.data_id)
+    result = run(make_task(), small_patch, [small_patch.inputs[0], broken, *small_patch.inputs[2:]])
+    assert_dropped(result, caplog, "WCS")
+
+
+def test_visit_summary_without_a_row_is_a_fault(small_patch, caplog):
+    one = dataclasses.replace(small_patch.inputs[1], fault="has no row in its visit summary")
+    result = run(make_task(), small_patch, [small_patch.inputs[0], one, *small_patch.inputs[2:]])
+    assert_dropped(result, caplog, "has no row in its visit summary")
+
+
+def test_data_id_of_another_band_is_dropped(small_patch, caplog):
+    one = small_patch.inputs[1]
+    other = dataclasses.replace(one, data_id=one.data_id | {"band": "z"})
+    result = run(make_task(), small_patch, [small_patch.inputs[0], other, *small_patch.inputs[2:]])
+    assert_dropped(result, caplog, "has band 'z'")
+
+
+def test_mixed_units_become_one(small_patch, clean):
+    """An exposure in another unit of flux density gives the same coadd."""
+    image = small_patch.inputs[1].exposure_or_handle.convert_unit(u.uJy)
+    inputs = list(small_patch.inputs)
+    inputs[1] = dataclasses.replace(inputs[1], exposure_or_handle=image)
+    result = run(make_task(), small_patch, inputs)
+    np.testing.assert_allclose(result.coadd.image.array, clean.coadd.image.array, atol=0.02)
+    assert result.inputs_table["kept"].all()
+
+
+def test_most_inputs_unusable_is_an_error(small_patch):
+    inputs = small_patch.inputs
+    for which in (0, 1, 2):
+        inputs = spoil(inputs, lose_calibration, which)
+    with pytest.raises(UnusableInputsError, match="3 of 4 inputs cannot be used.*visit=29324") as caught:
+        run(make_task(), small_patch, inputs)
+    assert caught.value.metadata["n_bad"] == 3
+    result = run(make_task(max_bad_fraction=1.0), small_patch, inputs)
+    assert result.inputs_table["kept"].sum() == 1
+
+
+def test_masked_exposure_is_left_out(small_patch):
+    inputs = spoil(small_patch.inputs, lambda image: image.mask.set("BAD", np.ones(image.bbox.shape, bool)))
+    table = run(make_task(), small_patch, inputs).inputs_table
+    assert list(table["kept"]) == [True, False, True, True]
+    assert table["reason"][1] == "no good pixel on the patch"
+
+
+def set_pixels(plane, value):
+    def change(image):
+        getattr(image, plane).array[150:170, 140:170] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("plane", "value"),
+    [
+        ("image", np.nan),
+        ("image", np.inf),
+        ("image", -np.inf),
+        ("variance", 0.0),
+        ("variance", -1.0),
+        ("variance", np.nan),
+        ("variance", np.inf),
+    ],
+)
+def test_bad_pixels_are_left_out(small_patch, clean, plane, value):
+    result = run(make_task(), small_patch, spoil(small_patch.inputs, set_pixels(plane, value)))
+    fewer = result.n_image.array.astype(int) - clean.n_image.array
+    # 20 x 30 px, and what the interpolation smears around them; of the others
+    # a few are clipped in one case and not in the other.
+    assert 500 < np.count_nonzero(fewer < 0) < 1200
+    assert np.count_nonzero(fewer > 0) < 50
+    assert np.isfinite(result.coadd.image.array).all()
+    assert np.isfinite(result.coadd.variance.array).all() and (result.coadd.variance.array > 0).all()
+    here = (fewer == 0) & (clean.n_image.array > 0)
+    np.testing.assert_allclose(
+        result.coadd.image.array[here], clean.coadd.image.array[here], atol=clean_sigma(clean)
+    )
+
+
+def clean_sigma(result):
+    """Return the sigma of a sky pixel."""
+    return float(np.sqrt(np.median(result.coadd.variance.array)))
+
+
+def test_bad_pixels_are_left_out_of_the_latent(small_patch):
+    """A NaN in one exposure must not spread through Fourier transforms."""
+    task = make_task(method="mm", mm_iterations=3)
+    result = run(task, small_patch, spoil(small_patch.inputs, set_pixels("image", np.nan)))
+    for coadd in (result.latent, result.coadd):
+        assert np.isfinite(coadd.image.array).all() and np.isfinite(coadd.variance.array).all()
+        assert (coadd.mask.get("NO_DATA") == (result.n_image.array == 0)).all()
+
+
+def test_one_exposure_works_with_a_warning(small_patch, caplog):
+    result = run(make_task(), small_patch, small_patch.inputs[:1])
+    assert result.n_image.array.max() == 1
+    assert "one exposure only" in caplog.text
+
+
+def test_too_few_inputs_is_no_work(small_patch):
+    with pytest.raises(NoWorkFound, match="1 of 1 inputs can be used; min_inputs is 3"):
+        run(make_task(min_inputs=3), small_patch, small_patch.inputs[:1])
+
+
+def test_no_overlap_is_no_work(small_patch):
+    box = small_patch.geometry.outer_bbox
+    away = Box.factory[box.y.start + 700 : box.y.stop + 700, box.x.start : box.x.stop]
+    geometry = dataclasses.replace(small_patch.geometry, outer_bbox=away)
+    with pytest.raises(NoWorkFound, match="0 of 4 inputs.*does not overlap the patch"):
+        run(make_task(), small_patch, small_patch.inputs, geometry)
+
+
+def test_cells_that_do_not_fit_are_refused_before_reading(small_patch):
+    with pytest.raises(ValueError, match="cell_size=150 does not divide .*200 x 200.*100"):
+        run(make_task(cell_size=150), small_patch, [unread(small_patch)])
+
+
+def unread(patch):
+    """Return an input whose pixels nobody may ask for."""
+
+    class Handle:
+        def get(self):
+            raise AssertionError("read too early")
+
+    return CoaddInput(exposure_or_handle=Handle(), data_id=patch.inputs[0].data_id)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_missing_device_is_an_error_before_reading(small_patch):
+    with pytest.raises(CoreError, match="device='cuda' was asked for.*'auto' or 'cpu'"):
+        run(make_task(device="cuda"), small_patch, [unread(small_patch)])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("method", "median", "method"),
+        ("recipe", "magic", "recipe"),
+        ("device", "tpu", "device"),
+        ("image_model", "fits", "image_model"),
+        ("bad_planes", ["SATURATED", "SATURN"], "Unknown mask plane 'SATURN'; known planes: .*NO_DATA"),
+        ("cell_size", 4, "cell_size must be at least 16"),
+        ("target_fwhm", 0.5, "target_fwhm must be at least 2"),
+        ("halo", -1, "halo must be at least 0"),
+        ("n_noise", -1, "n_noise must be at least 0"),
+        ("clip_sigma", 0.0, "clip_sigma must be at least 1"),
+        ("seed", -1, "seed must be at least 0"),
+        ("min_inputs", 0, "min_inputs"),
+        ("max_bad_fraction", 1.5, "max_bad_fraction"),
+        ("use_visit_summary", True, "use_visit_summary needs image_model='afw'"),
+    ],
+)
+def test_config_is_checked(name, value, text):
+    config = AssembleAcnCoaddConfig()
+    with pytest.raises(FieldValidationError, match=f"(?s){text}"):
+        setattr(config, name, value)
+        config.validate()
+
+
+def test_config_of_the_comparison_is_checked():
+    config = CompareAcnCoaddConfig()
+    config.snr_edges = [20.0, 6.0]
+    with pytest.raises(FieldValidationError, match="snr_edges must ascend"):
+        config.validate()
+
+
+def execute(repo, output, pipeline=MEAN, **fields):
+    """Run a pipeline in this process; return a Butler on its output."""
+    butler = SimplePipelineExecutor.prep_butler(str(repo), inputs=["HSC/defaults"], output=output)
+    pipeline = Pipeline.from_uri(pipeline)
+    for name, value in ({"n_noise": 1} | fields).items():
+        pipeline.addConfigOverride("assembleMeanCoadd", name, value)
+    executor = SimplePipelineExecutor.from_pipeline(pipeline, where=WHERE, butler=butler)
+    executor.run(register_dataset_types=True)
+    return executor.butler
+
+
+def test_corrupt_file_is_dropped_and_recorded(fresh_repo, caplog):
+    """Neither a file cut short nor one full of noise stops the patch."""
+    files = sorted((fresh_repo / "HSC" / "runs" / "demo").rglob("calexp*.fits"))
+    assert len(files) == 4
+    files[1].write_bytes(files[1].read_bytes()[:20000])
+    content = bytearray(files[2].read_bytes())
+    content[5000:] = np.random.default_rng(1).bytes(len(content) - 5000)
+    files[2].write_bytes(content)
+    butler = execute(fresh_repo, "u/corrupt")
+    table = butler.get("deepCoadd_inputs", DATA_ID)
+    assert table["kept"].sum() == 2
+    for reason in table["reason"][~table["kept"]]:
+        assert "cannot be read" in reason
+    for row in table[~table["kept"]]:
+        assert f"Dropping visit={row['visit']} detector={row['detector']}" in caplog.text
+
+
+def test_missing_file_does_not_stop_the_patch(fresh_repo, caplog):
+    """The middleware itself takes it out, and says so."""
+    files = sorted((fresh_repo / "HSC" / "runs" / "demo").rglob("calexp*.fits"))
+    files[0].unlink()
+    with caplog.at_level("INFO"):
+        table = execute(fresh_repo, "u/missing").get("deepCoadd_inputs", DATA_ID)
+    assert len(table) == 3 and table["kept"].all()
+    assert "calexp" in caplog.text and "Using 3 of 3 inputs" in caplog.text
+
+
+def test_full_disk_keeps_what_was_written_before(fresh_repo, monkeypatch):
+    before = execute(fresh_repo, "u/full")
+    first = before.get("deepCoadd", DATA_ID).image.array
+    moved = FileResourcePath.transfer_from
+    tried = []
+
+    def fill_up(self, src, *args, **kwargs):
+        if "deepCoadd_" in self.ospath and "nImage" in self.ospath:
+            tried.append(self.ospath)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.ospath)
+        return moved(self, src, *args, **kwargs)
+
+    monkeypatch.setattr(FileResourcePath, "transfer_from", fill_up)
+    with pytest.raises(RuntimeError, match="Failed to serialize dataset deepCoadd_nImage") as caught:
+        execute(fresh_repo, "u/full", clip_sigma=5.0)
+    assert tried and "No space left on device" in str(caught.value.__cause__)
+    monkeypatch.undo()
+    runs = Butler.from_config(str(fresh_repo)).collections.query_info("u/full", include_summary=False)
+    assert len(runs[0].children) >= 2
+    with Butler.from_config(str(fresh_repo), collections=before.run) as butler:
+        np.testing.assert_array_equal(butler.get("deepCoadd", DATA_ID).image.array, first)
+        assert len(butler.get("deepCoadd_inputs", DATA_ID)) == 4
+        assert len(butler.query_datasets("calexp", "HSC/defaults")) == 4
