@@ -58,7 +58,7 @@ class FitOptions:
     """Noise realizations carried through the fit to measure its variance."""
 
     clip_sigma: float = 4.5
-    """Residual, in sigma, above which a pixel can be clipped as an artifact."""
+    """Residual in sigma above which a pixel can be clipped as an artifact."""
 
     mm_iterations: int = 100
     """Iterations of ``method="mm"``."""

@@ -34,6 +34,8 @@ them. A strong prior at first keeps artifacts from being fitted."""
 
 _TOLERANCE = 1e-6
 _MODEL_ERROR = 0.05
+"""Error of the Wiener model relative to the brightest pixel nearby: its
+prior and the PSF's own error leave a pattern around stars."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,16 +93,19 @@ def _spread(mask: torch.Tensor, size: int) -> torch.Tensor:
     return max_pool2d(mask[:, None], size, 1, size // 2)[:, 0]
 
 
-def _first_clip(image: torch.Tensor, good: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+def _first_clip(
+    image: torch.Tensor, good: torch.Tensor, sigma: torch.Tensor, psf_peak: torch.Tensor
+) -> torch.Tensor:
     """Mark what stands far above the median of the exposures.
 
     `torch.nanmedian` takes the lower of two middle values, so that a cosmic
-    ray in one of two exposures is seen too. The tolerance allows for the
-    differences that seeing makes to a star.
+    ray in one of two exposures is seen too. The tolerance allows for what
+    seeing does to the peak of a star.
     """
     blank = torch.full_like(image, float("nan"))
     median = torch.nan_to_num(torch.where(good > 0, image, blank).nanmedian(0).values)
-    tolerance = 0.6 * max_pool2d(median.abs()[None, None], 5, 1, 2)[0, 0]
+    sharper = (psf_peak / psf_peak.median() - 1.0).clamp_min(0.0)[:, None, None]
+    tolerance = (0.5 + 1.3 * sharper) * max_pool2d(median.abs()[None, None], 5, 1, 2)[0]
     excess = image - median
     ratio = excess / sigma
     # A lonely exposure is its own median: nothing can be said there.
@@ -165,13 +170,17 @@ def compute_statistic(
     den = (transfer.abs() ** 2 * weight).sum(0)
 
     solver = _WienerSolver(transfer, weight, den, grid)
-    used = good * (1.0 - _first_clip(image, good, variance.sqrt())) if n > 1 else good
+    used = good
+    if n > 1:
+        psf_peak = torch.as_tensor(stack.psf.max((1, 2)), dtype=torch.float32, device=device)
+        used = good * (1.0 - _first_clip(image, good, variance.sqrt(), psf_peak))
     model = torch.zeros(grid.shape, device=device)
     for strength, steps, clips in _STAGES:
         model = solver.solve(image, used, start=model, strength=strength, steps=steps)
         if clips and n > 1:
             prediction = solver.predict(model)
-            residual = (image - prediction) / (variance + (_MODEL_ERROR * prediction) ** 2).sqrt()
+            bright = max_pool2d(prediction.abs()[:, None], 5, 1, 2)[:, 0]
+            residual = (image - prediction) / (variance + (_MODEL_ERROR * bright) ** 2).sqrt()
             used = good * (1.0 - _clip(residual, good, clip_sigma))
     return Statistic(
         grid=grid,

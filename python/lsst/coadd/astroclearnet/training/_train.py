@@ -36,7 +36,7 @@ class TrainingOptions:
     seed: int = 1
     """Seed of the banks, the skies and the first weights."""
 
-    steps: int = 5000
+    steps: int = 4500
     """Optimiser steps."""
 
     batch: int = 4

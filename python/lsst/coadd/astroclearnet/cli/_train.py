@@ -1,0 +1,50 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command ``acn train``."""
+
+from __future__ import annotations
+
+__all__ = ("train",)
+
+from pathlib import Path
+
+import click
+
+
+@click.command("train")
+@click.argument("weights", type=click.Path(dir_okay=False, writable=True, path_type=Path))
+@click.option("--steps", type=click.IntRange(min=1), default=4500, show_default=True, help="Optimiser steps.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of everything.")
+@click.option(
+    "--n-galaxies", type=click.IntRange(min=10), default=1500, show_default=True, help="Galaxies drawn."
+)
+@click.option("--n-stacks", type=click.IntRange(min=1), default=160, show_default=True, help="Stacks drawn.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of torch.")
+@click.option("--overwrite", is_flag=True, help="Replace WEIGHTS if it exists.")
+def train(
+    weights: Path, steps: int, seed: int, n_galaxies: int, n_stacks: int, threads: int, overwrite: bool
+) -> None:
+    """Train the encoder of recipe "trained" and write WEIGHTS (safetensors).
+
+    The defaults made the weights that are shipped; they take about half an
+    hour on one core. The skies and stacks are simulated: nothing is read.
+    """
+    import torch
+
+    from ..training import TrainingOptions, train_encoder, write_weights
+
+    if weights.exists() and not overwrite:
+        raise click.ClickException(f"{weights} exists; choose another name or give --overwrite.")
+    if not weights.parent.is_dir():
+        raise click.ClickException(f"The folder {weights.parent} does not exist.")
+    torch.set_num_threads(threads)
+    options = TrainingOptions(steps=steps, seed=seed, n_galaxies=n_galaxies, n_stacks=n_stacks)
+    encoder = train_encoder(options, report=click.echo)
+    write_weights(encoder, weights, options=options)
+    click.echo(f"Wrote {weights}.")
