@@ -8,6 +8,8 @@
 
 import copy
 import os
+import resource
+import sys
 
 import astropy.units as u
 import galsim
@@ -379,6 +381,8 @@ def test_large_fields_have_several_patches_and_bands(files, tmp_path):
         ({"psf": {"kind": "psfex", "file": "sky.fits"}}, "is not a PSFEx model"),
         ({"psf": {"kind": "piff", "file": "psfex.fits"}}, "psfex.fits is not a Piff model"),
         ({"psf": {"kind": "stamp", "file": "mask.fits"}}, "PSF stamps must be square"),
+        ({"psf": {"kind": "psfex"}}, "exposures.0.psf.psfex.file: Field required"),
+        ({"defaults": {}}, "exposures.0.band: Field required (and "),
         (
             {"calibration": {}},
             "exposures.0.calibration: Value error, give either zero_point or njy_per_count",
@@ -414,6 +418,27 @@ def test_corrupt_fits_is_named(files, tmp_path):
     assert result.exit_code == 1
     assert "visit=11 detector=3" in result.output and "image.fits" in result.output
     assert not (tmp_path / "repo").exists()
+
+
+@pytest.mark.parametrize(
+    ("side", "limit", "message"),
+    [(100, 400_000, "The registry of "), (900, 2_500_000, "File too large; no repository was made")],
+)
+def test_full_disk_leaves_no_repository(side, limit, message, tmp_path, monkeypatch):
+    """A limit on the size of files stands for a full disk."""
+    (tmp_path / "files").mkdir()
+    monkeypatch.setattr(sys.modules[__name__], "SHAPE", (side, side))
+    write_files(tmp_path / "files")
+    path = describe(tmp_path, tmp_path / "files")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+    try:
+        result = run(path, tmp_path / "repo")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result.exit_code == 1, result.exception
+    assert message in result.output
+    assert sorted(os.listdir(tmp_path)) == ["exposures.yaml", "files"]
 
 
 def test_existing_directory_is_kept(files, tmp_path):

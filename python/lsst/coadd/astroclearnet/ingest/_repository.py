@@ -22,6 +22,7 @@ from pathlib import Path
 
 import astropy.units as u
 import numpy as np
+import sqlalchemy.exc
 from astropy.coordinates import SkyCoord, UnitSphericalRepresentation
 from astropy.time import Time
 from astropy.wcs import WCS
@@ -80,6 +81,10 @@ def ingest(config: IngestConfig, root: Path, *, report: Callable[[str], None] = 
         if root.exists():
             root.rmdir()
         os.rename(work / "repo", root)
+    except sqlalchemy.exc.OperationalError as error:
+        raise IngestError(
+            f"The registry of {root} cannot be written: {error.orig}; no repository was made."
+        ) from error
     finally:
         shutil.rmtree(work)
     height, width = tract.bbox.shape
@@ -124,8 +129,24 @@ def _fill_repository(
             begin=Time(first.mjd, format="mjd", scale="utc"),
             exposure_time=first.exposure_time,
         )
-        write_visit(butler, images, instrument=instrument.name, info=info, run=run)
+        try:
+            write_visit(butler, images, instrument=instrument.name, info=info, run=run)
+        except RuntimeError as error:  # what a datastore raises, whatever the cause
+            reason = _find_os_error(error)
+            if reason is None:
+                raise
+            raise IngestError(
+                f"visit={visit} cannot be stored: {reason.strerror or reason}; no repository was made."
+            ) from error
     define_chain(butler, f"{instrument.name}/defaults", [run, "skymaps"])
+
+
+def _find_os_error(error: BaseException) -> OSError | None:
+    """Return the error of the operating system behind others, if any."""
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, OSError):
+        link = link.__cause__ or link.__context__
+    return link
 
 
 def _make_visit_image(exposure: Exposure, plain: PlainExposure, instrument: Instrument) -> VisitImage:
