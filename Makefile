@@ -41,6 +41,7 @@ test: $(INSTALLED)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 
 bench: $(INSTALLED)
 	@for script in benchmarks/bench_*.py; do \
