@@ -7,9 +7,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 import copy
-import os
-import resource
-import sys
 
 import astropy.units as u
 import galsim
@@ -18,13 +15,26 @@ import numpy as np
 import piff
 import pytest
 import yaml
+from _ingest_data import (
+    DESCRIPTION,
+    EXPOSURE_TIME,
+    MAGNITUDE,
+    SHAPE,
+    SIGMA,
+    SKY,
+    STAR,
+    ZERO_POINT,
+    describe,
+    make_header,
+    make_psfex,
+    run_ingest,
+    write_files,
+)
 from astropy.io import fits
 from astropy.table import Table
-from click.testing import CliRunner
 
-from lsst.coadd.astroclearnet.cli import main
+from lsst.coadd.astroclearnet.core import Plane
 from lsst.coadd.astroclearnet.ingest import (
-    IngestError,
     load_config,
     read_piff,
     read_plain_exposure,
@@ -35,116 +45,6 @@ from lsst.daf.butler import Butler
 from lsst.images import XY, Box, VisitImage
 from lsst.images.psfs import PiffWrapper
 
-SHAPE = (90, 110)
-SKY = 250.0
-SIGMA = 4.0
-MAGNITUDE, ZERO_POINT, EXPOSURE_TIME = 17.0, 25.0, 50.0
-COUNTS = EXPOSURE_TIME * 10 ** (0.4 * (ZERO_POINT - MAGNITUDE))
-STAR = (52, 41)  # x, y
-
-
-def make_header(kind):
-    """Return a WCS of 0.25" pixels, turned by 30 degrees, of some kind."""
-    cos, sin = np.cos(np.pi / 6) * 0.25 / 3600, np.sin(np.pi / 6) * 0.25 / 3600
-    header = fits.Header()
-    header.update(CRVAL1=150.0, CRVAL2=2.5, CRPIX1=40.0, CRPIX2=50.0, RADESYS="ICRS")
-    header.update(CD1_1=-cos, CD1_2=sin, CD2_1=sin, CD2_2=cos)
-    suffix = {"TAN": "", "SIP": "-SIP", "TPV": ""}[kind]
-    projection = "TPV" if kind == "TPV" else "TAN"
-    header.update(CTYPE1=f"RA---{projection}{suffix}", CTYPE2=f"DEC--{projection}{suffix}")
-    if kind == "SIP":
-        header.update(A_ORDER=2, B_ORDER=2, A_2_0=3e-5, A_1_1=-2e-5, B_0_2=4e-5)
-    if kind == "TPV":
-        header.update(PV1_1=1.002, PV1_4=0.8, PV2_1=0.999, PV2_5=-1.1)
-    return header
-
-
-def make_psfex(path, sampling):
-    """Write a PSFEx model that changes over the image; return galsim's."""
-    size = 41
-    axis = np.arange(size) - size // 2
-    x, y = np.meshgrid(axis, axis)
-    base = np.exp(-(x**2 + y**2) * sampling**2 / (2 * 1.9**2))
-    terms = [
-        base,
-        0.1 * x * base,
-        0.02 * x * y * base,
-        0.08 * y * base,
-        0.03 * base * (x**2 - 4),
-        0.02 * y**2 * base,
-    ]
-    cube = np.array(terms, dtype=np.float32) / base.sum()
-    column = fits.Column(
-        name="PSF_MASK", format=f"{cube.size}E", dim=f"({size},{size},6)", array=cube[np.newaxis]
-    )
-    table = fits.BinTableHDU.from_columns([column], name="PSF_DATA")
-    axes = {
-        "POLGRP": (1, 1),
-        "POLNAME": ("X_IMAGE", "Y_IMAGE"),
-        "POLZERO": (60.0, 40.0),
-        "POLSCAL": (55.0, 45.0),
-    }
-    for name, values in axes.items():
-        table.header.update({f"{name}{i}": value for i, value in enumerate(values, start=1)})
-    table.header.update(POLNAXIS=2, POLNGRP=1, POLDEG1=2, PSF_SAMP=sampling)
-    table.header.update(PSFNAXIS=3, PSFAXIS1=size, PSFAXIS2=size, PSFAXIS3=6)
-    table.writeto(path)
-    return galsim.des.DES_PSFEx(str(path))
-
-
-def write_files(root, *, kind="TPV", seed=1):
-    """Write the files of one exposure with a star of known magnitude."""
-    rng = np.random.default_rng(seed)
-    psf = galsim.Moffat(beta=3, fwhm=4.0)
-    canvas = galsim.ImageF(SHAPE[1], SHAPE[0], scale=1, xmin=0, ymin=0)
-    (psf * COUNTS).drawImage(canvas, center=galsim.PositionD(*STAR))
-    image = canvas.array + SKY + rng.normal(0, SIGMA, SHAPE)
-    image[3, 4] = np.nan
-    weight = np.full(SHAPE, SIGMA**-2, np.float32)
-    weight[10, 10] = 0
-    mask = np.zeros(SHAPE, np.int16)
-    mask[20, 20], mask[21, 20], mask[22, 20] = 1, 4, 5  # 5: both bits, or the code 5
-    header = make_header(kind)
-    primary = fits.PrimaryHDU()
-    fits.HDUList([primary, fits.ImageHDU(image.astype(np.float32), header)]).writeto(root / "image.fits")
-    fits.writeto(root / "weight.fits", weight)
-    fits.writeto(root / "mask.fits", mask)
-    stamp = galsim.Convolve(psf, galsim.Pixel(1)).drawImage(nx=33, ny=33, scale=1, method="no_pixel").array
-    fits.writeto(root / "stamp.fits", stamp * 7)
-    make_psfex(root / "psfex.fits", 0.5)
-    grid = np.arange(0, 200, 20)
-    values = SKY + 0.01 * grid[np.newaxis, :] - 0.02 * grid[:, np.newaxis]
-    row = {
-        "xgrid": [grid],
-        "ygrid": [grid],
-        "gridvals": [values],
-        "x0": [30],
-        "y0": [50],
-        "order": [np.uint8(3)],
-    }
-    Table(row).write(root / "sky.fits")
-
-
-DESCRIPTION = {
-    "data_root": ".",
-    "instrument": {"name": "Cam", "class_name": "some.Camera"},
-    "sky_map": {"name": "field", "cell_size": 50},
-    "defaults": {
-        "band": "r",
-        "physical_filter": "Cam-R",
-        "exposure_time": EXPOSURE_TIME,
-        "mjd": 60000.25,
-        "detector_name": "C{detector}",
-        "image": {"file": "image.fits"},
-        "weight": {"file": "weight.fits"},
-        "data_quality": {"file": "mask.fits", "bits": {0: "BAD", 2: "SATURATED"}},
-        "psf": {"kind": "psfex", "file": "psfex.fits"},
-        "calibration": {"zero_point": ZERO_POINT, "per_second": True},
-        "sky": {"kind": "constant", "value": SKY},
-    },
-    "exposures": [{"visit": 11, "detector": 3}],
-}
-
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
@@ -153,24 +53,8 @@ def files(tmp_path_factory):
     return root
 
 
-def describe(directory, files, changes=None):
-    """Write a description with changes to the defaults; return its path."""
-    description = copy.deepcopy(DESCRIPTION)
-    description["data_root"] = str(files)
-    for name, value in (changes or {}).items():
-        target = description["defaults"] if name in description["defaults"] or name == "wcs" else description
-        target[name] = value
-    path = directory / "exposures.yaml"
-    path.write_text(yaml.safe_dump(description))
-    return path
-
-
 def read_one(directory, files, **changes):
     return read_plain_exposure(load_config(describe(directory, files, changes)).exposures[0])
-
-
-def run(*args):
-    return CliRunner().invoke(main, ["ingest", *map(str, args)])
 
 
 @pytest.mark.parametrize("sampling", [1.0, 0.5, 0.8])
@@ -262,8 +146,6 @@ def test_kinds_of_weight_agree(kind, files, tmp_path):
 )
 def test_mask_by_bits_and_by_codes(quality, at_22, files, tmp_path):
     plain = read_one(tmp_path, files, data_quality={"file": "mask.fits"} | quality)
-    from lsst.coadd.astroclearnet.core import Plane
-
     planes = lambda y, x: {plane.name for plane in Plane if plain.flags[y, x] & plane}  # noqa: E731
     assert planes(22, 20) == at_22
     assert planes(20, 20) == {"BAD"}
@@ -289,7 +171,7 @@ def test_sky_is_subtracted(sky, files, tmp_path):
 def test_repository_holds_the_exposure(kind, tmp_path):
     """What a task reads back has the sky, PSF, pixels, and region."""
     write_files(tmp_path, kind=kind)
-    result = run(describe(tmp_path, tmp_path), tmp_path / "repo")
+    result = run_ingest(describe(tmp_path, tmp_path), tmp_path / "repo")
     assert result.exit_code == 0, result.output
     butler = Butler.from_config(str(tmp_path / "repo"), collections="Cam/defaults")
     calexp = butler.get("calexp", instrument="Cam", visit=11, detector=3)
@@ -361,7 +243,7 @@ def test_large_fields_have_several_patches_and_bands(files, tmp_path):
             ],
         },
     )
-    assert run(path, tmp_path / "repo").exit_code == 0
+    assert run_ingest(path, tmp_path / "repo").exit_code == 0
     butler = Butler.from_config(str(tmp_path / "repo"), collections="Cam/defaults")
     assert {r.id for r in butler.query_dimension_records("patch", skymap="field", tract=0)} == {0, 1, 2, 3}
     assert len(butler.query_datasets("calexp", where="band='r' AND instrument='Cam'")) == 2
@@ -370,90 +252,15 @@ def test_large_fields_have_several_patches_and_bands(files, tmp_path):
     assert begin.utc.mjd == pytest.approx(60000.25, abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"image": {"file": "nothing.fits"}}, "visit=11 detector=3: the file "),
-        ({"image": {"file": "image.fits", "hdu": 0}}, "has no 2-d image in HDU 0"),
-        ({"image": {"file": "image.fits", "hdu": "SCI"}}, "image.fits cannot be read"),
-        ({"weight": {"file": "stamp.fits"}}, "stamp.fits has the shape (33, 33), the image (90, 110)"),
-        ({"weight": {"file": "weight.fits", "kind": "guess"}}, "exposures.0.weight.kind: Input should be"),
-        ({"psf": {"kind": "psfex", "file": "sky.fits"}}, "is not a PSFEx model"),
-        ({"psf": {"kind": "piff", "file": "psfex.fits"}}, "psfex.fits is not a Piff model"),
-        ({"psf": {"kind": "stamp", "file": "mask.fits"}}, "PSF stamps must be square"),
-        ({"psf": {"kind": "psfex"}}, "exposures.0.psf.psfex.file: Field required"),
-        ({"defaults": {}}, "exposures.0.band: Field required (and "),
-        (
-            {"calibration": {}},
-            "exposures.0.calibration: Value error, give either zero_point or njy_per_count",
-        ),
-        ({"calibration": {"zero_point": float("nan")}}, "the zero point nan is not a magnitude"),
-        ({"data_quality": {"file": "mask.fits", "bits": {0: "BAD"}}}, "2 pixels have the bit 2"),
-        ({"data_quality": {"file": "mask.fits", "bits": {0: "UGLY"}}}, "Unknown mask plane 'UGLY'"),
-        ({"wcs": {"file": "weight.fits"}}, "weight.fits: its header has no celestial WCS"),
-        ({"band": "{nonsense}"}, "exposures.0.band: '{nonsense}' cannot be filled in: 'nonsense'"),
-        ({"exposures": [{"visit": 1, "detector": 1}] * 2}, "visit=1 detector=1 is described twice"),
-        ({"exposures": []}, "exposures: "),
-        (
-            {"instrument": {"name": "Cam", "colour": "red"}},
-            "instrument.colour: Extra inputs are not permitted",
-        ),
-        ({"data_root": "/nowhere/at/all"}, "The data root /nowhere/at/all does not exist"),
-    ],
-)
-def test_bad_descriptions_leave_no_repository(changes, message, files, tmp_path):
-    result = run(describe(tmp_path, files, changes), tmp_path / "repo")
-    assert result.exit_code == 1
-    assert message in result.output
-    assert result.output.splitlines()[-1].startswith("Error: ")
-    assert os.listdir(tmp_path) == ["exposures.yaml"]
-
-
-def test_corrupt_fits_is_named(files, tmp_path):
-    whole = (files / "image.fits").read_bytes()
-    (tmp_path / "image.fits").write_bytes(whole[: len(whole) // 2])
-    result = run(
-        describe(tmp_path, files, {"image": {"file": str(tmp_path / "image.fits")}}), tmp_path / "repo"
-    )
-    assert result.exit_code == 1
-    assert "visit=11 detector=3" in result.output and "image.fits" in result.output
-    assert not (tmp_path / "repo").exists()
-
-
-@pytest.mark.parametrize(
-    ("side", "limit", "message"),
-    [(100, 400_000, "The registry of "), (900, 2_500_000, "File too large; no repository was made")],
-)
-def test_full_disk_leaves_no_repository(side, limit, message, tmp_path, monkeypatch):
-    """A limit on the size of files stands for a full disk."""
-    (tmp_path / "files").mkdir()
-    monkeypatch.setattr(sys.modules[__name__], "SHAPE", (side, side))
-    write_files(tmp_path / "files")
-    path = describe(tmp_path, tmp_path / "files")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
-    try:
-        result = run(path, tmp_path / "repo")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert result.exit_code == 1, result.exception
-    assert message in result.output
-    assert sorted(os.listdir(tmp_path)) == ["exposures.yaml", "files"]
-
-
-def test_existing_directory_is_kept(files, tmp_path):
-    (tmp_path / "repo").mkdir()
-    (tmp_path / "repo" / "precious").write_text("x")
-    result = run(describe(tmp_path, files), tmp_path / "repo")
-    assert result.exit_code == 1 and "is not an empty directory; nothing was changed" in result.output
-    assert os.listdir(tmp_path / "repo") == ["precious"]
-
-
-def test_not_yaml(tmp_path):
-    path = tmp_path / "exposures.yaml"
-    path.write_text("a: [1, 2")
-    with pytest.raises(IngestError, match="is not YAML"):
-        load_config(path)
-    path.write_text("- 1")
-    with pytest.raises(IngestError, match="must hold a mapping"):
-        load_config(path)
+def test_the_example_is_a_description(tmp_path):
+    """What --example prints can be read back, given the table it names."""
+    printed = run_ingest("--example")
+    assert printed.exit_code == 0
+    (tmp_path / "exposures.yaml").write_text(printed.output)
+    names = ["expnum", "ccdname", "filter", "exptime", "mjd_obs", "ccdraoff", "ccddecoff", "ccdzpt"]
+    numbers = [entry["expnum"] for entry in yaml.safe_load(printed.output)["exposures"]]
+    values = [numbers] + [["N3"] * 9, ["z"] * 4 + ["r"] * 3 + ["g"] * 2] + [[1.0] * 9] * 5
+    Table(dict(zip(names, values, strict=True))).write(tmp_path / "ccds.fits.gz")
+    config = load_config(tmp_path / "exposures.yaml")
+    assert [exposure.band for exposure in config.exposures] == list("zzzzrrrgg")
+    assert config.exposures[0].image.file == tmp_path / "z_150411_035242_img.fits"

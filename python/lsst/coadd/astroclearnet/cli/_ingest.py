@@ -12,9 +12,17 @@ from __future__ import annotations
 
 __all__ = ("ingest",)
 
+import importlib.resources
 from pathlib import Path
 
 import click
+
+
+def _print_example(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        resources = importlib.resources.files("lsst.coadd.astroclearnet") / "resources"
+        click.echo((resources / "ingest" / "decam_field.yaml").read_text(), nl=False)
+        context.exit()
 
 
 @click.command("ingest")
@@ -25,12 +33,19 @@ import click
     type=click.Path(path_type=Path),
     help="Directory of the FITS files, in place of data_root in EXPOSURES.",
 )
+@click.option(
+    "--example",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_example,
+    help="Print a commented example of EXPOSURES and stop.",
+)
 def ingest(exposures: Path, repo: Path, data_root: Path | None) -> None:
     """Make the Butler repository REPO of the exposures in EXPOSURES.
 
     EXPOSURES is a YAML file: for each exposure image, weight, data quality,
-    PSF (PSFEx, Piff or stamp), WCS, zero point and sky. The package holds a
-    commented example, resources/ingest/decam_field.yaml.
+    PSF (PSFEx, Piff or stamp), WCS, zero point and sky; see --example.
     """
     from ..ingest import ingest as ingest_exposures
     from ..ingest import load_config

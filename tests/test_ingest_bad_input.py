@@ -1,0 +1,110 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+import os
+import resource
+
+import pytest
+from _ingest_data import describe, run_ingest, write_files
+
+from lsst.coadd.astroclearnet.ingest import IngestError, load_config
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    root = tmp_path_factory.mktemp("files")
+    write_files(root)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image": {"file": "nothing.fits"}}, "visit=11 detector=3: the file "),
+        ({"image": {"file": "image.fits", "hdu": 0}}, "has no 2-d image in HDU 0"),
+        ({"image": {"file": "image.fits", "hdu": "SCI"}}, "image.fits cannot be read"),
+        ({"weight": {"file": "stamp.fits"}}, "stamp.fits has the shape (33, 33), the image (90, 110)"),
+        ({"weight": {"file": "weight.fits", "kind": "guess"}}, "exposures.0.weight.kind: Input should be"),
+        ({"psf": {"kind": "psfex", "file": "sky.fits"}}, "is not a PSFEx model"),
+        ({"psf": {"kind": "piff", "file": "psfex.fits"}}, "psfex.fits is not a Piff model"),
+        ({"psf": {"kind": "stamp", "file": "mask.fits"}}, "PSF stamps must be square"),
+        ({"psf": {"kind": "psfex"}}, "exposures.0.psf.psfex.file: Field required"),
+        ({"defaults": {}}, "exposures.0.band: Field required (and "),
+        (
+            {"calibration": {}},
+            "exposures.0.calibration: Value error, give either zero_point or njy_per_count",
+        ),
+        ({"calibration": {"zero_point": float("nan")}}, "the zero point nan is not a magnitude"),
+        ({"data_quality": {"file": "mask.fits", "bits": {0: "BAD"}}}, "2 pixels have the bit 2"),
+        ({"data_quality": {"file": "mask.fits", "bits": {0: "UGLY"}}}, "Unknown mask plane 'UGLY'"),
+        ({"wcs": {"file": "weight.fits"}}, "weight.fits: its header has no celestial WCS"),
+        ({"band": "{nonsense}"}, "exposures.0.band: '{nonsense}' cannot be filled in: 'nonsense'"),
+        ({"exposures": [{"visit": 1, "detector": 1}] * 2}, "visit=1 detector=1 is described twice"),
+        ({"exposures": []}, "exposures: "),
+        (
+            {"instrument": {"name": "Cam", "colour": "red"}},
+            "instrument.colour: Extra inputs are not permitted",
+        ),
+        ({"data_root": "/nowhere/at/all"}, "The data root /nowhere/at/all does not exist"),
+    ],
+)
+def test_bad_descriptions_leave_no_repository(changes, message, files, tmp_path):
+    result = run_ingest(describe(tmp_path, files, changes), tmp_path / "repo")
+    assert result.exit_code == 1
+    assert message in result.output
+    assert result.output.splitlines()[-1].startswith("Error: ")
+    assert os.listdir(tmp_path) == ["exposures.yaml"]
+
+
+def test_corrupt_fits_is_named(files, tmp_path):
+    whole = (files / "image.fits").read_bytes()
+    (tmp_path / "image.fits").write_bytes(whole[: len(whole) // 2])
+    result = run_ingest(
+        describe(tmp_path, files, {"image": {"file": str(tmp_path / "image.fits")}}), tmp_path / "repo"
+    )
+    assert result.exit_code == 1
+    assert "visit=11 detector=3" in result.output and "image.fits" in result.output
+    assert not (tmp_path / "repo").exists()
+
+
+@pytest.mark.parametrize(
+    ("side", "limit", "message"),
+    [(100, 400_000, "The registry of "), (900, 2_500_000, "File too large; no repository was made")],
+)
+def test_full_disk_leaves_no_repository(side, limit, message, tmp_path):
+    """A limit on the size of files stands for a full disk."""
+    (tmp_path / "files").mkdir()
+    write_files(tmp_path / "files", shape=(side, side))
+    path = describe(tmp_path, tmp_path / "files")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+    try:
+        result = run_ingest(path, tmp_path / "repo")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result.exit_code == 1, result.exception
+    assert message in result.output
+    assert sorted(os.listdir(tmp_path)) == ["exposures.yaml", "files"]
+
+
+def test_existing_directory_is_kept(files, tmp_path):
+    (tmp_path / "repo").mkdir()
+    (tmp_path / "repo" / "precious").write_text("x")
+    result = run_ingest(describe(tmp_path, files), tmp_path / "repo")
+    assert result.exit_code == 1 and "is not an empty directory; nothing was changed" in result.output
+    assert os.listdir(tmp_path / "repo") == ["precious"]
+
+
+def test_not_yaml(tmp_path):
+    path = tmp_path / "exposures.yaml"
+    path.write_text("a: [1, 2")
+    with pytest.raises(IngestError, match="is not YAML"):
+        load_config(path)
+    path.write_text("- 1")
+    with pytest.raises(IngestError, match="must hold a mapping"):
+        load_config(path)
