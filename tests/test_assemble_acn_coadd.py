@@ -8,6 +8,10 @@
 
 """The assembly task on plain objects, without a Butler."""
 
+import hashlib
+from importlib.resources import files
+from types import SimpleNamespace
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -15,7 +19,8 @@ import pytest
 from lsst.coadd.astroclearnet._about import make_seed
 from lsst.coadd.astroclearnet._coadds import view_from_cell_coadd, view_from_truth
 from lsst.coadd.astroclearnet._metrics import Truth, compare_views
-from lsst.coadd.astroclearnet.adapters import exposure_from_visit_image
+from lsst.coadd.astroclearnet._photometry import kernel_fwhm
+from lsst.coadd.astroclearnet.adapters import PatchGeometry, exposure_from_visit_image
 from lsst.coadd.astroclearnet.assemble_acn_coadd import (
     AssembleAcnCoaddConfig,
     AssembleAcnCoaddConnections,
@@ -150,6 +155,29 @@ def test_provenance_is_in_datasets_and_metadata(latent):
     assert metadata["device"].split(":")[0] in ("cpu", "cuda")
 
 
+def test_network_runs_with_the_shipped_weights(small_patch):
+    result = run(make_task(method="acn"), small_patch)
+    weights = files("lsst.coadd.astroclearnet") / "resources" / "weights" / "statistic_encoder.safetensors"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert result.latent.metadata["weights_sha256"] == digest
+    assert result.latent.metadata["recipe"] == "trained"
+    assert result.latent.image.array.min() >= 0
+    assert result.inputs_table["kept"].all()
+
+
+@pytest.mark.parametrize("field", ["mm_iterations", "target_fwhm"])
+def test_options_of_the_fit_reach_it(small_patch, latent, field):
+    other = run(
+        make_task(**{"mm_iterations": 40, field: {"mm_iterations": 20, "target_fwhm": 3.5}[field]}),
+        small_patch,
+    )
+    assert (other.latent.image.array != latent[0].latent.image.array).any()
+    if field == "target_fwhm":
+        place = dict(x=float(other.latent.bbox.x.min + 20), y=float(other.latent.bbox.y.min + 20))
+        kernel = other.latent.psf.compute_kernel_image(**place).array
+        assert kernel_fwhm(kernel) == pytest.approx(3.5, rel=0.02)
+
+
 def test_order_of_inputs_does_not_matter(small_patch):
     forward = run(make_task(), small_patch)
     backward = run(make_task(), small_patch, small_patch.inputs[::-1])
@@ -222,6 +250,53 @@ def test_progress_is_logged(small_patch, caplog):
         run(make_task(method="mean"), small_patch)
     assert "Registered visit=29324 detector=50 (1/4)" in caplog.text
     assert "cell 4/4" in caplog.text and "s left" in caplog.text
+
+
+def test_rows_of_visit_summaries_go_with_their_exposures(small_patch, monkeypatch):
+    """In the full stack each detector gets its own row, or is left out."""
+
+    class Summary:
+        def __init__(self, rows):
+            self.rows = rows
+
+        def find(self, detector):
+            return self.rows.get(detector)
+
+    def ref(**data_id):
+        return SimpleNamespace(dataId=Data(data_id))
+
+    class Data(dict):
+        mapping = property(dict)
+
+    place = {"skymap": "hsc_rings_demo", "tract": 9813, "patch": 40, "band": "i"}
+    refs = SimpleNamespace(
+        sky_map="skyMap",
+        calexps=[ref(visit=1, detector=50), ref(visit=1, detector=58), ref(visit=2, detector=50)],
+        visit_summaries=[ref(visit=1)],
+    )
+    contents = {
+        "skyMap": None,
+        id(refs.calexps): ["first", "second", "third"],
+        id(refs.visit_summaries): [InMemoryDatasetHandle(Summary({50: "row of 1, 50"}))],
+    }
+    put = []
+    context = SimpleNamespace(
+        quantum=SimpleNamespace(dataId=place),
+        resources=SimpleNamespace(num_cores=3),
+        get=lambda what: contents[what if isinstance(what, str) else id(what)],
+        put=lambda outputs, refs: put.append((outputs, refs)),
+    )
+    monkeypatch.setattr(PatchGeometry, "from_sky_map", lambda *_, **__: small_patch.geometry)
+    task = make_task(image_model="afw", use_visit_summary=True)
+    calls = []
+    task.run = lambda **arguments: calls.append(arguments) or "outputs"
+    task.runQuantum(context, refs, "output refs")
+    assert put == [("outputs", "output refs")]
+    assert calls[0]["n_threads"] == 3 and calls[0]["band"] == "i"
+    first, second, third = calls[0]["inputs"]
+    assert (first.exposure_or_handle, first.visit_summary_row, first.fault) == ("first", "row of 1, 50", "")
+    for one in (second, third):
+        assert one.visit_summary_row is None and one.fault == "has no row in its visit summary"
 
 
 @pytest.mark.parametrize("image_model", ["images", "afw"])

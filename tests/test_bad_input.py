@@ -241,18 +241,21 @@ def clean_sigma(result):
     return float(np.sqrt(np.median(result.coadd.variance.array)))
 
 
-def test_bad_pixels_are_left_out_of_the_latent(small_patch):
+@pytest.mark.parametrize("method", ["mm", "acn"])
+def test_bad_pixels_are_left_out_of_the_latent(small_patch, method):
     """A NaN in one exposure must not spread through Fourier transforms."""
-    task = make_task(method="mm", mm_iterations=3)
+    task = make_task(method=method, mm_iterations=3)
     result = run(task, small_patch, spoil(small_patch.inputs, set_pixels("image", np.nan)))
     for coadd in (result.latent, result.coadd):
         assert np.isfinite(coadd.image.array).all() and np.isfinite(coadd.variance.array).all()
         assert (coadd.mask.get("NO_DATA") == (result.n_image.array == 0)).all()
 
 
-def test_one_exposure_works_with_a_warning(small_patch, caplog):
-    result = run(make_task(), small_patch, small_patch.inputs[:1])
+@pytest.mark.parametrize("method", ["mean", "mm", "acn"])
+def test_one_exposure_works_with_a_warning(small_patch, caplog, method):
+    result = run(make_task(method=method, mm_iterations=5), small_patch, small_patch.inputs[:1])
     assert result.n_image.array.max() == 1
+    assert np.isfinite(result.coadd.image.array).all()
     assert "one exposure only" in caplog.text
 
 
@@ -349,6 +352,16 @@ def test_corrupt_file_is_dropped_and_recorded(fresh_repo, caplog):
         assert "cannot be read" in reason
     for row in table[~table["kept"]]:
         assert f"Dropping visit={row['visit']} detector={row['detector']}" in caplog.text
+
+
+def test_most_files_corrupt_fails_the_quantum_with_its_reason(fresh_repo):
+    """The cause is then hardly in the data: no coadd of what is left."""
+    for path in sorted((fresh_repo / "HSC" / "runs" / "demo").rglob("calexp*.fits"))[:3]:
+        path.write_bytes(b"not a FITS file")
+    with pytest.raises(UnusableInputsError, match="3 of 4 inputs cannot be used"):
+        execute(fresh_repo, "u/broken")
+    with Butler.from_config(str(fresh_repo), collections="u/broken") as butler:
+        assert butler.query_datasets("deepCoadd", explain=False) == []
 
 
 def test_missing_file_does_not_stop_the_patch(fresh_repo, caplog):

@@ -84,6 +84,10 @@ def describe_run(
         "config": text,
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
+    if (options.method, options.recipe) == ("acn", "trained"):
+        from .core._encoder import weights_digest
+
+        about["weights_sha256"] = weights_digest()
     for name in _DISTRIBUTIONS:
         about[f"version_{name.replace('-', '_')}"] = _find_version(name)
     return about

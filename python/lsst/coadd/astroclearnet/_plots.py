@@ -113,6 +113,7 @@ def _draw(axis: Axes, view: CoaddView, norm: AsinhNorm):
         cmap="gray",
         interpolation="nearest" if width <= 300 else "antialiased",
     )
+    axis.autoscale(False)
     axis.tick_params(labelsize=6)
     axis.locator_params(nbins=4)
     return shown
@@ -194,7 +195,7 @@ def _draw_ratios(axis: Axes, views: Sequence[CoaddView], comparison: Comparison)
         seen = np.isfinite(ratio) & (comparison.snr > 3)
         axis.plot(comparison.snr[seen], ratio[seen], ".", color=colour, ms=3, alpha=0.6, label=view.name)
     axis.axhline(1, color="black", linewidth=0.6)
-    top = np.max(comparison.snr[np.isfinite(comparison.snr)], initial=1000.0)
+    top = np.max(comparison.snr[np.isfinite(comparison.snr * reference)], initial=1000.0)
     axis.set(xscale="log", xlim=(3, 1.5 * top), ylim=(0.6, 1.4))
     axis.set(xlabel="S/N in the reference", ylabel="flux / reference")
     axis.set_title("aperture fluxes at one PSF", fontsize=9)

@@ -90,18 +90,7 @@ class AssembleAcnCoaddTask(PipelineTask):
             geometry = PatchGeometry.from_sky_map(sky_map, skymap=data_id["skymap"], **place)
         else:
             geometry = PatchGeometry.from_dict(butlerQC.get(inputRefs.geometry), **place)
-        rows = self._read_summary_rows(butlerQC, inputRefs) if self.config.use_visit_summary else None
-        inputs = []
-        for ref, handle in zip(inputRefs.calexps, butlerQC.get(inputRefs.calexps), strict=True):
-            row = rows.get((ref.dataId["visit"], ref.dataId["detector"])) if rows is not None else None
-            inputs.append(
-                CoaddInput(
-                    exposure_or_handle=handle,
-                    data_id=dict(ref.dataId.mapping),
-                    visit_summary_row=row,
-                    fault="" if rows is None or row is not None else "has no row in its visit summary",
-                )
-            )
+        inputs = self._collect_inputs(butlerQC, inputRefs)
         try:
             outputs = self.run(
                 inputs=inputs,
@@ -113,13 +102,27 @@ class AssembleAcnCoaddTask(PipelineTask):
             raise AnnotatedPartialOutputsError.annotate(error, self, log=self.log) from error
         butlerQC.put(outputs, outputRefs)
 
-    def _read_summary_rows(self, context: QuantumContext, refs: Any) -> dict[tuple[int, int], Any]:
-        """Index the rows of the visit summaries by visit and detector."""
-        return {
-            (ref.dataId["visit"], row["id"]): row
-            for ref, handle in zip(refs.visit_summaries, context.get(refs.visit_summaries), strict=True)
-            for row in handle.get()
-        }
+    def _collect_inputs(self, context: QuantumContext, refs: Any) -> list[CoaddInput]:
+        """Put handles, data ids and rows of visit summaries together."""
+        use_summary = self.config.use_visit_summary
+        summaries = {}
+        if use_summary:
+            handles = zip(refs.visit_summaries, context.get(refs.visit_summaries), strict=True)
+            summaries = {ref.dataId["visit"]: handle.get() for ref, handle in handles}
+        inputs = []
+        for ref, handle in zip(refs.calexps, context.get(refs.calexps), strict=True):
+            summary = summaries.get(ref.dataId["visit"])
+            # As lsst/drp_tasks make_direct_warp.py:477-502 finds it.
+            row = None if summary is None else summary.find(ref.dataId["detector"])
+            inputs.append(
+                CoaddInput(
+                    exposure_or_handle=handle,
+                    data_id=dict(ref.dataId.mapping),
+                    visit_summary_row=row,
+                    fault="has no row in its visit summary" if use_summary and row is None else "",
+                )
+            )
+        return inputs
 
     @timeMethod
     def run(
