@@ -10,13 +10,14 @@
 
 from __future__ import annotations
 
-__all__ = ("finish_latent", "finish_mean", "gaussian_kernel")
+__all__ = ("finish_latent", "finish_mean", "gaussian_kernel", "match_flux")
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
+from . import _encoder
 from ._decoder import Decoder
 from ._fourier import FWHM_TO_SIGMA
 from ._options import FitOptions
@@ -26,6 +27,12 @@ from ._statistic import Statistic
 _RESIDUAL_STRENGTH = 0.03
 """Noise level of the filter that brings the residual to the target PSF: a
 lower one sharpens it more and amplifies its noise."""
+
+_FLUX_FWHM = 6.0
+"""FWHM in pixels at which latent and residual are compared for flux."""
+
+_FLUX_CAUTION = 10.0
+"""S/N at which half of a flux difference is believed."""
 
 _LATENT_VARIANCE_FLOOR = 0.01
 """Least variance of the latent relative to the coadd's: where all noise
@@ -75,6 +82,37 @@ def _noise_statistic(statistic: Statistic, generator: np.random.Generator) -> to
 
 def _sum_of_squares(images: list[torch.Tensor], mean: torch.Tensor) -> torch.Tensor:
     return torch.stack([(image - mean) ** 2 for image in images]).sum(0)
+
+
+def match_flux(statistic: Statistic, data: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+    """Scale a latent so that its sources have the flux of the data.
+
+    The encoder knows fluxes to about a per cent, less where the PSF is not
+    quite what it was said to be; the data know those of bright sources
+    better. The ratio of residual to latent, both at the width of the
+    exposures' PSFs, is a factor for each place: profiles keep their shape,
+    nothing becomes negative, and noise is left alone.
+
+    Parameters
+    ----------
+    statistic
+        The stack.
+    data
+        D, or a realization of it.
+    latent
+        Encoder's latent on the padded grid, at its own PSF.
+    """
+    grid = statistic.grid
+    for _ in range(2):
+        spectrum = grid.transform(latent)
+        sharp = spectrum / grid.gaussian(_encoder.LATENT_FWHM).clamp_min(1e-4)
+        residual = statistic.wiener(data - statistic.den * sharp, strength=0.1, fwhm=_FLUX_FWHM)
+        flux = grid.inverse(spectrum * grid.gaussian((_FLUX_FWHM**2 - _encoder.LATENT_FWHM**2) ** 0.5))
+        response = grid.gaussian(_FLUX_FWHM) * 1.1 / (statistic.den + 0.1 * statistic.den0)
+        noise = grid.mean_power(response**2 * statistic.den) * statistic.inflation**2
+        ratio = residual * flux / (flux**2 + _FLUX_CAUTION**2 * noise)
+        latent = latent * (1.0 + ratio.clamp(-0.3, 0.3))
+    return latent
 
 
 def finish_latent(

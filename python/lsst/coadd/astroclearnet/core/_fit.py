@@ -17,16 +17,23 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch.nn.functional import max_pool2d
 
 from . import _encoder, _mm, _paper
 from ._device import select_device
 from ._encoder import EncoderInputs, load_encoder
-from ._finish import finish_latent, finish_mean
+from ._finish import finish_latent, finish_mean, match_flux
 from ._mm import fit_mm
 from ._options import FitOptions
 from ._paper import PaperNetwork
 from ._stack import CellFit, CellStack, HistoryRow
 from ._statistic import Statistic, compute_statistic
+
+_EVEN_COVERAGE = 1.02
+"""Inflation of the noise below which coverage counts as even."""
+
+_BRIGHT = 20.0
+"""Smoothed brightness, in units of the encoder's noise, of a bright source."""
 
 
 class CellFitter(Protocol):
@@ -90,11 +97,7 @@ class _TrainedFitter(_Fitter):
         statistic = self._reduce(stack)
 
         def respond(data: torch.Tensor) -> torch.Tensor:
-            # Where coverage is partial the noise of D is larger than den
-            # says: shown in units of it, the encoder sees what it knows.
-            even = statistic.grid.transform(statistic.grid.inverse(data) / statistic.inflation)
-            inputs = EncoderInputs.from_statistic(even[None], statistic.den[None], statistic.grid)
-            return self._encoder(inputs)[0] * statistic.inflation
+            return match_flux(statistic, data, self._encode(statistic, data))
 
         return finish_latent(
             statistic,
@@ -104,6 +107,30 @@ class _TrainedFitter(_Fitter):
             generator=generator,
             respond=respond,
         )
+
+    def _encode(self, statistic: Statistic, data: torch.Tensor) -> torch.Tensor:
+        """Run the encoder on a statistic.
+
+        Where coverage is partial the noise of D is larger than den says:
+        shown in units of it, the encoder sees what it knows. A bright source
+        is taken from the statistic as it is, because the unit changes across
+        it, and noise does not matter to it.
+        """
+        plain, bright = self._run_encoder(statistic, data)
+        if float(statistic.inflation.max()) < _EVEN_COVERAGE:
+            return plain
+        even = statistic.grid.transform(statistic.grid.inverse(data) / statistic.inflation)
+        faint = self._run_encoder(statistic, even)[0] * statistic.inflation
+        return bright * plain + (1.0 - bright) * faint
+
+    def _run_encoder(self, statistic: Statistic, data: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the latent, and a map that is 1 at bright sources, else 0,
+        with a smooth edge.
+        """
+        inputs = EncoderInputs.from_statistic(data[None], statistic.den[None], statistic.grid)
+        near = max_pool2d(inputs.amplitude[None], 15, 1, 7)[0, 0] / inputs.unit[0]
+        bright = near**2 / (near**2 + _BRIGHT**2)
+        return self._encoder(inputs)[0], bright
 
 
 class _PaperFitter(_Fitter):

@@ -77,8 +77,8 @@ def fit_mm(
         weight = used * huber_weight(residual, delta) / variance
         top = decoder.adjoint(weight * image)
         bottom = decoder.adjoint(weight * model)
-        # Outside the reach of all exposures both vanish: leave the latent.
-        reach = bottom > 1e-6 * bottom.amax()
+        # Where hardly any pixel was seen both are noise: leave the latent.
+        reach = bottom > 1e-2 * bottom.median()
         ratio = torch.where(reach, top / torch.where(reach, bottom, torch.ones_like(bottom)), 1.0)
         latent = latent * ratio.clamp(1.0 / _KAPPA, _KAPPA) ** _EXPONENT
         if step % stride == 0 or step == options.mm_iterations - 1:
