@@ -138,7 +138,7 @@ def test_artifacts_are_clipped(simulated):
     bright = truth.artifacts & (stack.image > 8 * np.sqrt(stack.variance))
     assert bright.sum() > 20
     assert rejected[bright].mean() > 0.95
-    assert rejected[stack.good & ~truth.artifacts].mean() < 0.004
+    assert rejected[stack.good & ~truth.artifacts].mean() < 0.006
 
 
 def test_star_survives_its_best_seeing():

@@ -123,14 +123,12 @@ def _clip(residual: torch.Tensor, good: torch.Tensor, clip_sigma: float) -> torc
     """
     score = torch.where(residual > 0, residual, -0.5 * residual) * good
     core = ((score > clip_sigma) & (score > 0.6 * score.amax(0))).float()
-    wing = _spread(core, 3) * (residual.abs() > 2.0)
-    return _spread(wing, 5) * (residual.abs() > 1.5) * (residual.sign() == _sign_near(residual, core))
-
-
-def _sign_near(residual: torch.Tensor, core: torch.Tensor) -> torch.Tensor:
-    """Sign of the clipped core that a pixel belongs to."""
-    positive = _spread(core * (residual > 0), 7)
-    return torch.where(positive > 0, 1.0, -1.0)
+    # Resampling spreads a sharp artifact with alternating signs.
+    size = residual.abs()
+    marked = torch.maximum(_spread(core, 3), _spread(core * (score > 4 * clip_sigma), 5))
+    for _ in range(2):
+        marked = torch.maximum(marked, _spread(marked, 5) * (size > 1.5))
+    return marked
 
 
 def compute_statistic(
