@@ -10,12 +10,21 @@
 
 from __future__ import annotations
 
-__all__ = ("LATENT_FWHM", "STRENGTHS", "EncoderInputs", "StatisticEncoder", "load_encoder", "weights_digest")
+__all__ = (
+    "LATENT_FWHM",
+    "STRENGTHS",
+    "EncoderInputs",
+    "StatisticEncoder",
+    "load_encoder",
+    "weights_digest",
+    "weights_file",
+)
 
 import dataclasses
 import functools
 import hashlib
 import importlib.resources
+from importlib.resources.abc import Traversable
 
 import safetensors.torch
 import torch
@@ -158,14 +167,15 @@ class StatisticEncoder(nn.Module):
         return nn.functional.leaky_relu(latent, slope)
 
 
-def _weights_file():
+def weights_file() -> Traversable:
+    """Return the file of the shipped weights."""
     return importlib.resources.files("lsst.coadd.astroclearnet").joinpath(_WEIGHTS)
 
 
 @functools.cache
 def weights_digest() -> str:
     """SHA-256 of the shipped weights (`str`), for provenance."""
-    return hashlib.sha256(_weights_file().read_bytes()).hexdigest()
+    return hashlib.sha256(weights_file().read_bytes()).hexdigest()
 
 
 def load_encoder(device: torch.device | str = "cpu") -> StatisticEncoder:
@@ -175,5 +185,5 @@ def load_encoder(device: torch.device | str = "cpu") -> StatisticEncoder:
     command that made it stands in its metadata.
     """
     encoder = StatisticEncoder()
-    encoder.load_state_dict(safetensors.torch.load(_weights_file().read_bytes()))
+    encoder.load_state_dict(safetensors.torch.load(weights_file().read_bytes()))
     return encoder.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)

@@ -22,7 +22,7 @@ from ._decoder import Decoder
 from ._fourier import FWHM_TO_SIGMA
 from ._options import FitOptions
 from ._stack import CellFit, CellStack, HistoryRow
-from ._statistic import Statistic
+from ._statistic import Statistic, fit_quality
 
 _RESIDUAL_STRENGTH = 0.03
 """Noise level of the filter that brings the residual to the target PSF: a
@@ -170,9 +170,9 @@ def finish_latent(
     coadd_variance = _local_variance(statistic, coadds, reference[1])
     latent_variance = _local_variance(statistic, latents, reference[0])
     latent_variance = torch.maximum(latent_variance, _LATENT_VARIANCE_FLOOR * coadd_variance)
-    chi2, scale = _diagnose(
-        statistic, Decoder(statistic.psf_transfer, grid, latent_fwhm=latent_fwhm).forward(latent)
-    )
+    model = Decoder(statistic.psf_transfer, grid, latent_fwhm=latent_fwhm).forward(latent)
+    chi2, scale = _diagnose(statistic, model)
+    last = fit_quality("latent", 0, statistic.image, model, statistic.variance, statistic.used)
     kernel = gaussian_kernel(options.target_fwhm)
     return _make_fit(
         statistic,
@@ -185,7 +185,7 @@ def finish_latent(
         coadd_psf=kernel,
         chi2=chi2,
         flux_scale=scale,
-        history=history,
+        history=(*statistic.history, *history, last),
     )
 
 
@@ -222,7 +222,6 @@ def finish_mean(stack: CellStack, statistic: Statistic, *, generator: np.random.
     psf = (psf / psf.sum()).astype(np.float32)
     model = statistic.psf_transfer * (statistic.data / (statistic.den + 1e-3 * statistic.den0))
     chi2, scale = _diagnose(statistic, statistic.grid.crop(statistic.grid.inverse(model)))
-    row = {"stage": "mean", "step": 0, "loss": float("nan"), "held_out_loss": float("nan")}
     return _make_fit(
         statistic,
         latent=mean,
@@ -234,7 +233,7 @@ def finish_mean(stack: CellStack, statistic: Statistic, *, generator: np.random.
         coadd_psf=psf,
         chi2=chi2,
         flux_scale=scale,
-        history=({**row, "chi2": float(np.mean(chi2))},),
+        history=statistic.history,
     )
 
 

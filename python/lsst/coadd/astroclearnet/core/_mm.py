@@ -19,7 +19,7 @@ import torch
 from ._decoder import Decoder
 from ._options import FitOptions
 from ._stack import HistoryRow
-from ._statistic import Statistic
+from ._statistic import Statistic, fit_quality
 
 LATENT_FWHM = 1.5
 """FWHM in pixels of the PSF that the latent of `fit_mm` has."""
@@ -82,13 +82,5 @@ def fit_mm(
         ratio = torch.where(reach, top / torch.where(reach, bottom, torch.ones_like(bottom)), 1.0)
         latent = latent * ratio.clamp(1.0 / _KAPPA, _KAPPA) ** _EXPONENT
         if step % stride == 0 or step == options.mm_iterations - 1:
-            loss = _huber_loss(residual, used, delta)
-            chi2 = float((used * residual**2).sum() / used.sum())
-            report({"stage": "mm", "step": step, "loss": loss, "held_out_loss": float("nan"), "chi2": chi2})
+            report(fit_quality("mm", step, image, model, variance, used, huber_delta=delta))
     return latent
-
-
-def _huber_loss(residual: torch.Tensor, used: torch.Tensor, delta: float) -> float:
-    size = residual.abs()
-    loss = torch.where(size < delta, 0.5 * size**2, delta * (size - 0.5 * delta))
-    return float((used * loss).sum() / used.sum())

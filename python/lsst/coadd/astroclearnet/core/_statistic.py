@@ -16,17 +16,17 @@ of D (Kaiser 2004; Bosch et al., DMTN-015; Zackay & Ofek 2017).
 
 from __future__ import annotations
 
-__all__ = ("Statistic", "compute_statistic")
+__all__ = ("Statistic", "compute_statistic", "fit_quality")
 
 import dataclasses
 
 import numpy as np
 import torch
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import huber_loss, max_pool2d
 
 from ._decoder import Decoder
 from ._fourier import FourierGrid
-from ._stack import CellStack
+from ._stack import CellStack, HistoryRow
 
 _STAGES = ((1e-3, 4, True), (1e-4, 4, True), (3e-5, 4, True), (3e-5, 12, False))
 """Strength of the Wiener prior, most solver steps, and whether to clip after
@@ -62,6 +62,8 @@ class Statistic:
     """Transfer function and noise power of D."""
     inflation: torch.Tensor
     """Noise of D relative to full coverage, ``(rows, columns)``, >= 1."""
+    history: tuple[HistoryRow, ...] = ()
+    """How well the Wiener model fitted after each stage."""
 
     @property
     def den0(self) -> torch.Tensor:
@@ -173,10 +175,12 @@ def compute_statistic(
         psf_peak = torch.as_tensor(stack.psf.max((1, 2)), dtype=torch.float32, device=device)
         used = good * (1.0 - _first_clip(image, good, variance.sqrt(), psf_peak))
     model = torch.zeros(grid.shape, device=device)
-    for strength, steps, clips in _STAGES:
+    history: list[HistoryRow] = []
+    for number, (strength, steps, clips) in enumerate(_STAGES):
         model = solver.solve(image, used, start=model, strength=strength, steps=steps)
+        prediction = solver.predict(model)
+        history.append(fit_quality("statistic", number, image, prediction, variance, used))
         if clips and n > 1:
-            prediction = solver.predict(model)
             bright = max_pool2d(prediction.abs()[:, None], 5, 1, 2)[:, 0]
             residual = (image - prediction) / (variance + (_MODEL_ERROR * bright) ** 2).sqrt()
             used = good * (1.0 - _clip(residual, good, clip_sigma))
@@ -191,7 +195,33 @@ def compute_statistic(
         data=solver.complete(image, used, model),
         den=den,
         inflation=_inflation(used, weight, grid),
+        history=tuple(history),
     )
+
+
+def fit_quality(
+    stage: str,
+    step: int,
+    image: torch.Tensor,
+    model: torch.Tensor,
+    variance: torch.Tensor,
+    used: torch.Tensor,
+    *,
+    huber_delta: float = 3.0,
+) -> HistoryRow:
+    """Make a row of the fit history: mean Huber loss and reduced chi2 of a
+    prediction of the exposures, over the pixels in use.
+    """
+    residual = (image - model) * variance.rsqrt()
+    loss = huber_loss(residual, torch.zeros_like(residual), reduction="none", delta=huber_delta)
+    n_used = used.sum()
+    return {
+        "stage": stage,
+        "step": step,
+        "loss": float((used * loss).sum() / n_used),
+        "held_out_loss": float("nan"),
+        "chi2": float((used * residual**2).sum() / n_used),
+    }
 
 
 class _WienerSolver:

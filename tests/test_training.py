@@ -1,0 +1,162 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Training of the encoder, and the weights that are shipped."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import safetensors
+import torch
+from click.testing import CliRunner
+
+from lsst.coadd.astroclearnet.cli._main import main
+from lsst.coadd.astroclearnet.core._encoder import (
+    LATENT_FWHM,
+    EncoderInputs,
+    StatisticEncoder,
+    load_encoder,
+    weights_file,
+)
+from lsst.coadd.astroclearnet.core._fourier import FourierGrid
+from lsst.coadd.astroclearnet.training import TrainingOptions, train_encoder
+from lsst.coadd.astroclearnet.training._banks import make_galaxy_bank, make_stack_bank
+from lsst.coadd.astroclearnet.training._loss import TrainingLoss
+from lsst.coadd.astroclearnet.training._skies import SkyGenerator
+
+_SMALL = TrainingOptions(steps=6, n_galaxies=12, n_stacks=4, size=64, batch=2)
+
+
+@pytest.fixture(scope="module")
+def skies():
+    """A generator of small skies."""
+    grid = FourierGrid(height=96, width=96, shape=(96, 96))
+    rng = np.random.default_rng(2)
+    banks = make_galaxy_bank(rng, 30), make_stack_bank(rng, 6, grid=grid)
+    return SkyGenerator(*banks, grid=grid, seed=3), grid, banks
+
+
+def test_banks_are_normalised(skies):
+    """Galaxies have unit flux inside their stamp, or lose wings to it; PSFs
+    have sum 1, so that den at frequency 0 is the sum of the weights.
+    """
+    _, grid, (galaxies, stacks) = skies
+    total = galaxies.stamps.sum((1, 2))
+    assert (total < 1.01).all() and (total > 0.8).all()
+    assert (np.diff(galaxies.radius) >= 0).all()
+    assert (stacks.den[:, 0, 0] > 1).all()
+    # The transfer function falls with frequency and is never negative.
+    assert float(stacks.den.min()) >= 0.0
+    assert (stacks.den[:, 20, 20] < stacks.den[:, 0, 0]).all()
+
+
+def test_statistic_of_a_sky_is_den_times_the_sky(skies):
+    """Over many draws D - den X is noise of power den: its matched-filter
+    image has unit variance where there is no source.
+    """
+    generator, grid, _ = skies
+    ratios = []
+    for _ in range(10):
+        batch = generator.draw(4)
+        sharp = grid.transform(batch.truth) / grid.gaussian(LATENT_FWHM)
+        noise = grid.inverse(batch.data - batch.den * sharp)
+        noise = noise - noise.mean((1, 2), keepdim=True)
+        expected = grid.mean_power(batch.den).sqrt()
+        quiet = batch.truth * batch.den[:, :1, :1].sqrt() < 0.02
+        for image, sigma, blank in zip(noise, expected, quiet, strict=True):
+            if blank.float().mean() > 0.3:
+                ratios.append(float(image[blank].std() / sigma))
+    assert len(ratios) > 5
+    assert np.median(ratios) == pytest.approx(1.0, abs=0.08)
+
+
+def test_true_sky_has_the_least_loss(skies):
+    """The loss prefers the truth to a shrunk, a shifted and an empty sky."""
+    generator, grid, _ = skies
+    batch = generator.draw(4)
+    unit = EncoderInputs.from_statistic(batch.data, batch.den, grid).unit
+    loss = TrainingLoss(grid)
+    best = loss(batch.truth, batch, unit, with_flux=False)
+    for other in (0.9 * batch.truth, batch.truth.roll(1, -1), torch.zeros_like(batch.truth)):
+        assert loss(other, batch, unit, with_flux=False) > best
+
+
+def test_flux_term_pushes_against_the_bias(skies):
+    """With fluxes too low the gradient asks for more light."""
+    generator, grid, _ = skies
+    loss = TrainingLoss(grid, flux_weight=1.0)
+    for _ in range(5):
+        batch = generator.draw(4)
+        latent = (0.8 * batch.truth).requires_grad_()
+        unit = EncoderInputs.from_statistic(batch.data, batch.den, grid).unit
+        loss(latent, batch, unit, with_flux=True)
+    assert (loss.bias <= 0.0).all() and loss.bias.min() < -0.02
+    with_flux = loss(latent, batch, unit, with_flux=True) - loss(latent, batch, unit, with_flux=False)
+    with_flux.backward()
+    assert float((latent.grad * batch.truth).sum()) < 0.0
+
+
+def test_training_is_reproducible():
+    """The same options give the same bits."""
+    lines = []
+    first = train_encoder(_SMALL, report=lines.append).state_dict()
+    second = train_encoder(_SMALL, report=lines.append).state_dict()
+    other = train_encoder(dataclasses.replace(_SMALL, seed=2), report=lines.append).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_training_learns():
+    """Fifty steps better the loss of fresh skies by a lot."""
+    options = dataclasses.replace(_SMALL, steps=50, learning_rate=4e-3)
+    grid = FourierGrid(height=64, width=64, shape=(64, 64))
+    rng = np.random.default_rng(9)
+    generator = SkyGenerator(make_galaxy_bank(rng, 12), make_stack_bank(rng, 4, grid=grid), grid=grid, seed=5)
+    batches = [generator.draw(4) for _ in range(3)]
+
+    def loss(encoder):
+        term, total = TrainingLoss(grid), 0.0
+        for batch in batches:
+            inputs = EncoderInputs.from_statistic(batch.data, batch.den, grid)
+            with torch.no_grad():
+                total += float(term(encoder(inputs), batch, inputs.unit, with_flux=False))
+        return total
+
+    torch.manual_seed(options.seed)
+    before = loss(StatisticEncoder())
+    assert loss(train_encoder(options, report=lambda line: None)) < 0.8 * before
+    # The shipped weights are far ahead of both.
+    assert loss(load_encoder()) < 0.4 * before
+
+
+def test_shipped_weights_are_small_and_say_how_they_were_made():
+    """Less than 1 MB, arrays only, made by the defaults of acn train."""
+    path = weights_file()
+    assert path.stat().st_size < 1e6
+    with safetensors.safe_open(path, framework="pt") as weights:
+        metadata = weights.metadata()
+        assert set(weights.keys()) == set(StatisticEncoder().state_dict())
+    assert metadata["command"] == "acn train"
+    assert json.loads(metadata["options"]) == dataclasses.asdict(TrainingOptions())
+
+
+def test_command_writes_weights_and_keeps_existing_ones(tmp_path):
+    """``acn train`` writes a file that loads, and never replaces unasked."""
+    path = tmp_path / "weights.safetensors"
+    arguments = ["train", str(path), "--steps", "2", "--n-galaxies", "10", "--n-stacks", "2"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    StatisticEncoder().load_state_dict(safetensors.torch.load_file(path))
+    before = path.read_bytes()
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1 and "exists" in result.output
+    assert path.read_bytes() == before
+    result = CliRunner().invoke(main, ["train", str(tmp_path / "no" / "weights")])
+    assert result.exit_code == 1 and "does not exist" in result.output
