@@ -1,5 +1,6 @@
 # make demo    build a demo repository, run the pipeline on it, show the comparison
 # make test    run all tests
+# make decam   the same on nine real DECam exposures, found in $(ACN_TEST_DATA)/decam_field
 # make bench   run the benchmarks, one table each
 # make lint    check the style
 # make clean   remove what the others made, but not .venv
@@ -8,13 +9,14 @@
 # make .venv from), VENV (where to make it), TEST_JOBS and TEST_ARGS (for pytest), DEMO (folder of the demo) and
 # DEMO_ARGS (for acn demo).
 
-.PHONY: demo test bench lint clean install
+.PHONY: demo decam test bench lint clean install
 
 VENV = .venv
 DEMO = demo
 DEMO_ARGS =
 TEST_JOBS = 2
 TEST_ARGS =
+ACN_TEST_DATA ?= ../shared/data
 
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
@@ -75,6 +77,21 @@ $(REPO)/.acn: | $(REPO)/.mean
 	@echo "[3/4] AstroClearNet on the same exposures, and the comparison"
 	$(PIPETASK) -o u/demo/acn -p pipelines/acn.yaml -c compareAcnCoadd:use_truth=True -d "$(PATCH)"
 	@touch $@
+
+# Real exposures: ingested anew each time, all bands by one pipeline each.
+RESOURCES = python/lsst/coadd/astroclearnet/resources
+FIELD = $(DEMO)/decam
+FIELD_DATA = $(ACN_TEST_DATA)/decam_field
+FIELD_PIPETASK = $(BIN)/pipetask run -n 2 -b $(FIELD)/repo --register-dataset-types
+
+decam: $(INSTALLED)
+	@test -d $(FIELD_DATA) || { echo "There is no $(FIELD_DATA): set ACN_TEST_DATA to its parent." >&2; exit 1; }
+	rm -rf $(FIELD)
+	@mkdir -p $(FIELD)
+	$(BIN)/acn ingest $(RESOURCES)/ingest/decam_field.yaml $(FIELD)/repo --data-root $(FIELD_DATA)
+	$(FIELD_PIPETASK) -i DECam/defaults -o DECam/runs/mean -p pipelines/mean.yaml
+	$(FIELD_PIPETASK) -i DECam/runs/mean,DECam/defaults -o u/demo/acn -p pipelines/acn.yaml
+	@$(BIN)/acn summary $(FIELD)/repo --collections u/demo/acn -o $(FIELD)
 
 clean:
 	rm -rf $(DEMO) build dist .pytest_cache .ruff_cache .sconf_temp .sconsign.dblite config.log tests/.tests

@@ -197,7 +197,7 @@ def _local_variance(
     """
     grid = statistic.grid
     variance = _sum_of_squares(images, reference) / len(images)
-    floor = 1e-6 / statistic.den0.real
+    floor = 1e-6 / statistic.den0
     padded = torch.full(grid.shape, float(variance.mean()), device=variance.device)
     grid.crop(padded)[:] = variance
     return grid.crop(_smooth(grid, padded, 5.0)).clamp_min(float(floor))
@@ -215,7 +215,7 @@ def finish_mean(stack: CellStack, statistic: Statistic, *, generator: np.random.
     mean = (weight * statistic.image).sum(0) / safe
     variance = (weight**2 * statistic.variance).sum(0) / safe**2
     covered = total > 0
-    variance = torch.where(covered, variance, 1.0 / statistic.den0.real)
+    variance = torch.where(covered, variance, 1.0 / statistic.den0)
     noise = (weight * _draw_noise(statistic, generator)).sum(0) / safe
     share = weight.sum((1, 2)).cpu().numpy()
     psf = np.tensordot(share / share.sum(), stack.psf, axes=1)

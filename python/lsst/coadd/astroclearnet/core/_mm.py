@@ -64,8 +64,11 @@ def fit_mm(
     grid, used, image = statistic.grid, statistic.used, statistic.image
     decoder = Decoder(statistic.psf_transfer, grid, latent_fwhm=LATENT_FWHM)
     start = statistic.wiener(statistic.data, strength=0.1, fwhm=2.5)
-    floor = 0.01 / float(statistic.den0.real) ** 0.5
+    floor = 0.01 / float(statistic.den0) ** 0.5
     latent = start.clamp_min(floor)
+    # Where hardly any pixel was seen the updates are noise: leave the latent.
+    seen = decoder.adjoint(used / statistic.variance)
+    reach = seen > 1e-2 * seen.amax()
     ramp = max(1, int(0.35 * options.mm_iterations))
     stride = max(1, options.mm_iterations // 20)
     for step in range(options.mm_iterations):
@@ -77,9 +80,7 @@ def fit_mm(
         weight = used * huber_weight(residual, delta) / variance
         top = decoder.adjoint(weight * image)
         bottom = decoder.adjoint(weight * model)
-        # Where hardly any pixel was seen both are noise: leave the latent.
-        reach = bottom > 1e-2 * bottom.median()
-        ratio = torch.where(reach, top / torch.where(reach, bottom, torch.ones_like(bottom)), 1.0)
+        ratio = torch.where(reach, top / bottom.clamp_min(1e-30), 1.0)
         latent = latent * ratio.clamp(1.0 / _KAPPA, _KAPPA) ** _EXPONENT
         if step % stride == 0 or step == options.mm_iterations - 1:
             report(fit_quality("mm", step, image, model, variance, used, huber_delta=delta))

@@ -6,12 +6,10 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# AssembleAcnCoaddTask for a quick look: classical updates in the place of the
-# network, few of them, and one noise realization. Stars are as sharp; the
-# background is noisier and the variance planes are less precise.
+# AssembleAcnCoaddTask for a quick look: one noise realization in the place of
+# six, about half of the time. Images and fluxes are the same; the variance
+# planes are noisier.
 #
 #     pipetask run ... -p acn.yaml#coadd -C assembleAcnCoadd:fast.py
 
-config.method = "mm"
-config.mm_iterations = 30
 config.n_noise = 1
