@@ -178,6 +178,20 @@ def test_options_of_the_fit_reach_it(small_patch, latent, field):
         assert kernel_fwhm(kernel) == pytest.approx(3.5, rel=0.02)
 
 
+def test_scratch_folder_changes_nothing_and_is_left_empty(small_patch, mean, tmp_path):
+    """With the exposures on disk the result is the same."""
+    result = run(make_task(method="mean", scratch=str(tmp_path)), small_patch)
+    np.testing.assert_array_equal(result.coadd.image.array, mean[0].coadd.image.array)
+    np.testing.assert_array_equal(result.coadd.mask.array, mean[0].coadd.mask.array)
+    assert not list(tmp_path.iterdir())
+
+
+def test_scratch_folder_must_exist(small_patch, tmp_path):
+    """The error names the folder."""
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        run(make_task(method="mean", scratch=str(tmp_path / "nowhere")), small_patch)
+
+
 def test_order_of_inputs_does_not_matter(small_patch):
     forward = run(make_task(), small_patch)
     backward = run(make_task(), small_patch, small_patch.inputs[::-1])

@@ -219,6 +219,12 @@ class AssembleAcnCoaddConfig(PipelineTaskConfig, pipelineConnections=AssembleAcn
         min=0.0,
         inclusiveMin=False,
     )
+    scratch = Field[str](
+        doc="Folder, on a local disk, in which the resampled exposures are kept while the patch is fitted; "
+        "what was put there is removed at the end. Empty keeps them in memory, 13 bytes for each pixel and "
+        "exposure: set it for deep stacks of large patches (7.6 GB for 33 exposures of 4200 x 4200).",
+        default="",
+    )
     min_inputs = RangeField[int](
         doc="Exposures below which nothing is made of a patch (number). Of one exposure alone (allowed by "
         "default, with a warning) no artifact can be clipped: raise it to 3 or more for science.",

@@ -24,6 +24,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import astropy.units as u
@@ -133,6 +134,7 @@ def register_inputs(
     bad: Plane,
     max_psf_fwhm: float,
     drop_bad: bool,
+    scratch: Path | None,
     log: logging.Logger,
 ) -> tuple[list[WarpedExposure], list[InputRecord]]:
     """Read exposures one at a time and resample them to the patch.
@@ -155,6 +157,8 @@ def register_inputs(
         Broadest PSF that is used, in pixels of the patch.
     drop_bad
         Whether an exposure that cannot be used is dropped with a warning.
+    scratch
+        Folder for the resampled exposures; `None` keeps them in memory.
     log
         Takes progress and warnings.
 
@@ -203,7 +207,7 @@ def register_inputs(
             log.info("Leaving %s out: %s", one.label, record.reason)
             continue
         record.kept = True
-        warped.append(result)
+        warped.append(result if scratch is None else result.moved_to(scratch))
         log.info(
             "Registered %s (%d/%d): PSF FWHM %.2f px, %.0f s.",
             *(one.label, count, len(ordered), result.psf_fwhm, time.monotonic() - started),

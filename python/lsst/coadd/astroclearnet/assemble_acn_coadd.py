@@ -19,8 +19,11 @@ __all__ = (
     "UnusableInputsError",
 )
 
+import contextlib
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,19 +167,22 @@ class AssembleAcnCoaddTask(PipelineTask):
         options = self._choose_options(geometry, band, n_threads)
         device = describe_device(select_device(options))
         pixel_scale = _measure_pixel_scale(geometry)
-        warped, records = register_inputs(
-            inputs,
-            adapt=read_exposure(self.config.image_model),
-            geometry=geometry,
-            band=band,
-            halo=options.halo,
-            bad=self.config.bad_plane_bits,
-            max_psf_fwhm=self.config.max_psf_fwhm / pixel_scale,
-            drop_bad=self.config.on_bad_input == "drop",
-            log=self.log,
-        )
-        self._check_inputs(records)
-        fit, provenance = self._fit(warped, inputs, geometry, options)
+        with _open_scratch(self.config.scratch) as scratch:
+            warped, records = register_inputs(
+                inputs,
+                adapt=read_exposure(self.config.image_model),
+                geometry=geometry,
+                band=band,
+                halo=options.halo,
+                bad=self.config.bad_plane_bits,
+                max_psf_fwhm=self.config.max_psf_fwhm / pixel_scale,
+                drop_bad=self.config.on_bad_input == "drop",
+                scratch=scratch,
+                log=self.log,
+            )
+            self._check_inputs(records)
+            fit, provenance = self._fit(warped, inputs, geometry, options)
+            planes = self._make_planes(warped, fit, geometry)
         found = {exposure.label: exposure for exposure in fit.exposures}
         for record in records:
             if record.label in found:
@@ -188,7 +194,7 @@ class AssembleAcnCoaddTask(PipelineTask):
         for name, value in {**about, **summary}.items():
             self.metadata[name] = value
         common = dict(
-            planes=self._make_planes(warped, fit, geometry),
+            planes=planes,
             missing=fit.missing,
             geometry=geometry,
             band=band,
@@ -302,6 +308,18 @@ class AssembleAcnCoaddTask(PipelineTask):
             n_rejected=fit.n_rejected,
             cell_size=self.config.cell_size,
         )
+
+
+@contextlib.contextmanager
+def _open_scratch(folder: str) -> Iterator[Path | None]:
+    """Make a folder of our own below one, and remove it at the end; `None`
+    for no folder.
+    """
+    if not folder:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="acn-", dir=folder) as scratch:
+        yield Path(scratch)
 
 
 def _measure_pixel_scale(geometry: PatchGeometry) -> float:

@@ -14,6 +14,7 @@ __all__ = ("WarpedExposure", "cut_stack", "warp_exposure")
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -64,6 +65,19 @@ class WarpedExposure:
     outline: np.ndarray
     """Vertices ``(n, 2)`` of the edge of the whole frame, x and y, in pixels
     of the patch grid."""
+
+    def moved_to(self, folder: Path) -> WarpedExposure:
+        """Return the same exposure with its arrays in files of a folder.
+
+        The system keeps in memory what is in use, which is one cell at a
+        time, instead of the whole patch.
+        """
+        moved = {}
+        for name in ("image", "variance", "flags", "good"):
+            path = folder / f"{self.visit}-{self.detector}-{name}.npy"
+            np.save(path, getattr(self, name))
+            moved[name] = np.load(path, mmap_mode="r")
+        return dataclasses.replace(self, **moved)
 
     def slices_within(
         self, *, x0: int, y0: int, height: int, width: int
