@@ -7,7 +7,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # AssembleAcnCoaddTask for a quick look: one noise realization in the place of
-# six, about half of the time. Images and fluxes are the same; the variance
+# six, a third less time. Images and fluxes are the same; the variance
 # planes are noisier.
 #
 #     pipetask run ... -p acn.yaml#coadd -C assembleAcnCoadd:fast.py
