@@ -119,6 +119,14 @@ def test_variance_predicts_the_noise(method):
     assert (fit.latent_variance > 0).all()
 
 
+@pytest.mark.parametrize("method", ["acn", "mm"])
+def test_latent_is_not_noisier_than_its_variance_says(method):
+    """Where the fit cannot be repeated the variance errs to the safe side."""
+    fit = _fitted(method)
+    sky = np.s_[:25, :]
+    assert fit.latent[sky].std() < 1.1 * np.sqrt(fit.latent_variance[sky].mean())
+
+
 @pytest.mark.parametrize("method", ["acn", "mm", "mean"])
 def test_order_of_exposures_does_not_matter(method):
     """Exposures in another order give the same bits."""

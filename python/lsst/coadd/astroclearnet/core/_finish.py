@@ -143,7 +143,8 @@ def finish_latent(
         Repeats the fit for another D. The variance is then the scatter of
         the products over skies equal to the latent with new noise
         (parametric bootstrap). `None` if the fit is too costly to repeat:
-        the variance is then that of the linear residual.
+        both variances are then that of the linear residual, as if the
+        latent had no noise of its own beside it.
     history
         Rows for the fit history.
     """
@@ -168,8 +169,10 @@ def finish_latent(
         coadds.append(pair[1])
     reference = products(truth, respond(truth) if respond else latent)
     coadd_variance = _local_variance(statistic, coadds, reference[1])
-    latent_variance = _local_variance(statistic, latents, reference[0])
-    latent_variance = torch.maximum(latent_variance, _LATENT_VARIANCE_FLOOR * coadd_variance)
+    latent_variance = coadd_variance
+    if respond:
+        latent_variance = _local_variance(statistic, latents, reference[0])
+        latent_variance = torch.maximum(latent_variance, _LATENT_VARIANCE_FLOOR * coadd_variance)
     model = Decoder(statistic.psf_transfer, grid, latent_fwhm=latent_fwhm).forward(latent)
     chi2, scale = _diagnose(statistic, model)
     last = fit_quality("latent", 0, statistic.image, model, statistic.variance, statistic.used)
