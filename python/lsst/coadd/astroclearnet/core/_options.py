@@ -63,7 +63,7 @@ class FitOptions:
     mm_iterations: int = 100
     """Iterations of ``method="mm"``."""
 
-    paper_steps: int = 400
+    paper_steps: int = 2000
     """Optimiser steps of ``recipe="paper"``."""
 
     huber_delta: float = 3.0
