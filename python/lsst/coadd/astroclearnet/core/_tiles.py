@@ -14,12 +14,12 @@ __all__ = ("ExposureSummary", "PatchFit", "Tile", "fit_patch", "make_tiles")
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ._errors import FitError
-from ._fit import make_fitter
+from ._fit import CellFitter, make_fitter
 from ._options import FitOptions
 from ._stack import CellFit, CellStack, HistoryRow
 
@@ -171,11 +171,17 @@ def _in_fixed_order(stack: CellStack) -> CellStack:
     )
 
 
-def _prepare(fitter, tiles, get_stack, options, report) -> list[HistoryRow]:
+def _prepare(
+    fitter: CellFitter,
+    tiles: Sequence[Tile],
+    get_stack: Callable[[Tile, int], CellStack | None],
+    options: FitOptions,
+    report: Callable[[str], None],
+) -> list[HistoryRow]:
     """Let the fitter learn on a few cells, spread over the patch."""
-    chosen = [tiles[k] for k in np.unique(np.linspace(0, len(tiles) - 1, _MAX_TRAINING_CELLS).astype(int))]
     if not fitter.learns:
         return []
+    chosen = [tiles[k] for k in np.unique(np.linspace(0, len(tiles) - 1, _MAX_TRAINING_CELLS).astype(int))]
     stacks = [stack for tile in chosen if (stack := get_stack(tile, options.halo)) is not None]
     if not stacks:
         return []

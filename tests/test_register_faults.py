@@ -1,0 +1,130 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Registration of WCS and PSF at their limits, and cutting of cells."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import galsim
+import numpy as np
+import pytest
+from _register_data import PATCH, SIZE, AstropyMap, make_exposure, make_wcs, warp
+
+from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane
+from lsst.coadd.astroclearnet.core._register import cut_stack
+
+
+@dataclasses.dataclass
+class ShortSightedMap:
+    """World coordinates that end 30 pixels off the frame."""
+
+    inner: AstropyMap
+    x0: int
+    y0: int
+
+    def pixel_to_sky(self, *, x, y):
+        return self.inner.pixel_to_sky(x=x, y=y)
+
+    def sky_to_pixel(self, *, ra, dec):
+        x, y = self.inner.sky_to_pixel(ra=ra, dec=dec)
+        off = np.maximum(np.abs(x - self.x0 - SIZE / 2), np.abs(y - self.y0 - SIZE / 2)) > SIZE / 2 + 30
+        return np.where(off, np.nan, x), np.where(off, np.nan, y)
+
+
+def test_a_wcs_need_not_reach_beyond_its_frame():
+    """Distortion polynomials may have no inverse there."""
+    image = np.random.default_rng(6).normal(size=(SIZE, SIZE)).astype(np.float32)
+    exposure = make_exposure("distorted", image=image)
+    wider = {"x0": 7800, "y0": -550, "height": 800, "width": 820}
+    short = ShortSightedMap(exposure.wcs, exposure.x0, exposure.y0)
+    full, cut = (warp(dataclasses.replace(exposure, wcs=wcs), **wider) for wcs in (exposure.wcs, short))
+    np.testing.assert_array_equal(cut.good, full.good)
+    np.testing.assert_allclose(cut.image, full.image, atol=5e-3)
+
+
+def test_a_wcs_that_cannot_be_inverted_is_named():
+    exposure = make_exposure()
+
+    class Rough(ShortSightedMap):
+        def sky_to_pixel(self, *, ra, dec):
+            x, y = self.inner.sky_to_pixel(ra=ra, dec=dec)
+            return x + np.sin(7 * x), y
+
+    with pytest.raises(InvalidExposureError, match="The WCS of visit=1 detector=2 cannot be followed"):
+        warp(dataclasses.replace(exposure, wcs=Rough(exposure.wcs, exposure.x0, exposure.y0)))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        (np.full((21, 21), np.nan), "NaN"),
+        (np.zeros((21, 21)), "sums to 0"),
+        (np.full((21, 21), 1.1 / 441), "sums to 1.1"),
+        (np.full((20, 20), 1 / 400), "odd"),
+    ],
+)
+def test_a_bad_psf_is_named(kernel, message):
+    with pytest.raises(InvalidExposureError, match=rf"visit=1 detector=2.*{message}"):
+        warp(make_exposure(psf=lambda *, x, y: kernel))
+
+
+def test_a_psf_slightly_off_is_normalised():
+    kernel = 1.03 * galsim.Gaussian(fwhm=3.5).drawImage(nx=41, ny=41, scale=1).array
+    assert warp(make_exposure(psf=lambda *, x, y: kernel)).psf(x=8200, y=-150).sum() == pytest.approx(1)
+
+
+def test_cut_stack():
+    """A stack holds the exposures in one order, with its halo, off the patch
+    or not."""
+    rng = np.random.default_rng(8)
+    exposures = [
+        make_exposure(
+            grid,
+            image=rng.normal(size=(SIZE, SIZE)).astype(np.float32),
+            visit=visit,
+            detector=detector,
+        )
+        for grid, visit, detector in (("same", 12, 1), ("rotated", 9, 30), ("coarser", 9, 4))
+    ]
+    masked = make_exposure("same", flags=np.full((SIZE, SIZE), Plane.BAD, np.uint32), visit=1)
+    warped = [warp(exposure) for exposure in [*exposures, masked]]
+    assert warped[-1] is not None and not warped[-1].good.any()
+    cell = {"x0": 7980, "y0": -370, "height": 140, "width": 140}
+    stack = cut_stack(warped, bad=Plane.BAD, **cell)
+    again = cut_stack(warped[::-1], bad=Plane.BAD, **cell)
+    assert stack.labels == ("visit=9 detector=4", "visit=9 detector=30", "visit=12 detector=1")
+    for name in ("image", "variance", "good", "psf"):
+        np.testing.assert_array_equal(getattr(stack, name), getattr(again, name))
+    assert stack.image.dtype == stack.variance.dtype == np.float32
+    assert not stack.good[:, :20].any() and not stack.good[:, :, :20].any()
+    assert np.all(stack.image[~stack.good] == 0)
+    assert np.all(stack.variance > 0)
+    np.testing.assert_array_equal(stack.image[2, 20:, 20:], warped[0].image[:120, :120])
+    assert cut_stack(warped, bad=Plane.BAD, x0=0, y0=0, height=50, width=50) is None
+
+
+def test_cut_stack_can_leave_out_more():
+    flags = np.zeros((SIZE, SIZE), np.uint32)
+    flags[:, :240] = Plane.SUSPECT
+    warped = [warp(make_exposure("same", flags=flags))]
+    kept = cut_stack(warped, bad=Plane(0), **PATCH)
+    left = cut_stack(warped, bad=Plane.SUSPECT, **PATCH)
+    assert left.good.sum() == pytest.approx(kept.good.sum() / 2, rel=0.05)
+
+
+def test_whole_pixel_shift_is_exact():
+    """On the same grid the spline returns the pixels themselves."""
+    rng = np.random.default_rng(4)
+    image = rng.normal(size=(SIZE, SIZE)).astype(np.float32)
+    exposure = make_exposure(image=image, x0=3, y0=-9)
+    exposure = dataclasses.replace(exposure, wcs=make_wcs(x=240, y=231, scale=0.168))
+    warped = warp(exposure)
+    # Sky (150, 2) is array element [240, 237] here, and [200, 210] there.
+    np.testing.assert_allclose(warped.image, image[40 : 40 + 400, 27 : 27 + 420], atol=2e-4)
