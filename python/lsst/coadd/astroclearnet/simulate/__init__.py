@@ -17,6 +17,8 @@ from ._artifacts import *
 from ._camera import *
 from ._draw import *
 from ._exposures import *
+from ._faults import *
 from ._scene import *
 from ._stack import *
+from ._stack_exposure import *
 from ._visits import *

@@ -153,8 +153,11 @@ def source_profile(source: astropy.table.Row) -> galsim.GSObject:
     """Return the profile above the atmosphere of a row of the catalogue.
 
     It is in arcseconds along the axes of the grid and carries the flux in
-    nJy.
+    nJy. A row of a catalogue with a column ``profile`` that holds a
+    `galsim.GSObject` is that object.
     """
+    if "profile" in source.colnames and source["profile"] is not None:
+        return source["profile"].withFlux(float(source["flux"]))
     if source["type"] == "star":
         return galsim.DeltaFunction(flux=float(source["flux"]))
     radius = float(source["half_light_radius"])

@@ -15,13 +15,13 @@ __all__ = ("StackTruth", "simulate_stack")
 import dataclasses
 
 import astropy.table
-import galsim
 import numpy as np
 
 from ..core import CellStack
-from ._artifacts import draw_cosmic_rays, draw_streak
-from ._draw import draw_scene, draw_truth
+from ._draw import draw_truth
+from ._faults import StackFaults
 from ._scene import SceneConfig, make_catalog
+from ._stack_exposure import SKY_PSF_KINDS, PsfField, StackExposure, draw_signal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,14 +38,33 @@ class StackTruth:
     """Sources, as `make_catalog` makes them; ``x``, ``y`` are array indices
     and can be outside of the image."""
 
+    signal: np.ndarray
+    """Noiseless exposures in nJy per pixel, float32 ``(n, h, w)``."""
+
     artifacts: np.ndarray
     """Pixels changed by an artifact that no mask tells, bool ``(n, h, w)``."""
+
+    streak: np.ndarray
+    """The trail that no mask tells, in nJy per pixel, float32 ``(h, w)``; 0
+    everywhere if there is none."""
+
+    streaked: int
+    """Index of the exposure that `streak` crosses; -1 if there is none."""
 
     sky_sigma: np.ndarray
     """Noise of the sky of each exposure in nJy per pixel, ``(n,)``."""
 
     psf_fwhm: np.ndarray
     """Seeing of each exposure, in arcseconds, ``(n,)``."""
+
+    psfs: tuple[PsfField, ...]
+    """PSF of each exposure."""
+
+    stamp_size: int
+    """Side of the PSF kernels, in pixels."""
+
+    faults: StackFaults
+    """What the stack says that is not true."""
 
     config: SceneConfig
     """What the sky was made from."""
@@ -61,19 +80,29 @@ class StackTruth:
             target_fwhm=target_fwhm,
         )
 
+    def kernels(self, *, x: float, y: float) -> np.ndarray:
+        """Return the PSFs that are told at a place, float32 ``(n, p, p)``."""
+        stamps = [self.faults.falsify_kernel(psf.kernel(x=x, y=y, size=self.stamp_size)) for psf in self.psfs]
+        return np.stack(stamps).astype(np.float32)
+
 
 def simulate_stack(
     *,
     n_exposures: int = 16,
     size: int = 256,
     seed: int = 1,
+    noise_seed: int | None = None,
     target_fwhm: float = 2.5,
     seeing: tuple[float, float] = (0.5, 0.9),
+    psf_kinds: tuple[str, ...] = SKY_PSF_KINDS,
+    psf_variation: float = 0.0,
     sky_sigma: float = 18.0,
     gain: float = 3.3,
     stamp_size: int = 41,
     scene: SceneConfig | None = None,
     catalog: astropy.table.Table | None = None,
+    signal: np.ndarray | None = None,
+    faults: StackFaults | None = None,
     streak: bool = True,
     masked_trail: bool = True,
     bad_columns: int = 2,
@@ -90,10 +119,18 @@ def simulate_stack(
         Side of the square images, in pixels.
     seed
         Seed of everything random: equal calls give equal stacks.
+    noise_seed
+        Seed of noise and artifacts alone, for another observation of the
+        same sky through the same PSFs; `None` to let `seed` decide.
     target_fwhm
         FWHM in pixels of the Gaussian PSF of the truth.
     seeing
         Least and largest FWHM of the PSFs without the pixel, in arcseconds.
+    psf_kinds
+        Profiles of the PSFs, in turn: ``moffat`` or ``kolmogorov``.
+    psf_variation
+        Largest change of a PSF from the centre of the field to its edge, of
+        its relative size and of its shear alike.
     sky_sigma
         Typical noise of the sky, in nJy per pixel; each exposure has its own
         within about 10 per cent.
@@ -107,6 +144,11 @@ def simulate_stack(
     catalog
         Sources to draw instead of those of `scene`; columns as of
         `make_catalog`.
+    signal
+        Noiseless exposures of an equal call with another `noise_seed`
+        (`StackTruth.signal`), to save drawing them again.
+    faults
+        What the stack says that is not true; `None` for nothing.
     streak
         Cross one exposure with a trail that no mask tells.
     masked_trail
@@ -121,9 +163,9 @@ def simulate_stack(
     Returns
     -------
     stack : `~lsst.coadd.astroclearnet.core.CellStack`
-        The exposures; half of the PSFs are Kolmogorov, half Moffat profiles,
-        a little sheared. The variance is that of sky and sources, without
-        noise of its own.
+        The exposures; their PSFs are a little sheared, the kernels those at
+        the centre of the field. The variance is that of sky and sources,
+        without noise of its own.
     truth : `StackTruth`
         The sky behind them.
 
@@ -138,135 +180,70 @@ def simulate_stack(
         )
     config = dataclasses.replace(scene or SceneConfig(), seed=seed, width=size, height=size, x0=0, y0=0)
     catalog = make_catalog(config) if catalog is None else catalog
+    faults = faults or StackFaults()
     rng = np.random.default_rng([seed, 2])
+    chance = rng if noise_seed is None else np.random.default_rng([seed, 5, noise_seed])
     fwhm = _draw_seeing(rng, n_exposures, seeing)
     sigma = sky_sigma * rng.lognormal(0.0, 0.1, n_exposures)
-    streaked = rng.integers(n_exposures) if streak or masked_trail else -1
+    streaked = int(rng.integers(n_exposures)) if streak or masked_trail else -1
     trailed = (streaked + 1) % n_exposures if n_exposures > 1 else -1
-    exposures = []
+    offsets, scales = faults.draw_offsets(seed, n_exposures), faults.draw_scales(seed, n_exposures)
+    exposures, psfs, signals = [], [], []
     for i in range(n_exposures):
-        exposure = _draw_exposure(
-            rng, catalog, config, fwhm=fwhm[i], kolmogorov=bool(i % 2), sigma=sigma[i], gain=gain
+        kind = psf_kinds[i % len(psf_kinds)]
+        psf = PsfField.draw(rng, config, fwhm=fwhm[i], kind=kind, variation=psf_variation, seed=[seed, 8, i])
+        if signal is None:
+            seen = draw_signal(catalog, config, psf=psf, offset=offsets[i], faintest=0.1 * sigma[i])
+        else:
+            seen = signal[i]
+        exposure = StackExposure.expose(
+            chance,
+            seen,
+            fwhm=fwhm[i] / config.pixel_scale,
+            sigma=sigma[i],
+            gain=gain,
+            warped=faults.warped_noise,
         )
-        exposure.spoil_columns(rng, bad_columns)
-        exposure.spoil_pixels(rng, cosmic_rays, masked=True)
-        exposure.spoil_pixels(rng, unmasked_cosmic_rays, masked=False)
+        exposure.spoil_columns(chance, bad_columns)
+        exposure.spoil_pixels(chance, cosmic_rays, masked=True)
+        exposure.spoil_pixels(chance, unmasked_cosmic_rays, masked=False)
         if streak and i == streaked:
-            exposure.spoil_trail(rng, masked=False)
+            exposure.spoil_trail(chance, masked=False)
         if masked_trail and i == trailed:
-            exposure.spoil_trail(rng, masked=True)
+            exposure.spoil_trail(chance, masked=True)
+        exposure.falsify(scale=scales[i], faults=faults)
         exposures.append(exposure)
+        psfs.append(psf)
+        signals.append(seen)
     good = np.stack([exposure.good for exposure in exposures])
-    stack = CellStack(
-        image=np.where(good, [exposure.image for exposure in exposures], 0).astype(np.float32),
-        variance=np.stack([exposure.variance for exposure in exposures]).astype(np.float32),
-        good=good,
-        psf=np.stack([_kernel(e.psf, stamp_size, config.pixel_scale) for e in exposures]).astype(np.float32),
-        labels=tuple(f"exposure={i}" for i in range(n_exposures)),
-    )
     truth = StackTruth(
         image=draw_truth(
             catalog, height=size, width=size, pixel_scale=config.pixel_scale, target_fwhm=target_fwhm
         ),
         target_fwhm=target_fwhm,
         catalog=catalog,
+        signal=np.stack(signals).astype(np.float32),
         artifacts=np.stack([exposure.artifacts for exposure in exposures]) & good,
+        streak=sum(exposure.streak for exposure in exposures).astype(np.float32),
+        streaked=streaked if streak else -1,
         sky_sigma=sigma,
         psf_fwhm=fwhm,
+        psfs=tuple(psfs),
+        stamp_size=stamp_size,
+        faults=faults,
         config=config,
     )
+    middle = (size - 1) / 2
+    stack = CellStack(
+        image=np.where(good, [exposure.image for exposure in exposures], 0).astype(np.float32),
+        variance=np.stack([exposure.variance for exposure in exposures]).astype(np.float32),
+        good=good,
+        psf=truth.kernels(x=middle, y=middle),
+        labels=tuple(f"exposure={i}" for i in range(n_exposures)),
+    )
     return stack, truth
-
-
-@dataclasses.dataclass(kw_only=True, eq=False)
-class _Exposure:
-    """One exposure in the making; arrays are changed in place."""
-
-    image: np.ndarray
-    variance: np.ndarray
-    good: np.ndarray
-    artifacts: np.ndarray
-    psf: galsim.GSObject
-    fwhm: float
-    """Seeing, in pixels."""
-    sigma: float
-    """Noise of the sky, in nJy."""
-
-    def spoil_columns(self, rng: np.random.Generator, number: int) -> None:
-        """Mask columns."""
-        self.good[:, rng.integers(0, self.image.shape[1], number)] = False
-
-    def spoil_pixels(self, rng: np.random.Generator, number: int, *, masked: bool) -> None:
-        """Add tracks of particles."""
-        height, width = self.image.shape
-        tracks = draw_cosmic_rays(rng, height=height, width=width, number=number, sigma=self.sigma)
-        self._add(tracks, masked=masked)
-
-    def spoil_trail(self, rng: np.random.Generator, *, masked: bool) -> None:
-        """Add the trail of a satellite."""
-        height, width = self.image.shape
-        brightness = self.sigma * rng.uniform(4, 10)
-        trail = draw_streak(rng, height=height, width=width, fwhm=self.fwhm, brightness=brightness)
-        self._add(trail, masked=masked)
-
-    def _add(self, artifact: np.ndarray, *, masked: bool) -> None:
-        self.image += artifact
-        hit = artifact > 0.2 * self.sigma
-        if masked:
-            self.good &= ~hit
-        else:
-            self.artifacts |= hit
-
-
-def _draw_exposure(
-    rng: np.random.Generator,
-    catalog: astropy.table.Table,
-    config: SceneConfig,
-    *,
-    fwhm: float,
-    kolmogorov: bool,
-    sigma: float,
-    gain: float,
-) -> _Exposure:
-    """Draw sky and noise of one exposure."""
-    shape = (config.height, config.width)
-    profile = _psf_profile(rng, fwhm, kolmogorov=kolmogorov)
-    signal = draw_scene(
-        catalog,
-        height=config.height,
-        width=config.width,
-        pixel_scale=config.pixel_scale,
-        psf=lambda *, x, y: profile,
-        faintest=0.1 * sigma,
-    )
-    variance = sigma**2 + (np.maximum(signal, 0) / gain if gain else np.zeros(shape))
-    return _Exposure(
-        image=signal + rng.normal(0.0, np.sqrt(variance)),
-        variance=variance,
-        good=np.ones(shape, dtype=bool),
-        artifacts=np.zeros(shape, dtype=bool),
-        psf=profile,
-        fwhm=fwhm / config.pixel_scale,
-        sigma=sigma,
-    )
 
 
 def _draw_seeing(rng: np.random.Generator, n: int, limits: tuple[float, float]) -> np.ndarray:
     """Spread the seeing over its range, in random order."""
     return rng.permutation(np.linspace(*limits, n) if n > 1 else np.full(1, np.mean(limits)))
-
-
-def _psf_profile(rng: np.random.Generator, fwhm: float, *, kolmogorov: bool) -> galsim.GSObject:
-    if kolmogorov:
-        profile = galsim.Kolmogorov(fwhm=fwhm)
-    else:
-        profile = galsim.Moffat(beta=rng.uniform(3.0, 4.5), fwhm=fwhm)
-    g1, g2 = np.clip(rng.normal(0.0, 0.02, 2), -0.05, 0.05)
-    return profile.shear(g1=g1, g2=g2)
-
-
-def _kernel(profile: galsim.GSObject, size: int, pixel_scale: float) -> np.ndarray:
-    # A coarser threshold would fold the far wings back into the stamp.
-    precise = profile.withGSParams(folding_threshold=1e-3)
-    kernel = precise.drawImage(nx=size, ny=size, scale=pixel_scale, method="auto", dtype=float).array
-    return kernel / kernel.sum()
