@@ -212,7 +212,7 @@ def test_damaged_file_is_refused_in_one_line(content, tmp_path):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (("--method", "magic"), "'magic' is not one of 'acn', 'mm', 'mean'"),
+        (("--method", "magic"), "'magic' is not one of 'acn', 'mm', 'kaiser', 'mean'"),
         (("--device", "abacus"), "'abacus' is not one of 'auto', 'cpu', 'cuda'"),
         (("--target-fwhm", "0.5"), "target_fwhm must be at least 2.0"),
     ],

@@ -19,7 +19,7 @@ from lsst.pex.config import ChoiceField, Field, FieldValidationError, ListField,
 from lsst.pipe.base import NoWorkFound, PipelineTaskConfig, PipelineTaskConnections
 
 from .core import FitOptions, Plane, parse_planes
-from .core._options import METHODS, RECIPES
+from .core._options import LINEAR_METHODS, METHODS, RECIPES
 
 _DEFAULTS = FitOptions()
 _PATCH = ("skymap", "tract", "patch", "band")
@@ -61,13 +61,13 @@ class AssembleAcnCoaddConnections(
         dimensions=("skymap",),
     )
     latent = cT.Output(
-        doc="Latent image, >= 0, at the target PSF, in nJy; not made if method is 'mean'.",
+        doc="Latent image, >= 0, at the target PSF, in nJy; not made by methods 'kaiser' and 'mean'.",
         name="{coadd_name}_latent",
         storageClass="CellCoadd",
         dimensions=_PATCH,
     )
     coadd = cT.Output(
-        doc="Latent image plus matched residual (method 'mean': the mean), in nJy.",
+        doc="Latent image plus matched residual (methods 'kaiser', 'mean': the coadd), in nJy.",
         name="{coadd_name}_coadd",
         storageClass="CellCoadd",
         dimensions=_PATCH,
@@ -102,7 +102,7 @@ class AssembleAcnCoaddConnections(
             del self.sky_map
         if not config.use_visit_summary:
             del self.visit_summaries
-        if config.method == "mean":
+        if config.method in LINEAR_METHODS:
             del self.latent
 
     def adjustQuantum(self, inputs, outputs, label, data_id):  # noqa: N802
@@ -135,7 +135,7 @@ class AssembleAcnCoaddConfig(PipelineTaskConfig, pipelineConnections=AssembleAcn
         default=False,
     )
     method = ChoiceField[str](
-        doc="How the coadd is made. 'mm' and 'mean' are the classical methods to compare with.",
+        doc="How the coadd is made. 'mm', 'kaiser' and 'mean' are the classical methods to compare with.",
         allowed=dict(METHODS),
         default=_DEFAULTS.method,
         optional=False,
@@ -148,7 +148,7 @@ class AssembleAcnCoaddConfig(PipelineTaskConfig, pipelineConnections=AssembleAcn
     )
     target_fwhm = Field[float](
         doc="FWHM of the Gaussian PSF of the results, in pixels of the patch (at least 2). Lower it for "
-        "sharper images with more noise; not used by method 'mean', which keeps the PSF of the inputs.",
+        "sharper images with more noise; methods 'kaiser' and 'mean' have PSFs of their own.",
         default=_DEFAULTS.target_fwhm,
     )
     cell_size = Field[int](

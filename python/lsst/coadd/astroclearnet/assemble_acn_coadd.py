@@ -60,6 +60,7 @@ from .adapters import (
     read_exposure,
 )
 from .core import FitError, FitOptions
+from .core._options import LINEAR_METHODS
 from .core._register import WarpedExposure, cut_stack
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ class AssembleAcnCoaddTask(PipelineTask):
             inputs_table=make_inputs_table(records, pixel_scale=pixel_scale),
             fit_history=make_history_table(fit.history),
         )
-        if options.method != "mean":
+        if options.method not in LINEAR_METHODS:
             result.latent = make_cell_coadd(
                 image=fit.latent, variance=fit.latent_variance, psf=fit.latent_psf, **common
             )

@@ -135,7 +135,8 @@ class CompareAcnCoaddConfig(PipelineTaskConfig, pipelineConnections=CompareAcnCo
         optional=False,
     )
     use_latent = Field[bool](
-        doc="Compare the latent image too. Unset it where none was made (method 'mean').", default=True
+        doc="Compare the latent image too. Unset it where none was made (methods 'kaiser' and 'mean').",
+        default=True,
     )
     use_truth = Field[bool](
         doc="Measure flux biases against the truth of a simulation. Set it for the demo repository.",

@@ -30,7 +30,7 @@ from astropy.io import fits
 
 from . import __version__
 from ._grid_stack import GridStack, RestoreError, read_grid_stack
-from .core._options import FitOptions
+from .core._options import LINEAR_METHODS, FitOptions
 
 if TYPE_CHECKING:
     from .core._stack import CellStack
@@ -87,10 +87,10 @@ def write_restored(
 
     HDUs, all in the flux unit of the input:
 
-    - ``LATENT``: non-negative latent image at the target PSF. The mean has
-      none: with ``method="mean"`` it repeats ``COADD`` and the header says
-      ``HASLATNT = F``.
-    - ``COADD``: latent plus matched residual (or the mean).
+    - ``LATENT``: non-negative latent image at the target PSF. Methods
+      ``kaiser`` and ``mean`` make none: it repeats ``COADD``, and the header
+      says ``HASLATNT = F``.
+    - ``COADD``: latent plus matched residual (or the linear coadd).
     - ``VARIANCE``, ``LATENT_VARIANCE``: variance of ``COADD``, ``LATENT``.
     - ``N_IMAGE``: good exposures per pixel, clipped ones not counted.
     - ``PSF``: PSF of ``COADD`` (and ``LATENT``), mean over the cells,
@@ -157,19 +157,19 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 def _make_hdus(fit: PatchFit, options: FitOptions, source: str) -> fits.HDUList:
     from astropy.stats import gaussian_fwhm_to_sigma
 
-    is_mean = options.method == "mean"
+    is_linear = options.method in LINEAR_METHODS
     primary = fits.PrimaryHDU()
     header = primary.header
-    header["METHOD"] = (options.method, "acn, mm or mean")
+    header["METHOD"] = (options.method, "acn, mm, kaiser or mean")
     if options.method == "acn":
         header["RECIPE"] = (options.recipe, "recipe of the method")
-    if not is_mean:
+    if not is_linear:
         header["TPSFTYPE"] = ("GAUSSIAN", "target PSF of LATENT and COADD")
         header["TPSFFWHM"] = (options.target_fwhm, "[pixel] FWHM of the target PSF")
         header["TPSFSIG"] = (options.target_fwhm * gaussian_fwhm_to_sigma, "[pixel] sigma of the target PSF")
     else:
-        header["TPSFTYPE"] = ("NONE", "the mean has the PSF of HDU PSF")
-    header["HASLATNT"] = (not is_mean, "F: LATENT repeats COADD")
+        header["TPSFTYPE"] = ("NONE", "the coadd has the PSF of HDU PSF")
+    header["HASLATNT"] = (not is_linear, "F: LATENT repeats COADD")
     header["SEED"] = (options.seed, "seed of everything random")
     header["DEVICE"] = (options.device, "device asked for")
     header["N_EXP"] = (len(fit.exposures), "exposures used")
@@ -181,10 +181,10 @@ def _make_hdus(fit: PatchFit, options: FitOptions, source: str) -> fits.HDUList:
     psf = cells[used].mean(axis=0, dtype=float)
     psf /= psf.sum()
     images = {
-        "LATENT": fit.coadd if is_mean else fit.latent,
+        "LATENT": fit.coadd if is_linear else fit.latent,
         "COADD": fit.coadd,
         "VARIANCE": fit.coadd_variance,
-        "LATENT_VARIANCE": fit.coadd_variance if is_mean else fit.latent_variance,
+        "LATENT_VARIANCE": fit.coadd_variance if is_linear else fit.latent_variance,
         "N_IMAGE": fit.n_image.astype(np.int32),
         "PSF": psf.astype(np.float32),
         "PSF_CELLS": cells,

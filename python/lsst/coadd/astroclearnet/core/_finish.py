@@ -10,7 +10,14 @@
 
 from __future__ import annotations
 
-__all__ = ("finish_latent", "finish_mean", "gaussian_kernel", "match_flux")
+__all__ = (
+    "draw_noise",
+    "finish_latent",
+    "finish_linear",
+    "finish_mean",
+    "gaussian_kernel",
+    "match_flux",
+)
 
 from collections.abc import Callable
 
@@ -66,7 +73,7 @@ def _diagnose(statistic: Statistic, model: torch.Tensor) -> tuple[np.ndarray, np
     return chi2.cpu().numpy().astype(float), scale.cpu().numpy().astype(float)
 
 
-def _draw_noise(statistic: Statistic, generator: np.random.Generator) -> torch.Tensor:
+def draw_noise(statistic: Statistic, generator: np.random.Generator) -> torch.Tensor:
     """Noise of every exposure, ``(n, h, w)``, in its good pixels' variance."""
     white = generator.standard_normal(statistic.image.shape, dtype=np.float32)
     return torch.as_tensor(white, device=statistic.image.device) * statistic.variance.sqrt()
@@ -75,7 +82,7 @@ def _draw_noise(statistic: Statistic, generator: np.random.Generator) -> torch.T
 def _noise_statistic(statistic: Statistic, generator: np.random.Generator) -> torch.Tensor:
     """Draw the noise of D, larger where coverage is partial."""
     grid = statistic.grid
-    spectrum = grid.transform(_draw_noise(statistic, generator))
+    spectrum = grid.transform(draw_noise(statistic, generator))
     data = (statistic.psf_transfer.conj() * spectrum / statistic.sky_variance[:, None, None]).sum(0)
     return grid.transform(grid.inverse(data) * statistic.inflation)
 
@@ -219,16 +226,39 @@ def finish_mean(stack: CellStack, statistic: Statistic, *, generator: np.random.
     variance = (weight**2 * statistic.variance).sum(0) / safe**2
     covered = total > 0
     variance = torch.where(covered, variance, 1.0 / statistic.den0)
-    noise = (weight * _draw_noise(statistic, generator)).sum(0) / safe
+    noise = (weight * draw_noise(statistic, generator)).sum(0) / safe
     share = weight.sum((1, 2)).cpu().numpy()
     psf = np.tensordot(share / share.sum(), stack.psf, axes=1)
     psf = (psf / psf.sum()).astype(np.float32)
+    return finish_linear(statistic, image=mean, variance=variance, noise=noise, psf=psf)
+
+
+def finish_linear(
+    statistic: Statistic,
+    *,
+    image: torch.Tensor,
+    variance: torch.Tensor,
+    noise: torch.Tensor,
+    psf: np.ndarray,
+) -> CellFit:
+    """Make the result of a linear coadd: it has no latent, so that both
+    products are the coadd, at its own PSF.
+
+    Parameters
+    ----------
+    statistic
+        The stack; exposures are compared with its Wiener model.
+    image, variance, noise
+        The coadd, its variance and a realization of its noise, ``(h, w)``.
+    psf
+        Its PSF kernel, ``(p, p)``, sum 1.
+    """
     model = statistic.psf_transfer * (statistic.data / (statistic.den + 1e-3 * statistic.den0))
     chi2, scale = _diagnose(statistic, statistic.grid.crop(statistic.grid.inverse(model)))
     return _make_fit(
         statistic,
-        latent=mean,
-        coadd=mean,
+        latent=image,
+        coadd=image,
         latent_variance=variance,
         coadd_variance=variance,
         noise=noise,

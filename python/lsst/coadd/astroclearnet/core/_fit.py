@@ -23,6 +23,7 @@ from . import _encoder, _mm, _paper
 from ._device import select_device
 from ._encoder import EncoderInputs, load_encoder
 from ._finish import finish_latent, finish_mean, match_flux
+from ._kaiser import finish_kaiser
 from ._mm import fit_mm
 from ._options import FitOptions
 from ._paper import PaperNetwork
@@ -70,6 +71,11 @@ class _Fitter:
 class _MeanFitter(_Fitter):
     def fit(self, stack: CellStack, generator: np.random.Generator) -> CellFit:
         return finish_mean(stack, self._reduce(stack), generator=generator)
+
+
+class _KaiserFitter(_Fitter):
+    def fit(self, stack: CellStack, generator: np.random.Generator) -> CellFit:
+        return finish_kaiser(stack, self._reduce(stack), generator=generator)
 
 
 class _MmFitter(_Fitter):
@@ -158,6 +164,8 @@ def make_fitter(options: FitOptions) -> CellFitter:
     match options.method, options.recipe:
         case "mean", _:
             return _MeanFitter(options)
+        case "kaiser", _:
+            return _KaiserFitter(options)
         case "mm", _:
             return _MmFitter(options)
         case "acn", "trained":

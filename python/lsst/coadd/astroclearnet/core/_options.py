@@ -10,15 +10,19 @@
 
 from __future__ import annotations
 
-__all__ = ("METHODS", "RECIPES", "FitOptions")
+__all__ = ("LINEAR_METHODS", "METHODS", "RECIPES", "FitOptions")
 
 import dataclasses
 
 METHODS = {
     "acn": "AstroClearNet: encoder network, non-negative latent, fixed PSF decoder.",
     "mm": "Multiplicative updates (ImageMM) with the same latent PSF and Huber weights.",
+    "kaiser": "Proper coadd of Kaiser, Zackay & Ofek: linear, with white noise and a PSF of its own.",
     "mean": "Inverse-variance mean with clipping of artifacts.",
 }
+
+LINEAR_METHODS = ("kaiser", "mean")
+"""Those of `METHODS` that make no latent: one image at its own PSF."""
 
 RECIPES = {
     "trained": "Exact sufficient statistic and a small encoder trained on simulated skies.",

@@ -83,7 +83,7 @@ class CellFit:
     """Non-negative latent image at the target PSF, float32 ``(h, w)``."""
 
     coadd: np.ndarray
-    """Latent plus the matched residual (for ``method="mean"``: the mean),
+    """Latent plus the matched residual (of a linear method: its coadd),
     float32 ``(h, w)``."""
 
     latent_variance: np.ndarray

@@ -16,7 +16,7 @@ of D (Kaiser 2004; Bosch et al., DMTN-015; Zackay & Ofek 2017).
 
 from __future__ import annotations
 
-__all__ = ("Statistic", "compute_statistic", "fit_quality")
+__all__ = ("FILL_STRENGTH", "Statistic", "compute_statistic", "fit_quality")
 
 import dataclasses
 
@@ -28,7 +28,10 @@ from ._decoder import Decoder
 from ._fourier import FourierGrid
 from ._stack import CellStack, HistoryRow
 
-_STAGES = ((1e-3, 4, True), (1e-4, 4, True), (3e-5, 4, True), (3e-5, 12, False))
+FILL_STRENGTH = 3e-5
+"""Strength of the Wiener prior of what holes are filled with."""
+
+_STAGES = ((1e-3, 4, True), (1e-4, 4, True), (FILL_STRENGTH, 4, True), (FILL_STRENGTH, 12, False))
 """Strength of the Wiener prior, most solver steps, and whether to clip after
 them. A strong prior at first keeps artifacts from being fitted."""
 
