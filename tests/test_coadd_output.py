@@ -146,7 +146,9 @@ def test_shapes_must_agree(geometry):
         make_coadd(geometry, variance=np.ones((3, 3)))
 
 
-def make_warped(geometry, *, visit=11, offset=(0, 0), size=(120, 160), flags=None, detector=3, psf=None):
+def make_warped(
+    geometry, *, visit=11, offset=(0, 0), size=(120, 160), flags=None, detector=3, psf=None, variance=4
+):
     """An exposure on the very grid of the patch."""
     height, width = size
     stamp = galsim.Gaussian(fwhm=3.5).shear(g1=0.1).drawImage(nx=31, ny=31, scale=1, dtype=float).array
@@ -155,7 +157,7 @@ def make_warped(geometry, *, visit=11, offset=(0, 0), size=(120, 160), flags=Non
         detector=detector,
         physical_filter="HSC-I",
         image=np.zeros(size, np.float32),
-        variance=np.full(size, 4, np.float32),
+        variance=np.full(size, variance, np.float32),
         flags=np.zeros(size, np.uint32) if flags is None else flags,
         x0=18000 + offset[0],
         y0=17400 + offset[1],
@@ -186,7 +188,7 @@ def test_mask_planes_of_a_result(geometry):
     bad = np.zeros((160, 200), np.uint32)
     bad[60, 60] = Plane.BAD  # patch pixel (40, 40)
     bad[100:110, 100:110] = Plane.COSMIC_RAY  # not left out
-    bad[120, 120] = Plane.SATURATED
+    bad[120, 120] = Plane.SATURATED  # patch pixel (100, 100)
     whole = {"offset": (-20, -20), "size": (160, 200)}
     half = {"offset": (-20, -20), "size": (160, 120)}  # ends at patch column 100
     warped = [make_warped(geometry, visit=n, **whole) for n in range(9)]
@@ -194,8 +196,10 @@ def test_mask_planes_of_a_result(geometry):
     rejected = np.zeros(BOX.shape, int)
     rejected[10, 20] = 2
     planes = combine(warped, n_rejected=rejected)
-    assert set(planes) == {plane.name for plane in OUTPUT_PLANES}
-    assert np.argwhere(planes["BAD"]).mean(axis=0) == pytest.approx([40, 40])
+    assert {*planes, "ACN_UNTRUSTED"} == {plane.name for plane in OUTPUT_PLANES}
+    # As in the stack, a plane that was left out is not passed on: else every
+    # pixel of a deep coadd would be BAD.
+    assert not planes["BAD"].any()
     assert planes["COSMIC_RAY"].sum() == 100 and planes["COSMIC_RAY"][80:90, 80:90].all()
     assert not planes["SATURATED"].any()  # 1 of 11 inputs is not more than 10 %
     assert np.argwhere(planes["CLIPPED"]).tolist() == [[10, 20]]
@@ -204,9 +208,21 @@ def test_mask_planes_of_a_result(geometry):
     edge = np.flatnonzero(planes["SENSOR_EDGE"][5])
     assert 92 <= edge.min() and edge.max() < 100
     inexact = np.flatnonzero(planes["INEXACT_PSF"][5])
-    assert inexact.min() in (97, 98, 99, 100) and inexact.max() == 119
+    assert inexact.min() == edge.min() and inexact.max() == 119
+    for plane in ("REJECTED", "SENSOR_EDGE"):
+        assert planes["INEXACT_PSF"][planes[plane]].all()
     assert not planes["NO_DATA"].any()
-    assert combine(warped[9:])["SATURATED"].any()
+
+
+def test_saturation_counts_by_the_weight_that_it_takes(geometry):
+    """As maskPropagationThresholds of the stack: above 10 %."""
+    flags = np.zeros((160, 200), np.uint32)
+    flags[120, 120] = Plane.SATURATED  # patch pixel (100, 100)
+    whole = {"offset": (-20, -20), "size": (160, 200)}
+    others = [make_warped(geometry, visit=n, **whole) for n in range(8)]
+    for variance, expected in ((4, True), (8, False)):  # 1 / 9, 1 / 17 of the weight
+        one = make_warped(geometry, visit=20, flags=flags, variance=variance, **whole)
+        assert combine([*others, one])["SATURATED"][100, 100] == expected
 
 
 def test_no_data_plane(geometry):

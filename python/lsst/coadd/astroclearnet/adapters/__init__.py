@@ -15,5 +15,6 @@ from ._geometry import *
 from ._images import *
 from ._masks import *
 from ._output import *
+from ._output_planes import *
 from ._provenance import *
 from ._read import *

@@ -29,7 +29,7 @@ from lsst.images.cells import (
 )
 
 from ._geometry import PatchGeometry
-from ._masks import OUTPUT_PLANES
+from ._output_planes import OUTPUT_PLANES
 
 NO_DATA_VARIANCE = 1e12
 """Variance written where there are no data, in nJy^2: finite, so that no

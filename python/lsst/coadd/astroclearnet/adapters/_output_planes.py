@@ -1,0 +1,173 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The mask planes of results: what each means, and where it is set.
+
+Names and meanings are those of the stack's coadds, so that tasks that flag
+or mask by them do the same here. Planes that the table of ``lsst.images`` for
+deep coadds does not name keep their name in an ``ExposureF``
+(``Mask.to_legacy`` in lsst/images _mask.py).
+"""
+
+from __future__ import annotations
+
+__all__ = ("OUTPUT_PLANES", "UNTRUSTED", "combine_planes")
+
+from collections.abc import Sequence
+from types import MappingProxyType
+
+import numpy as np
+import scipy.ndimage
+
+from lsst.images import MaskPlane
+
+from ..core._planes import Plane
+from ..core._register import WarpedExposure
+
+UNTRUSTED = "ACN_UNTRUSTED"
+"""Plane of pixels whose latent must not be used."""
+
+SATURATED_FRACTION = 0.1
+"""Part of the weight that saturation has taken away above which a pixel
+counts as saturated (``maskPropagationThresholds`` in lsst/drp_tasks
+assemble_coadd.py:238-248)."""
+
+_PROPAGATED = MappingProxyType(
+    {
+        Plane.BAD: "At least one input that was used has a defective pixel here.",
+        Plane.SUSPECT: "At least one input that was used is near saturation here.",
+        Plane.COSMIC_RAY: "A cosmic ray hit at least one input that was used here.",
+        Plane.INTERPOLATED: "At least one input that was used has a value made from neighbours here.",
+        Plane.CROSSTALK: "At least one input that was used is affected by another amplifier here.",
+        Plane.STREAK: "A satellite or aeroplane trail crosses at least one input that was used here.",
+        Plane.UNMASKED_NAN: "At least one input that was used was NaN here for no known reason.",
+        Plane.VIGNETTED: "At least one input that was used is shadowed by the optics here.",
+    }
+)
+
+OUTPUT_PLANES: tuple[MaskPlane, ...] = (
+    MaskPlane("NO_DATA", "No input was used; the value is 0 and the variance a fill value."),
+    MaskPlane(
+        "SATURATED",
+        "Saturation has taken away more than 10 % of the weight that the pixel would have had. "
+        "Saturated values themselves are never used.",
+    ),
+    MaskPlane("SENSOR_EDGE", "At least one input frame ends within a few pixels."),
+    MaskPlane("CLIPPED", "At least one input disagreed with the others and was left out. Implies REJECTED."),
+    MaskPlane(
+        "REJECTED",
+        "At least one input covers the pixel and was left out for its mask or by clipping. "
+        "Implies INEXACT_PSF.",
+    ),
+    MaskPlane(
+        "INEXACT_PSF",
+        "Not every input of the cell was used here, or one ends nearby.",
+    ),
+    MaskPlane(
+        UNTRUSTED,
+        "The latent image must not be used here: saturated or in the halo of saturation, fewer inputs than "
+        "the limit, in a cell whose fit did not converge, or at odds with the exposures. The limits are "
+        "the fields 'trust' of the configuration; the metadata say what each has flagged.",
+    ),
+    *(MaskPlane(plane.name or "", text) for plane, text in _PROPAGATED.items()),
+)
+"""Planes of every `CellCoadd` that this package writes, with definitions.
+
+CLIPPED implies REJECTED, as in lsst/images _mask.py; the older
+lsst/pipe_tasks coaddBase.py:330-358 keeps them apart. DETECTED is left to
+detection."""
+
+_EDGES = Plane.NO_DATA | Plane.DETECTION_EDGE
+_EDGE_WIDTH = 3  # pixels inside the end of a frame that are marked
+
+
+def combine_planes(
+    warped: Sequence[WarpedExposure],
+    *,
+    x0: int,
+    y0: int,
+    bad: Plane,
+    n_image: np.ndarray,
+    n_rejected: np.ndarray,
+    cell_size: int,
+) -> dict[str, np.ndarray]:
+    """Make the mask planes of a result from those of its inputs.
+
+    Parameters
+    ----------
+    warped
+        The inputs on the pixel grid of the patch.
+    x0, y0
+        Pixel of element [0, 0] of the patch.
+    bad
+        Planes whose pixels were left out.
+    n_image
+        Inputs used for each pixel, ``(y, x)``.
+    n_rejected
+        Inputs clipped at each pixel, ``(y, x)``.
+    cell_size
+        Side of a cell, in pixels; divides both sides of the patch.
+
+    Returns
+    -------
+    `dict`
+        For each of `OUTPUT_PLANES` but `UNTRUSTED` a bool array ``(y, x)``.
+
+    Notes
+    -----
+    Planes of the inputs are propagated as ``statisticsStack`` does it
+    (lsst/afw 714e0ed6d Statistics.cc:215-276, Stack.cc:150-171): the union
+    over the pixels that were used, and SATURATED by the weight that was lost;
+    REJECTED and SENSOR_EDGE as ``setRejectedMaskMapping`` (lsst/pipe_tasks
+    coaddBase.py:330-358), INEXACT_PSF as ``setInexactPsf`` (lsst/drp_tasks
+    assemble_coadd.py:1221-1240) and where fewer inputs than in the rest of
+    the cell were used.
+    """
+    height, width = n_image.shape
+    used_flags = np.zeros((height, width), np.uint32)
+    edge, left_out = (np.zeros((height, width), bool) for _ in range(2))
+    weight_used, weight_saturated = (np.zeros((height, width), np.float32) for _ in range(2))
+    n_cells = (height // cell_size, cell_size, width // cell_size, cell_size)
+    n_in_cell = np.zeros((n_cells[0], n_cells[2]), int)
+    for one in warped:
+        box = one.slices_within(x0=x0, y0=y0, height=height, width=width)
+        if box is None:
+            continue
+        here, there = box
+        flags, good = one.flags[here], one.good[here]
+        covering = (flags & np.uint32(Plane.NO_DATA)) == 0
+        weight = _typical_weight(one)
+        used_flags[there] |= np.where(good, flags, 0)
+        weight_used[there] += weight * good
+        weight_saturated[there] += weight * (
+            ~good & covering & ((flags & np.uint32(Plane.SATURATED & bad)) != 0)
+        )
+        left_out[there] |= covering & ((flags & np.uint32(bad & ~_EDGES)) != 0)
+        edge[there] |= (flags & np.uint32(Plane.DETECTION_EDGE)) != 0
+        used, frame = (np.zeros((height, width), bool) for _ in range(2))
+        used[there], frame[there] = good, covering
+        n_in_cell += used.reshape(n_cells).any(axis=(1, 3))
+        edge |= frame & ~scipy.ndimage.binary_erosion(frame, iterations=_EDGE_WIDTH, border_value=1)
+    expected = np.repeat(np.repeat(n_in_cell, cell_size, axis=0), cell_size, axis=1)
+    planes = {plane.name or "": (used_flags & np.uint32(plane)) != 0 for plane in _PROPAGATED}
+    planes["NO_DATA"] = n_image == 0
+    planes["SATURATED"] = weight_saturated > SATURATED_FRACTION * (weight_used + weight_saturated)
+    planes["SATURATED"] |= (used_flags & np.uint32(Plane.SATURATED)) != 0
+    planes["SENSOR_EDGE"] = edge
+    planes["CLIPPED"] = n_rejected > 0
+    planes["REJECTED"] = left_out | planes["CLIPPED"]
+    planes["INEXACT_PSF"] = (n_image < expected) | planes["REJECTED"] | planes["SENSOR_EDGE"]
+    return planes
+
+
+def _typical_weight(one: WarpedExposure) -> float:
+    """Return 1 / variance of an exposure, from a sample of its pixels."""
+    sample = np.s_[::8, ::8]
+    good = one.good[sample]
+    variance = one.variance[sample][good] if good.any() else one.variance[one.good]
+    return float(1 / np.median(variance)) if variance.size else 0.0
