@@ -6,111 +6,22 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Connections and configuration of `AssembleAcnCoaddTask`."""
+"""Configuration of `AssembleAcnCoaddTask`."""
 
 from __future__ import annotations
 
-__all__ = ("AssembleAcnCoaddConfig", "AssembleAcnCoaddConnections")
+__all__ = ("AssembleAcnCoaddConfig",)
 
 import dataclasses
 
-import lsst.pipe.base.connectionTypes as cT
 from lsst.pex.config import ChoiceField, Field, FieldValidationError, ListField, RangeField
-from lsst.pipe.base import NoWorkFound, PipelineTaskConfig, PipelineTaskConnections
+from lsst.pipe.base import PipelineTaskConfig
 
+from ._connections import AssembleAcnCoaddConnections
 from .core import FitOptions, Plane, parse_planes
-from .core._options import LINEAR_METHODS, METHODS, RECIPES
+from .core._options import METHODS, RECIPES
 
 _DEFAULTS = FitOptions()
-_PATCH = ("skymap", "tract", "patch", "band")
-
-
-class AssembleAcnCoaddConnections(
-    PipelineTaskConnections,
-    dimensions=_PATCH,
-    defaultTemplates={"calexp_type": "calexp", "coadd_name": "acn"},
-):
-    """Datasets of `AssembleAcnCoaddTask`; YAML can rename each of them."""
-
-    calexps = cT.Input(
-        doc="Calibrated, sky-subtracted detector images.",
-        name="{calexp_type}",
-        storageClass="VisitImage",
-        dimensions=("instrument", "visit", "detector"),
-        multiple=True,
-        deferLoad=True,
-    )
-    visit_summaries = cT.Input(
-        doc="Final PSF, WCS and photometric calibration of each detector; used if use_visit_summary is set.",
-        name="finalVisitSummary",
-        storageClass="ExposureCatalog",
-        dimensions=("instrument", "visit"),
-        multiple=True,
-        deferLoad=True,
-    )
-    sky_map = cT.Input(
-        doc="Sky map; used if image_model is 'afw'.",
-        name="skyMap",
-        storageClass="SkyMap",
-        dimensions=("skymap",),
-    )
-    geometry = cT.Input(
-        doc="Tracts and patches where lsst.skymap is not installed; used if image_model is 'images'.",
-        name="acn_sky_geometry",
-        storageClass="StructuredDataDict",
-        dimensions=("skymap",),
-    )
-    latent = cT.Output(
-        doc="Latent image, >= 0, at the target PSF, in nJy; not made by methods 'kaiser' and 'mean'.",
-        name="{coadd_name}_latent",
-        storageClass="CellCoadd",
-        dimensions=_PATCH,
-    )
-    coadd = cT.Output(
-        doc="Latent image plus matched residual (methods 'kaiser', 'mean': the coadd), in nJy.",
-        name="{coadd_name}_coadd",
-        storageClass="CellCoadd",
-        dimensions=_PATCH,
-    )
-    n_image = cT.Output(
-        doc="Number of inputs used in each pixel.",
-        name="{coadd_name}_coadd_n_image",
-        storageClass="ImageV2",
-        dimensions=_PATCH,
-    )
-    inputs_table = cT.Output(
-        doc="One row for each (visit, detector): what it gave, or why it was dropped.",
-        name="{coadd_name}_coadd_inputs",
-        storageClass="ArrowAstropy",
-        dimensions=_PATCH,
-    )
-    fit_history = cT.Output(
-        doc="Loss and chi2 of the fit by stage and step.",
-        name="{coadd_name}_coadd_fit_history",
-        storageClass="ArrowAstropy",
-        dimensions=_PATCH,
-    )
-
-    def __init__(self, *, config: AssembleAcnCoaddConfig | None = None):
-        super().__init__(config=config)
-        if config is None:
-            return
-        if config.image_model == "afw":
-            self.calexps = dataclasses.replace(self.calexps, storageClass="ExposureF")
-            del self.geometry
-        else:
-            del self.sky_map
-        if not config.use_visit_summary:
-            del self.visit_summaries
-        if config.method in LINEAR_METHODS:
-            del self.latent
-
-    def adjustQuantum(self, inputs, outputs, label, data_id):  # noqa: N802
-        """Skip patches with too few inputs before anything is read."""
-        _, refs = inputs["calexps"]
-        if len(refs) < self.config.min_inputs:
-            raise NoWorkFound(f"{len(refs)} inputs; min_inputs is {self.config.min_inputs}.")
-        return super().adjustQuantum(inputs, outputs, label, data_id)
 
 
 class AssembleAcnCoaddConfig(PipelineTaskConfig, pipelineConnections=AssembleAcnCoaddConnections):

@@ -40,7 +40,8 @@ from lsst.pipe.base import (
 from lsst.utils.timer import timeMethod
 
 from ._about import describe_run, make_seed, summarize_run
-from ._assemble_config import AssembleAcnCoaddConfig, AssembleAcnCoaddConnections
+from ._assemble_config import AssembleAcnCoaddConfig
+from ._connections import AssembleAcnCoaddConnections
 from ._inputs import (
     CoaddInput,
     FitFailedError,
