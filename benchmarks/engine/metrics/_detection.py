@@ -1,0 +1,181 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Detection after one filter for all images."""
+
+from __future__ import annotations
+
+__all__ = ("Detection", "completeness", "find_peaks")
+
+import dataclasses
+from collections.abc import Sequence
+
+import astropy.table
+import numpy as np
+import scipy.spatial
+from scipy.ndimage import maximum_filter
+from scipy.signal import oaconvolve
+
+from lsst.coadd.astroclearnet._coadds import gaussian_kernel
+
+_BORDER = 12
+"""Pixels at the edges where no peak counts; as in `select_sources`."""
+
+
+def find_peaks(
+    image: np.ndarray,
+    truth_image: np.ndarray,
+    sources: astropy.table.Table,
+    *,
+    filter_fwhm: float = 4.0,
+    match_radius: float = 3.0,
+    sigma: float | np.ndarray = 1.0,
+) -> astropy.table.Table:
+    """List the local maxima of a filtered image, and what they are.
+
+    The filter, a Gaussian about as broad as the PSF of a coadd, is the same
+    for every image that is compared.
+
+    Parameters
+    ----------
+    image
+        Image ``(y, x)`` in nJy per pixel.
+    truth_image
+        Noiseless sky at the PSF of the image.
+    sources
+        As of `select_sources`.
+    filter_fwhm
+        FWHM of the filter, in pixels.
+    match_radius
+        Largest distance of a peak from its source, in pixels.
+    sigma
+        Noise to divide by where it differs from place to place, ``(y, x)``.
+
+    Returns
+    -------
+    `astropy.table.Table`
+        One row a positive maximum of 3 x 3 pixels: ``x``, ``y``, ``value``
+        after the filter; ``source``, the row of the source of S/N > 1
+        whose highest peak it is, or -1; ``false``: no source near it, and
+        the filtered truth there is less than half of its value. A peak on
+        the wing of a bright source is neither, nor is a second one near a
+        source.
+    """
+    kernel = gaussian_kernel(filter_fwhm, 2 * int(3 * filter_fwhm) + 1)
+    smooth, smooth_truth = (
+        oaconvolve(np.asarray(plane, dtype=float), kernel, mode="same") / sigma
+        for plane in (image, truth_image)
+    )
+    top = (smooth == maximum_filter(smooth, 3)) & (smooth > 0)
+    top[:_BORDER] = top[-_BORDER:] = top[:, :_BORDER] = top[:, -_BORDER:] = False
+    rows, columns = np.nonzero(top)
+    value = smooth[rows, columns]
+    near, source = _match(rows, columns, value, sources, match_radius)
+    return astropy.table.Table(
+        {
+            "x": columns,
+            "y": rows,
+            "value": value,
+            "source": source,
+            "false": ~near & (smooth_truth[rows, columns] < 0.5 * value),
+        }
+    )
+
+
+def _match(
+    rows: np.ndarray,
+    columns: np.ndarray,
+    value: np.ndarray,
+    sources: astropy.table.Table,
+    radius: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Say which peaks are near a source, and whose best peak each is."""
+    real = np.flatnonzero(np.array(sources["snr"]) > 1)
+    owner = np.full(len(value), -1)
+    if not len(real) or not len(value):
+        return np.zeros(len(value), dtype=bool), owner
+    tree = scipy.spatial.KDTree(np.column_stack([sources["x"], sources["y"]])[real])
+    distance, nearest = tree.query(np.column_stack([columns, rows]))
+    near = distance <= radius
+    order = np.flatnonzero(near)[np.argsort(-value[near], kind="stable")]
+    _, first = np.unique(nearest[order], return_index=True)
+    owner[order[first]] = real[nearest[order[first]]]
+    return near, owner
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Detection:
+    """How many sources are found at a rate of false ones."""
+
+    completeness: float
+    """Share of the sources with a peak above the threshold."""
+
+    error: float
+    """Its binomial standard error."""
+
+    threshold: float
+    """Lowest value at which the false rate is kept."""
+
+    false_per_arcmin2: float
+    """False peaks above the threshold."""
+
+    n: int
+    """How many sources."""
+
+
+def completeness(
+    peaks: astropy.table.Table | Sequence[astropy.table.Table],
+    sources: astropy.table.Table | Sequence[astropy.table.Table],
+    *,
+    area: float,
+    false_rate: float = 0.0,
+    snr: tuple[float, float] = (3.0, np.inf),
+) -> Detection:
+    """Measure completeness at a matched rate of false detections.
+
+    Parameters
+    ----------
+    peaks
+        As of `find_peaks`, of one image or several that share a threshold.
+    sources
+        The sources of each, as of `select_sources`. Those inside that are
+        not members of a pair count.
+    area
+        Area of all images without their border, in square arcmin.
+    false_rate
+        False peaks per square arcmin that are accepted; 0 puts the
+        threshold at the highest false peak.
+    snr
+        Range of the S/N of sources that count.
+
+    Returns
+    -------
+    `Detection`
+        Completeness at the lowest threshold that keeps the rate.
+    """
+    peaks = [peaks] if isinstance(peaks, astropy.table.Table) else list(peaks)
+    sources = [sources] if isinstance(sources, astropy.table.Table) else list(sources)
+    false = np.concatenate([np.array(table["value"])[table["false"]] for table in peaks])
+    false = np.sort(false)[::-1]
+    accepted = int(np.floor(false_rate * area + 1e-9))
+    threshold = float(false[accepted]) if len(false) > accepted else 0.0
+    n = found = 0
+    for table, scene in zip(peaks, sources, strict=True):
+        counts = scene["inside"] & (scene["pair"] < 0) & (scene["snr"] >= snr[0]) & (scene["snr"] < snr[1])
+        counts = np.array(counts)
+        owners = np.array(table["source"])[table["value"] > threshold]
+        n += int(counts.sum())
+        found += int(counts[owners[owners >= 0]].sum())
+    share = found / n if n else np.nan
+    return Detection(
+        completeness=share,
+        error=float(np.sqrt(share * (1 - share) / n)) if n else np.nan,
+        threshold=threshold,
+        false_per_arcmin2=float(np.sum(false > threshold) / area),
+        n=n,
+    )

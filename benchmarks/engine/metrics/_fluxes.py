@@ -1,0 +1,267 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Fluxes at known places, their errors and pulls."""
+
+from __future__ import annotations
+
+__all__ = (
+    "DELIVERED_RADIUS",
+    "flux_sigma",
+    "ideal_aperture_sigma",
+    "measure_fluxes",
+    "noise_correlation",
+    "pulls",
+)
+
+import astropy.table
+import numpy as np
+import scipy.fft
+import sep
+from photutils.aperture import CircularAperture
+
+DELIVERED_RADIUS = 1.0 / 0.168
+"""Radius of the standard aperture, 1 arcsec, in pixels."""
+
+
+def measure_fluxes(
+    image: np.ndarray,
+    truth_image: np.ndarray,
+    sources: astropy.table.Table,
+    *,
+    psf: np.ndarray,
+    radius: float = DELIVERED_RADIUS,
+) -> astropy.table.Table:
+    """Measure aperture and PSF fluxes of sources at their true places.
+
+    The PSF flux is the least-squares amplitude of the PSF for uniform
+    noise, ``sum P I / sum P^2`` (e.g. Stetson 1987). Both are taken in the
+    same way in the truth, so that the ratio shows what the image lacks,
+    for galaxies and beside neighbours too.
+
+    Parameters
+    ----------
+    image
+        Image ``(y, x)`` in nJy per pixel.
+    truth_image
+        Noiseless sky at the PSF of the image.
+    sources
+        Their ``x`` and ``y`` are used; NaN is given where the centre is not
+        on the image.
+    psf
+        PSF of the image, ``(p, p)``, p odd, centred, sum 1.
+    radius
+        Radius of the apertures, in pixels.
+
+    Returns
+    -------
+    `astropy.table.Table`
+        One row a source: ``aperture``, ``aperture_truth``, ``psf``,
+        ``psf_truth`` in nJy; ``aperture_error`` and ``psf_error``, ratios to
+        the truth's minus 1. The median of these is the flux bias, their
+        `Summary.scatter` the robust scatter.
+    """
+    x, y = np.array(sources["x"], dtype=float), np.array(sources["y"], dtype=float)
+    height, width = image.shape
+    on_image = (x > -0.5) & (y > -0.5) & (x < width - 0.5) & (y < height - 0.5)
+    weights, rows, columns = _psf_weights(psf, x=x[on_image], y=y[on_image])
+    table = astropy.table.Table()
+    for plane, suffix in ((image, ""), (truth_image, "_truth")):
+        aperture, matched = np.full(len(x), np.nan), np.full(len(x), np.nan)
+        plane = np.ascontiguousarray(plane, dtype=float)
+        if on_image.any():
+            aperture[on_image] = sep.sum_circle(plane, x[on_image], y[on_image], radius, subpix=0)[0]
+            matched[on_image] = np.sum(_stamps(plane, rows, columns, psf.shape[0]) * weights, axis=(1, 2))
+        table[f"aperture{suffix}"] = aperture
+        table[f"psf{suffix}"] = matched
+    for name in ("aperture", "psf"):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            table[f"{name}_error"] = table[name] / table[f"{name}_truth"] - 1.0
+    return table
+
+
+def ideal_aperture_sigma(
+    fluxes: np.ndarray,
+    *,
+    unit: float,
+    radius: float = DELIVERED_RADIUS,
+    gain: float = np.inf,
+    n_exposures: int = 1,
+) -> np.ndarray:
+    """Error of an aperture in an ideal inverse-variance mean coadd.
+
+    Ideal: no pixel masked or clipped, no artifact, white noise. The scatter
+    of ``(aperture - aperture_truth)`` over this is 1 for such a coadd.
+
+    Parameters
+    ----------
+    fluxes
+        True aperture fluxes in nJy, ``(n,)``.
+    unit
+        Noise of its pixels in nJy, `coadd_unit`.
+    radius
+        Radius of the aperture, in pixels.
+    gain
+        Electrons per nJy in each exposure; infinite for no photon noise.
+    n_exposures
+        How many exposures share the photon noise, with weights nearly equal.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Standard deviations in nJy, ``(n,)``.
+    """
+    photons = np.maximum(fluxes, 0.0) / (gain * n_exposures)
+    return np.sqrt(np.pi * radius**2 * unit**2 + photons)
+
+
+def noise_correlation(noise: np.ndarray, variance: np.ndarray, *, size: int = 25) -> np.ndarray:
+    """Measure the correlation of the noise of pixels.
+
+    The autocorrelation of ``noise / sqrt(variance)``, 1 at lag 0 by
+    definition: a realization gives the shape, not the level of the noise.
+
+    Parameters
+    ----------
+    noise
+        Realization of the noise, ``(y, x)``, or several, ``(m, y, x)``.
+    variance
+        Variance plane ``(y, x)``.
+    size
+        Side of the result in pixels, odd. It must hold all lags that a sum
+        over an aperture meets: more than four times the radius.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Correlation ``(size, size)`` with lag 0 in the centre.
+    """
+    planes = np.asarray(noise, dtype=float)
+    planes = planes[None] if planes.ndim == 2 else planes
+    good = np.isfinite(variance) & (variance > 0)
+    scaled = np.where(good, planes / np.sqrt(np.where(good, variance, 1.0)), 0.0)
+    half = size // 2
+    shape = [scipy.fft.next_fast_len(n + half, real=True) for n in good.shape]
+    spectrum = np.mean(np.abs(scipy.fft.rfft2(scaled, s=shape)) ** 2, axis=0)
+    overlap = np.abs(scipy.fft.rfft2(good.astype(float), s=shape)) ** 2
+    sums, counts = (np.fft.fftshift(scipy.fft.irfft2(power, s=shape)) for power in (spectrum, overlap))
+    row, column = shape[0] // 2, shape[1] // 2
+    box = np.s_[row - half : row + half + 1, column - half : column + half + 1]
+    correlation = sums[box] / np.maximum(counts[box], 1.0)
+    return correlation / correlation[half, half]
+
+
+def flux_sigma(
+    variance: np.ndarray,
+    correlation: np.ndarray,
+    sources: astropy.table.Table,
+    *,
+    psf: np.ndarray | None = None,
+    radius: float | None = None,
+) -> np.ndarray:
+    """Turn a variance plane into the error of a flux.
+
+    The error model: noise of pixel i is ``sqrt(V_i) u_i`` with u of unit
+    variance and a correlation rho that is the same everywhere, so that a
+    flux ``sum_i w_i I_i`` has the variance ``sum_ij a_i a_j rho(i - j)``,
+    ``a = w sqrt(V)``. V is the plane as written, rho its noise realization's
+    (`noise_correlation`), w the weights of `measure_fluxes`.
+
+    Parameters
+    ----------
+    variance
+        Variance plane in nJy^2, ``(y, x)``.
+    correlation
+        rho, ``(q, q)``, q odd, lag 0 in the centre.
+    sources
+        Their ``x`` and ``y`` are used.
+    psf
+        Give it for the error of a PSF flux, ``(p, p)``.
+    radius
+        Give it for the error of an aperture flux, in pixels.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Standard deviation in nJy, ``(n,)``; NaN where the centre is not on
+        the image.
+
+    Raises
+    ------
+    ValueError
+        If not exactly one of ``psf`` and ``radius`` is given.
+    """
+    if (psf is None) == (radius is None):
+        raise ValueError("Give either psf or radius.")
+    x, y = np.array(sources["x"], dtype=float), np.array(sources["y"], dtype=float)
+    height, width = variance.shape
+    on_image = (x > -0.5) & (y > -0.5) & (x < width - 0.5) & (y < height - 0.5)
+    result = np.full(len(x), np.nan)
+    if not on_image.any():
+        return result
+    make = _aperture_weights if psf is None else _psf_weights
+    weights, rows, columns = make(radius if psf is None else psf, x=x[on_image], y=y[on_image])
+    size, half = weights.shape[-1], correlation.shape[0] // 2
+    shape = [scipy.fft.next_fast_len(size + half, real=True)] * 2
+    wrapped = np.zeros(shape)
+    lags = np.arange(-half, half + 1)
+    met = np.abs(lags) < size
+    wrapped[np.ix_(lags[met], lags[met])] = correlation[np.ix_(met, met)]
+    spectrum = scipy.fft.rfft2(wrapped).real
+    amplitudes = weights * np.sqrt(np.maximum(_stamps(variance, rows, columns, size), 0.0))
+    spread = scipy.fft.irfft2(scipy.fft.rfft2(amplitudes, s=shape) * spectrum, s=shape)
+    squares = np.sum(spread[:, :size, :size] * amplitudes, axis=(1, 2))
+    result[on_image] = np.sqrt(np.maximum(squares, 0.0))
+    return result
+
+
+def pulls(flux: np.ndarray, true_flux: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Return ``(flux - true_flux) / sigma``, NaN where sigma is not positive.
+
+    With true errors their `summarize` has median 0 and scatter 1.
+    """
+    sigma = np.asarray(sigma, dtype=float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(sigma > 0, (np.asarray(flux) - np.asarray(true_flux)) / sigma, np.nan)
+
+
+def _psf_weights(
+    psf: np.ndarray, *, x: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights ``(n, p, p)`` of a PSF flux, and rows and columns of their
+    centres.
+    """
+    rows, columns = np.rint(y).astype(int), np.rint(x).astype(int)
+    size = psf.shape[0]
+    padded = np.pad(psf.astype(float), 8)
+    fy, fx = np.fft.fftfreq(len(padded))[:, None], np.fft.rfftfreq(len(padded))
+    dx, dy = (x - columns)[:, None, None], (y - rows)[:, None, None]
+    phase = np.exp(-2j * np.pi * (fx * dx + fy * dy))
+    moved = scipy.fft.irfft2(scipy.fft.rfft2(padded) * phase, s=padded.shape)
+    moved = moved[:, 8 : 8 + size, 8 : 8 + size]
+    return moved / np.sum(moved**2, axis=(1, 2), keepdims=True), rows, columns
+
+
+def _aperture_weights(
+    radius: float, *, x: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights ``(n, p, p)`` of an aperture flux, with their centres."""
+    rows, columns = np.rint(y).astype(int), np.rint(x).astype(int)
+    half = int(np.ceil(radius + 1))
+    size = 2 * half + 1
+    discs = CircularAperture(np.column_stack([x - columns + half, y - rows + half]), r=radius)
+    weights = [mask.to_image((size, size)) for mask in discs.to_mask(method="exact")]
+    return np.stack(weights), rows, columns
+
+
+def _stamps(image: np.ndarray, rows: np.ndarray, columns: np.ndarray, size: int) -> np.ndarray:
+    """Cut ``(n, size, size)`` about pixels; 0 beyond the edges."""
+    half = size // 2
+    padded = np.pad(image, half)
+    views = np.lib.stride_tricks.sliding_window_view(padded, (size, size))
+    return views[rows, columns]

@@ -1,0 +1,145 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What bright stars and artifacts leave around them."""
+
+from __future__ import annotations
+
+__all__ = ("ideal_artifact", "rings", "streak_leakage")
+
+import astropy.table
+import numpy as np
+from scipy.ndimage import binary_dilation
+
+
+def rings(
+    image: np.ndarray,
+    truth_image: np.ndarray,
+    sources: astropy.table.Table,
+    *,
+    sigma: float | np.ndarray,
+    psf_fwhm: float,
+    chosen: np.ndarray | None = None,
+    snr_min: float = 100.0,
+    outer: int = 20,
+) -> astropy.table.Table:
+    """Measure rings around bright stars.
+
+    The error ``(image - truth) / sigma`` is reduced to its median over the
+    azimuth in annuli of one pixel, from 1.5 FWHM outwards: a neighbour does
+    not move it, a ring does.
+
+    Parameters
+    ----------
+    image
+        Image ``(y, x)`` in nJy per pixel.
+    truth_image
+        Noiseless sky at the PSF of the image.
+    sources
+        As of `select_sources`; stars are used.
+    sigma
+        Noise of a pixel that a ring would have to be seen against: a number,
+        as `coadd_unit`, or the local one ``(y, x)`` of a coadd.
+    psf_fwhm
+        FWHM of the PSF of the image, in pixels.
+    chosen
+        Sources to measure, bool ``(n,)``; `None` for the usable ones.
+    snr_min
+        Least S/N.
+    outer
+        Largest radius, in pixels.
+
+    Returns
+    -------
+    `astropy.table.Table`
+        One row a source: ``height`` of the highest and ``depth`` of the
+        deepest annulus in sigma, both positive, 0 without such an annulus,
+        and their ``height_radius`` and ``depth_radius`` in pixels; NaN
+        where not measured.
+    """
+    chosen = np.array(sources["usable"]) if chosen is None else chosen
+    bright = chosen & (np.array(sources["kind"]) == "star") & (np.array(sources["snr"]) >= snr_min)
+    error = (np.asarray(image, dtype=float) - truth_image) / sigma
+    names = ("height", "depth", "height_radius", "depth_radius")
+    figures = np.full((len(sources), 4), np.nan)
+    radii = np.arange(int(np.ceil(1.5 * psf_fwhm)), outer + 1)
+    for i in np.flatnonzero(bright):
+        x, y = float(sources["x"][i]), float(sources["y"][i])
+        top, left = max(round(y) - outer - 1, 0), max(round(x) - outer - 1, 0)
+        cut = error[top : round(y) + outer + 2, left : round(x) + outer + 2]
+        rows, columns = np.mgrid[top : top + cut.shape[0], left : left + cut.shape[1]]
+        annulus = np.rint(np.hypot(rows - y, columns - x)).astype(int)
+        profile = np.array([np.median(cut[annulus == radius]) for radius in radii])
+        high, low = int(np.argmax(profile)), int(np.argmin(profile))
+        figures[i] = max(profile[high], 0.0), max(-profile[low], 0.0), radii[high], radii[low]
+    return astropy.table.Table(figures, names=names)
+
+
+def ideal_artifact(artifacts: np.ndarray, sky_sigma: np.ndarray) -> np.ndarray:
+    """What artifacts put into an ideal inverse-variance mean coadd.
+
+    Parameters
+    ----------
+    artifacts
+        Light added to each exposure, nJy per pixel, ``(n, y, x)``.
+    sky_sigma
+        Noise of the sky in each exposure, ``(n,)``.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Weighted mean ``(y, x)`` in nJy per pixel.
+    """
+    weight = np.asarray(sky_sigma, dtype=float) ** -2.0
+    return np.tensordot(weight / weight.sum(), np.asarray(artifacts, dtype=float), axes=1)
+
+
+def streak_leakage(
+    image: np.ndarray,
+    reference: np.ndarray,
+    artifact: np.ndarray,
+    *,
+    region: np.ndarray | None = None,
+    reach: int = 3,
+) -> float:
+    """Share of an artifact's flux that is left in an image.
+
+    ``sum (image - reference) / sum artifact`` over the artifact and
+    ``reach`` pixels around it: 1 if the image is a plain mean, 0 if the
+    artifact has gone, negative if light was taken away with it.
+
+    Parameters
+    ----------
+    image
+        Image ``(y, x)`` in nJy per pixel.
+    reference
+        The same without the artifact: best the result of the same method on
+        the same noise, else the noiseless sky at the PSF of the image.
+    artifact
+        `ideal_artifact`, ``(y, x)``.
+    region
+        Pixels to use, bool ``(y, x)``, e.g. those without bright sources;
+        `None` for all.
+    reach
+        Pixels around the artifact.
+
+    Returns
+    -------
+    `float`
+        The share; NaN if there is no artifact in the region.
+    """
+    footprint = np.abs(artifact) > 1e-3 * np.abs(artifact).max()
+    if reach:
+        footprint = binary_dilation(footprint, iterations=reach)
+    if region is not None:
+        footprint &= region
+    flux = float(np.sum(artifact[footprint], dtype=float))
+    if flux == 0:
+        return np.nan
+    left = np.asarray(image, dtype=float)[footprint] - np.asarray(reference, dtype=float)[footprint]
+    return float(left.sum() / flux)

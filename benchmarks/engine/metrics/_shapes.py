@@ -1,0 +1,175 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Widths, places, ellipticities and profiles of sources."""
+
+from __future__ import annotations
+
+__all__ = ("measure_shapes", "profile_rms")
+
+import astropy.table
+import galsim
+import numpy as np
+
+from lsst.coadd.astroclearnet._photometry import kernel_fwhm
+
+from ._fluxes import DELIVERED_RADIUS
+
+_FWHM_PER_SIGMA = 2.354820045
+_COLUMNS = (
+    "fwhm",
+    "fwhm_ratio",
+    "dx",
+    "dy",
+    "e1",
+    "e2",
+    "e1_error",
+    "e2_error",
+    "ellipticity_error",
+    "rounding",
+)
+
+
+def measure_shapes(
+    image: np.ndarray,
+    truth_image: np.ndarray,
+    sources: astropy.table.Table,
+    *,
+    psf: np.ndarray,
+    chosen: np.ndarray | None = None,
+    snr_min: float = 20.0,
+    pixel_scale: float = 0.168,
+) -> astropy.table.Table:
+    """Measure adaptive moments of sources.
+
+    Moments with the elliptical Gaussian weight that matches the source
+    (Bernstein & Jarvis 2002; Hirata & Seljak 2003, as in `galsim.hsm`):
+    the least-squares fit of an elliptical Gaussian, therefore unbiased to
+    first order in the noise. FWHM is that of a Gaussian of these moments,
+    ``2.3548 det(M)^(1/4)``; ellipticity the distortion
+    ``(a^2 - b^2) / (a^2 + b^2)``.
+
+    Parameters
+    ----------
+    image
+        Image ``(y, x)``.
+    truth_image
+        Noiseless sky at the PSF of the image.
+    sources
+        As of `select_sources`.
+    psf
+        Declared PSF of the image, ``(p, p)``.
+    chosen
+        Sources to measure, bool ``(n,)``; `None` for the usable ones.
+    snr_min
+        Least S/N.
+    pixel_scale
+        Arcseconds per pixel, for ``half_light_radius``.
+
+    Returns
+    -------
+    `astropy.table.Table`
+        One row a source, NaN where it was not measured or the moments did
+        not converge: ``fwhm`` in pixels and ``fwhm_ratio`` to the declared
+        PSF measured alike; ``dx``, ``dy``, centroid minus that in the truth,
+        in pixels; ``e1``, ``e2`` and, minus the truth's, ``e1_error``,
+        ``e2_error``, their length ``ellipticity_error`` and ``rounding``,
+        their component against the true ellipticity (positive: too round).
+    """
+    chosen = np.array(sources["usable"]) if chosen is None else chosen
+    figures = np.full((len(sources), len(_COLUMNS)), np.nan)
+    declared = kernel_fwhm(psf)
+    for row in np.flatnonzero(chosen & (np.array(sources["snr"]) >= snr_min)):
+        place = {name: float(sources[name][row]) for name in ("x", "y")}
+        reach = 3 * float(sources["half_light_radius"][row]) / pixel_scale
+        half = int(np.clip(reach, 12, 40))
+        mine, true = (_adaptive_moments(plane, **place, half=half) for plane in (image, truth_image))
+        if mine is None or true is None:
+            continue
+        fwhm, e1, e2 = mine[0], mine[3], mine[4]
+        de1, de2 = e1 - true[3], e2 - true[4]
+        length = np.hypot(true[3], true[4])
+        rounding = -(de1 * true[3] + de2 * true[4]) / length if length > 0.02 else np.nan
+        shift = (mine[1] - true[1], mine[2] - true[2])
+        figures[row] = (fwhm, fwhm / declared, *shift, e1, e2, de1, de2, np.hypot(de1, de2), rounding)
+    return astropy.table.Table(figures, names=_COLUMNS)
+
+
+def _adaptive_moments(
+    image: np.ndarray, *, x: float, y: float, half: int
+) -> tuple[float, float, float, float, float] | None:
+    """Return FWHM, x, y, e1, e2; `None` if the moments do not converge."""
+    row, column = round(y), round(x)
+    top, left = max(row - half, 0), max(column - half, 0)
+    cut = np.ascontiguousarray(image[top : row + half + 1, left : column + half + 1], dtype=float)
+    stamp = galsim.Image(cut, xmin=left, ymin=top)
+    shape = galsim.hsm.FindAdaptiveMom(stamp, guess_centroid=galsim.PositionD(x, y), strict=False)
+    # A wanderer has found a neighbour.
+    center = shape.moments_centroid
+    if shape.moments_status != 0 or np.hypot(center.x - x, center.y - y) > 3:
+        return None
+    ellipticity = shape.observed_shape
+    return shape.moments_sigma * _FWHM_PER_SIGMA, center.x, center.y, ellipticity.e1, ellipticity.e2
+
+
+def profile_rms(
+    image: np.ndarray,
+    truth_image: np.ndarray,
+    sources: astropy.table.Table,
+    *,
+    chosen: np.ndarray | None = None,
+    snr_min: float = 20.0,
+    level: float = 0.3,
+    reach: float = DELIVERED_RADIUS,
+) -> np.ndarray:
+    """Measure how lumpy galaxies are.
+
+    Relative rms of the pixels about the truth inside of the isophote at
+    ``level`` of the peak, after the flux in it has been made the truth's:
+    ``rms(s I / T - 1)`` with ``s = sum T / sum I``.
+
+    Parameters
+    ----------
+    image
+        Image ``(y, x)``.
+    truth_image
+        Noiseless sky at the PSF of the image.
+    sources
+        As of `select_sources`; galaxies are used.
+    chosen
+        Sources to measure, bool ``(n,)``; `None` for the usable ones.
+    snr_min
+        Least S/N.
+    level
+        Isophote, relative to the truth's brightest pixel at the centre.
+    reach
+        Largest distance of a pixel from the centre, in pixels.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Relative rms ``(n,)``; NaN where not measured.
+    """
+    chosen = np.array(sources["usable"]) if chosen is None else chosen
+    galaxy = np.array(sources["kind"]) != "star"
+    result = np.full(len(sources), np.nan)
+    half = int(np.ceil(reach))
+    for i in np.flatnonzero(chosen & galaxy & (np.array(sources["snr"]) >= snr_min)):
+        x, y = float(sources["x"][i]), float(sources["y"][i])
+        row, column = round(y), round(x)
+        top, left = max(row - half, 0), max(column - half, 0)
+        box = np.s_[top : row + half + 1, left : column + half + 1]
+        true = truth_image[box].astype(float)
+        rows, columns = np.mgrid[top : top + true.shape[0], left : left + true.shape[1]]
+        peak = truth_image[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].max()
+        inner = (true > level * peak) & (np.hypot(rows - y, columns - x) <= reach)
+        found = image[box].astype(float)[inner]
+        true = true[inner]
+        if found.sum() > 0:
+            result[i] = np.sqrt(np.mean((found / true * true.sum() / found.sum() - 1.0) ** 2))
+    return result
