@@ -83,8 +83,9 @@ class InputRecord:
     weight: float = float("nan")
     n_good: int = 0
     n_rejected: int = 0
-    flux_scale: float = float("nan")
     chi2: float = float("nan")
+    calibration: dict[str, float] = dataclasses.field(default_factory=dict)
+    """What the fit found for each of `_CALIBRATION`."""
 
     @property
     def label(self) -> str:
@@ -93,8 +94,9 @@ class InputRecord:
 
     def summarize(self, fit: ExposureSummary) -> None:
         """Take over what the fit found."""
-        self.weight, self.chi2, self.flux_scale = fit.weight, fit.chi2, fit.flux_scale
+        self.weight, self.chi2 = fit.weight, fit.chi2
         self.n_good, self.n_rejected = fit.n_pixels, fit.n_rejected
+        self.calibration = {name: getattr(fit, name) for name in _CALIBRATION}
 
 
 class UnusableInputsError(AlgorithmError):
@@ -266,14 +268,24 @@ def _find_fault(warped: WarpedExposure | None, geometry: PatchGeometry, max_psf_
     return ""
 
 
+_CALIBRATION = {
+    "flux_scale": "Flux relative to the decoded latent image; NaN if there is no signal",
+    "sky": "Sky above that of the decoded latent image, per pixel",
+    "shift_x": "Position of the sources relative to the decoded latent image's, along x",
+    "shift_y": "The same along y",
+}
+_CALIBRATION |= {f"{name}_error": f"Standard error of {name}" for name in _CALIBRATION}
+
 _UNITS = {"weight": u.nJy**-2, "psf_fwhm_pixel": u.pix, "psf_fwhm_arcsec": u.arcsec}
+_UNITS |= {name: u.pix for name in _CALIBRATION if name.startswith("shift")}
+_UNITS |= {name: u.nJy for name in _CALIBRATION if name.startswith("sky")}
 _DESCRIPTIONS = {
     "weight": "Mean of 1 / sky variance over the cells",
     "psf_fwhm_pixel": "FWHM of the PSF at the centre of the overlap, in pixels of the patch",
     "psf_fwhm_arcsec": "The same in arcsec",
     "n_good": "Pixels used, halos of cells not counted twice",
     "n_rejected": "Pixels among them that the fit clipped as artifacts",
-    "flux_scale": "Flux relative to the decoded latent image; NaN if there is no signal",
+    **_CALIBRATION,
     "chi2": "Reduced chi2 against the decoded latent image",
     "kept": "Whether the exposure was used",
     "reason": "Why it was dropped",
@@ -305,7 +317,10 @@ def make_inputs_table(records: Sequence[InputRecord], *, pixel_scale: float) -> 
             "psf_fwhm_arcsec": fwhm * pixel_scale,
             "n_good": column("n_good", np.int64),
             "n_rejected": column("n_rejected", np.int64),
-            "flux_scale": column("flux_scale", float),
+            **{
+                name: np.array([record.calibration.get(name, np.nan) for record in records], dtype=float)
+                for name in _CALIBRATION
+            },
             "chi2": column("chi2", float),
             "kept": column("kept", bool),
             "reason": column("reason", str),

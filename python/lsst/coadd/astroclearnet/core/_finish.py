@@ -20,16 +20,19 @@ __all__ = (
 )
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 
 from . import _encoder
 from ._decoder import Decoder
+from ._diagnose import diagnose
 from ._fourier import FWHM_TO_SIGMA
 from ._options import FitOptions
 from ._stack import CellFit, CellStack, HistoryRow
 from ._statistic import Statistic, fit_quality
+from ._trust import measure_misfit
 
 _RESIDUAL_STRENGTH = 0.03
 """Noise level of the filter that brings the residual to the target PSF: a
@@ -45,9 +48,6 @@ _LATENT_VARIANCE_FLOOR = 0.01
 """Least variance of the latent relative to the coadd's: where all noise
 realizations agree on 0, the latent is not known without error."""
 
-_MIN_SIGNAL_TO_NOISE = 20.0
-"""Signal below which the flux scale of an exposure says nothing."""
-
 
 def gaussian_kernel(fwhm: float) -> np.ndarray:
     """Gaussian PSF kernel, float32 ``(p, p)``, sampled, sum 1."""
@@ -62,15 +62,10 @@ def _smooth(grid, image: torch.Tensor, fwhm: float) -> torch.Tensor:
     return grid.inverse(grid.transform(image) * grid.gaussian(fwhm))
 
 
-def _diagnose(statistic: Statistic, model: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Reduced chi2 and relative flux of each exposure against its model."""
-    weight = statistic.used / statistic.variance
-    n_used = statistic.used.sum((1, 2)).clamp_min(1.0)
-    chi2 = (weight * (statistic.image - model) ** 2).sum((1, 2)) / n_used
-    power = (weight * model**2).sum((1, 2))
-    scale = (weight * model * statistic.image).sum((1, 2)) / power.clamp_min(1e-30)
-    scale = torch.where(power > _MIN_SIGNAL_TO_NOISE**2, scale, float("nan"))
-    return chi2.cpu().numpy().astype(float), scale.cpu().numpy().astype(float)
+def _compare(statistic: Statistic, model: torch.Tensor) -> dict[str, Any]:
+    """Make what a `CellFit` says of exposures and model."""
+    misfit, local_chi2 = measure_misfit(statistic, model)
+    return {"diagnosis": diagnose(statistic, model), "misfit": misfit, "local_chi2": local_chi2}
 
 
 def draw_noise(statistic: Statistic, generator: np.random.Generator) -> torch.Tensor:
@@ -181,7 +176,6 @@ def finish_latent(
         latent_variance = _local_variance(statistic, latents, reference[0])
         latent_variance = torch.maximum(latent_variance, _LATENT_VARIANCE_FLOOR * coadd_variance)
     model = Decoder(statistic.psf_transfer, grid, latent_fwhm=latent_fwhm).forward(latent)
-    chi2, scale = _diagnose(statistic, model)
     last = fit_quality("latent", 0, statistic.image, model, statistic.variance, statistic.used)
     kernel = gaussian_kernel(options.target_fwhm)
     return _make_fit(
@@ -193,9 +187,8 @@ def finish_latent(
         noise=coadds[0] - reference[1],
         latent_psf=kernel,
         coadd_psf=kernel,
-        chi2=chi2,
-        flux_scale=scale,
         history=(*statistic.history, *history, last),
+        **_compare(statistic, model),
     )
 
 
@@ -254,7 +247,6 @@ def finish_linear(
         Its PSF kernel, ``(p, p)``, sum 1.
     """
     model = statistic.psf_transfer * (statistic.data / (statistic.den + 1e-3 * statistic.den0))
-    chi2, scale = _diagnose(statistic, statistic.grid.crop(statistic.grid.inverse(model)))
     return _make_fit(
         statistic,
         latent=image,
@@ -264,9 +256,8 @@ def finish_linear(
         noise=noise,
         latent_psf=psf,
         coadd_psf=psf,
-        chi2=chi2,
-        flux_scale=scale,
         history=statistic.history,
+        **_compare(statistic, statistic.grid.crop(statistic.grid.inverse(model))),
     )
 
 

@@ -13,10 +13,14 @@ from __future__ import annotations
 __all__ = ("CellFit", "CellStack", "HistoryRow")
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ._errors import InvalidStackError
+
+if TYPE_CHECKING:
+    from ._diagnose import Diagnosis
 
 type HistoryRow = dict[str, float | int | str]
 """A row of the fit history: ``stage``, ``step``, ``loss``, ``held_out_loss``,
@@ -107,12 +111,16 @@ class CellFit:
     weight: np.ndarray
     """Weight of each exposure, ``1 / sky variance``, float ``(n,)``."""
 
-    chi2: np.ndarray
-    """Reduced chi2 of each exposure against the decoded latent, ``(n,)``."""
+    diagnosis: Diagnosis
+    """Chi2, flux scale, sky and shift of each exposure against the decoded
+    latent (of a linear method: the Wiener model)."""
 
-    flux_scale: np.ndarray
-    """Flux of each exposure relative to the decoded latent, ``(n,)``; NaN
-    where the cell has too little signal to tell."""
+    misfit: np.ndarray
+    """What the exposures together say is missing from the model, in units of
+    its error, float32 ``(h, w)``."""
+
+    local_chi2: np.ndarray
+    """Reduced chi2 about the model in a small window, float32 ``(h, w)``."""
 
     history: tuple[HistoryRow, ...] = ()
     """Rows of the fit history."""

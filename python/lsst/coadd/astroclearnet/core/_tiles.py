@@ -18,12 +18,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ._diagnose import summarize
 from ._errors import FitError
 from ._fit import CellFitter, make_fitter
 from ._options import FitOptions
 from ._stack import CellFit, CellStack, HistoryRow
 
 _MAX_TRAINING_CELLS = 6
+
+type _CellRow = tuple[tuple[float, int, int, float], np.ndarray, np.ndarray]
+# Weight, good and clipped pixels, chi2; values and errors of the diagnosis.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,16 @@ class ExposureSummary:
     """Reduced chi2 against the decoded latent."""
     flux_scale: float
     """Flux relative to the decoded latent; NaN if there is no signal."""
+    flux_scale_error: float
+    sky: float
+    """Sky above that of the decoded latent, in nJy per pixel."""
+    sky_error: float
+    shift_x: float
+    """Position of the sources relative to the decoded latent's, in pixels;
+    NaN if there is no signal."""
+    shift_x_error: float
+    shift_y: float
+    shift_y_error: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,6 +86,10 @@ class PatchFit:
     """Unmasked, unclipped inputs per pixel, uint16."""
     n_rejected: np.ndarray
     """Inputs clipped per pixel, uint16."""
+    misfit: np.ndarray
+    """What the exposures say is missing from the latent, in units of error."""
+    local_chi2: np.ndarray
+    """Reduced chi2 of the exposures about the latent in a small window."""
     latent_psf: np.ndarray
     """Kernels ``(cell_y, cell_x, p, p)``; NaN where a cell is missing."""
     coadd_psf: np.ndarray
@@ -153,7 +171,7 @@ def fit_patch(
         left = elapsed / count * (len(tiles) - count)
         report(
             f"cell {count}/{len(tiles)} ({tile.i}, {tile.j}): {len(stack.labels)} exposures, "
-            f"chi2 {np.mean(fit.chi2):.3f}, {elapsed:.0f} s, about {left:.0f} s left"
+            f"chi2 {np.mean(fit.diagnosis.chi2):.3f}, {elapsed:.0f} s, about {left:.0f} s left"
         )
     return canvas.finish(tuple(history), grid=(height // options.cell_size, width // options.cell_size))
 
@@ -193,14 +211,14 @@ def _prepare(
 class _Canvas:
     """Arrays of the whole patch while its cells come in."""
 
-    _PLANES = ("latent", "coadd", "latent_variance", "coadd_variance", "noise")
+    _PLANES = ("latent", "coadd", "latent_variance", "coadd_variance", "noise", "misfit", "local_chi2")
 
     def __init__(self, height: int, width: int):
         self._planes = {name: np.zeros((height, width), dtype=np.float32) for name in self._PLANES}
         self._n_image = np.zeros((height, width), dtype=np.uint16)
         self._n_rejected = np.zeros((height, width), dtype=np.uint16)
         self._psfs: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
-        self._rows: dict[str, list[tuple[float, int, int, float, float]]] = {}
+        self._rows: dict[str, list[_CellRow]] = {}
 
     def add(self, tile: Tile, stack: CellStack, fit: CellFit, halo: int) -> None:
         """Put the inner part of a fitted cell in its place."""
@@ -214,8 +232,9 @@ class _Canvas:
         self._psfs[tile.i, tile.j] = (fit.latent_psf, fit.coadd_psf)
         for k, label in enumerate(stack.labels):
             if n_good := int(good[k].sum()):
-                row = (fit.weight[k], n_good, int(rejected[k].sum()), fit.chi2[k], fit.flux_scale[k])
-                self._rows.setdefault(label, []).append(row)
+                found = fit.diagnosis
+                row = (fit.weight[k], n_good, int(rejected[k].sum()), found.chi2[k])
+                self._rows.setdefault(label, []).append((row, found.values[k], found.errors[k]))
 
     def finish(self, history, *, grid: tuple[int, int]) -> PatchFit:
         """Assemble the result."""
@@ -241,15 +260,14 @@ class _Canvas:
         return kernels
 
 
-def _summarize(label: str, rows: list[tuple[float, int, int, float, float]]) -> ExposureSummary:
-    """Combine what the cells found for one exposure, by its good pixels."""
-    weight, n_good, n_rejected, chi2, scale = np.array(rows, dtype=float).T
-    known = np.isfinite(scale)
+def _summarize(label: str, rows: list[_CellRow]) -> ExposureSummary:
+    """Combine what the cells found for one exposure."""
+    weight, n_good, n_rejected, chi2 = np.array([row for row, _, _ in rows], dtype=float).T
     return ExposureSummary(
         label=label,
         weight=float(np.average(weight, weights=n_good)),
         n_pixels=int(n_good.sum()),
         n_rejected=int(n_rejected.sum()),
         chi2=float(np.average(chi2, weights=n_good)),
-        flux_scale=float(np.average(scale[known], weights=n_good[known])) if known.any() else float("nan"),
+        **summarize([(values, errors) for _, values, errors in rows]),
     )

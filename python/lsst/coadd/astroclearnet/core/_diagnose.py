@@ -1,0 +1,138 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the residual of each exposure says of its calibration."""
+
+from __future__ import annotations
+
+__all__ = ("PARAMETERS", "Diagnosis", "diagnose", "summarize")
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ._statistic import Statistic
+
+PARAMETERS = ("flux_scale", "sky", "shift_x", "shift_y")
+"""What is fitted, in the order of `Diagnosis.values`."""
+
+_MODEL_ERROR = 0.03
+"""Error of the model in proportion to its brightness: keeps one bright star
+from deciding for all sources."""
+
+_MIN_SIGNAL_TO_NOISE = 20.0
+"""Signal below which flux scale and shift of an exposure say nothing."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Diagnosis:
+    """How the exposures of a cell compare with their models."""
+
+    chi2: np.ndarray
+    """Reduced chi2 of each exposure, ``(n,)``."""
+
+    values: np.ndarray
+    """`PARAMETERS` of each exposure, ``(n, 4)``: its flux relative to the
+    model (1 if they agree), its sky in nJy per pixel above the model's, and
+    the position of its sources relative to the model's in pixels. NaN where
+    the cell has too little signal to tell."""
+
+    errors: np.ndarray
+    """Their standard errors, ``(n, 4)``."""
+
+
+def diagnose(statistic: Statistic, model: torch.Tensor) -> Diagnosis:
+    """Fit scale, sky and shift of each exposure to its residual.
+
+    The residual is, to first order, ``(s - 1) m + b - dx m_x - dy m_y`` with
+    the model m and its gradients: one linear fit of four numbers for each
+    exposure, by the pixels in use.
+
+    Parameters
+    ----------
+    statistic
+        The stack.
+    model
+        The prediction of every exposure, ``(n, h, w)``, in nJy per pixel.
+    """
+    residual = statistic.image - model
+    weight = statistic.used / statistic.variance
+    n_used = statistic.used.sum((1, 2)).clamp_min(1.0)
+    chi2 = (weight * residual**2).sum((1, 2)) / n_used
+    weight = statistic.used / (statistic.variance + (_MODEL_ERROR * model) ** 2)
+    templates = torch.stack(
+        [model, torch.ones_like(model), -_gradient(model, axis=-1), -_gradient(model, axis=-2)], dim=1
+    )
+    weighted = templates * weight[:, None]
+    normal = torch.einsum("nphw,nqhw->npq", weighted, templates).double().cpu().numpy()
+    target = torch.einsum("nphw,nhw->np", weighted, residual).double().cpu().numpy()
+    fits = [_solve(matrix, vector) for matrix, vector in zip(normal, target, strict=True)]
+    return Diagnosis(
+        chi2=chi2.cpu().numpy().astype(float),
+        values=np.array([values for values, _ in fits]) + [1.0, 0.0, 0.0, 0.0],
+        errors=np.array([errors for _, errors in fits]),
+    )
+
+
+def summarize(diagnoses: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """Combine what the cells found for one exposure, by inverse variance.
+
+    Parameters
+    ----------
+    diagnoses
+        A row of `Diagnosis.values` and one of `Diagnosis.errors` a cell.
+
+    Returns
+    -------
+    `dict`
+        Each of `PARAMETERS` and, with ``_error`` added to its name, its
+        standard error; NaN if no cell knows it.
+    """
+    values, errors = (np.array(rows, dtype=float) for rows in zip(*diagnoses, strict=True))
+    found = {}
+    for k, name in enumerate(PARAMETERS):
+        known = np.isfinite(values[:, k]) & (errors[:, k] > 0)
+        weight = errors[known, k] ** -2.0
+        found[name] = float(np.average(values[known, k], weights=weight)) if known.any() else float("nan")
+        found[f"{name}_error"] = float(weight.sum() ** -0.5) if known.any() else float("nan")
+    return found
+
+
+def _gradient(images: torch.Tensor, *, axis: int) -> torch.Tensor:
+    """Return the derivative per pixel; 0 in the two outermost pixels.
+
+    To fourth order: second would read the shift of a star of 3 pixels FWHM a
+    tenth too small.
+    """
+
+    def ahead(step: int) -> torch.Tensor:
+        return torch.roll(images, -step, dims=axis)
+
+    gradient = (8.0 * (ahead(1) - ahead(-1)) - (ahead(2) - ahead(-2))) / 12.0
+    size = images.shape[axis]
+    for start in (0, size - 2):
+        gradient.narrow(axis, start, 2).zero_()
+    return gradient
+
+
+def _solve(normal: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Solve the equations of one exposure; only for the sky without signal."""
+    values, errors = np.full((2, len(PARAMETERS)), np.nan)
+    fitted = range(len(PARAMETERS)) if normal[0, 0] > _MIN_SIGNAL_TO_NOISE**2 else [1]
+    if not normal[1, 1] > 0:
+        return values, errors
+    part = np.ix_(fitted, fitted)
+    # Parameters of different units: scaled, the matrix is well conditioned.
+    size = np.sqrt(np.diag(normal)[fitted])
+    size[size == 0] = 1.0
+    inverse = np.linalg.pinv(normal[part] / np.outer(size, size), rcond=1e-6, hermitian=True)
+    values[fitted] = inverse @ (target[fitted] / size) / size
+    errors[fitted] = np.sqrt(np.diag(inverse)) / size
+    return values, errors

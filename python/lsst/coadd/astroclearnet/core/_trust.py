@@ -1,0 +1,200 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where the latent must not be used, and why."""
+
+from __future__ import annotations
+
+__all__ = ("TrustLimits", "find_loss_change", "find_untrusted", "measure_misfit")
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.ndimage
+import torch
+
+from ._stack import HistoryRow
+from ._statistic import Statistic
+
+_MODEL_ERROR = 0.02
+"""Error of the model in proportion to the flux: PSF models are not better."""
+
+_CHI2_ERROR = 0.1
+"""The same for chi2, where it is relative to the brightest pixel nearby."""
+
+_CHI2_FWHM = 8.0
+"""FWHM in pixels of the window in which chi2 is averaged."""
+
+_LATE = 0.2
+"""Part of the steps, at the end, in which a fit must have come to rest."""
+
+_ONE_STEP = ("statistic", "latent")
+"""Stages of the history that are no iterations of a fit."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrustLimits:
+    """Limits beyond which a pixel of the latent is not trusted."""
+
+    halo: int = 6
+    """Pixels around saturation that share its fate."""
+
+    min_inputs: int = 2
+    """Least number of inputs of a pixel."""
+
+    misfit: float = 5.0
+    """Most flux that the latent may lack or have too much, as a point source
+    in units of its error (noise, and 2 % of the flux there)."""
+
+    chi2: float = 3.0
+    """Most local reduced chi2 of the exposures about the latent."""
+
+    cell_chi2: float = 1.5
+    """Most reduced chi2 of a whole cell, its bright sources left aside."""
+
+    loss_change: float = 0.02
+    """Most relative change of the loss at the end of an iterative fit."""
+
+
+def measure_misfit(statistic: Statistic, model: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Measure how the exposures disagree with a latent, pixel by pixel.
+
+    Parameters
+    ----------
+    statistic
+        The stack.
+    model
+        The decoded latent, ``(n, h, w)``.
+
+    Returns
+    -------
+    misfit
+        Flux of the point source that explains the residuals best, in units
+        of its error, ``(h, w)``: what all exposures say together. The error
+        is that of the noise and 2 % of the flux of the model there.
+    chi2
+        Reduced chi2 about the model in a window of 8 pixels FWHM, ``(h, w)``:
+        it sees exposures that disagree with each other, too. The variance has
+        been raised by 10 % of the brightest pixel nearby, so that the small
+        errors of PSFs do not count.
+    """
+    grid, used = statistic.grid, statistic.used
+    residual = statistic.image - model
+    weight = used / statistic.variance
+    transfer = statistic.psf_transfer
+    squared = grid.transform(grid.inverse(transfer) ** 2)
+
+    def correlate(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
+        return grid.crop(grid.inverse((kernels.conj() * grid.transform(images)).sum(0)))
+
+    precision = correlate(weight, squared)
+    enough = precision > 1e-3 * precision.amax()
+    precision = precision.clamp_min(1e-3 * float(precision.amax()) + 1e-30)
+    flux = correlate(weight * residual, transfer) / precision
+    bright = correlate(weight * model, transfer) / precision
+    misfit = flux / (1.0 / precision + (_MODEL_ERROR * bright) ** 2).sqrt()
+
+    near = torch.nn.functional.max_pool2d(model.abs()[:, None], 5, 1, 2)[:, 0]
+    score = used * residual**2 / (statistic.variance + (_CHI2_ERROR * near) ** 2)
+    window = grid.gaussian(_CHI2_FWHM)
+    smooth = [grid.crop(grid.inverse(window * grid.transform(one))) for one in (score.sum(0), used.sum(0))]
+    chi2 = smooth[0] / smooth[1].clamp_min(0.1)
+    return torch.where(enough, misfit, 0.0), torch.where(enough, chi2, 0.0)
+
+
+def find_loss_change(history: Sequence[HistoryRow]) -> dict[tuple[int, int], float]:
+    """Measure how much the loss of iterative fits still changed at the end.
+
+    Parameters
+    ----------
+    history
+        Rows of all cells, as `~.fit_patch` returns them.
+
+    Returns
+    -------
+    `dict`
+        For each cell ``(i, j)`` with rows the relative change of the median
+        loss from the fifth of the steps before the last to the last. Training
+        that cells have in common stands under ``(-1, -1)``.
+    """
+    losses: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    for row in history:
+        if row["stage"] not in _ONE_STEP:
+            losses.setdefault((row["cell_i"], row["cell_j"]), []).append((row["step"], row["loss"]))
+    return {cell: _late_change(np.array(rows, dtype=float)) for cell, rows in losses.items()}
+
+
+def _late_change(rows: np.ndarray) -> float:
+    """Relative change of the loss over the end of ``(step, loss)`` rows."""
+    steps, losses = rows.T
+    age = (steps[-1] - steps) / max(steps[-1] - steps[0], 1.0)
+    late, before = losses[age < _LATE], losses[(age >= _LATE) & (age < 2 * _LATE)]
+    if not len(before):
+        return 0.0 if len(rows) < 2 else abs(losses[-1] / losses[-2] - 1.0)
+    return float(abs(np.median(before) / np.median(late) - 1.0))
+
+
+def find_untrusted(
+    *,
+    saturated: np.ndarray,
+    n_image: np.ndarray,
+    misfit: np.ndarray,
+    chi2: np.ndarray,
+    history: Sequence[HistoryRow],
+    cell_size: int,
+    limits: TrustLimits,
+) -> dict[str, np.ndarray]:
+    """Find the pixels of a patch whose latent must not be used.
+
+    Parameters
+    ----------
+    saturated
+        Pixels of the plane SATURATED, ``(y, x)``.
+    n_image
+        Inputs used for each pixel.
+    misfit, chi2
+        Maps of `measure_misfit`.
+    history
+        Rows of the fit history of all cells.
+    cell_size
+        Side of a cell, in pixels.
+    limits
+        What is too much.
+
+    Returns
+    -------
+    `dict`
+        For each reason (``saturated``, ``few_inputs``, ``not_converged``,
+        ``misfit``) a bool array ``(y, x)``.
+    """
+    halo = saturated
+    if limits.halo and saturated.any():
+        axis = np.arange(-limits.halo, limits.halo + 1)
+        halo = scipy.ndimage.binary_dilation(saturated, np.hypot(axis[:, None], axis) <= limits.halo)
+    return {
+        "saturated": halo,
+        "few_inputs": n_image < limits.min_inputs,
+        "not_converged": _find_not_converged(chi2, history, cell_size, limits),
+        "misfit": (np.abs(misfit) > limits.misfit) | (chi2 > limits.chi2),
+    }
+
+
+def _find_not_converged(
+    chi2: np.ndarray, history: Sequence[HistoryRow], cell_size: int, limits: TrustLimits
+) -> np.ndarray:
+    """Mark cells whose loss still changed, or whose typical chi2 is high."""
+    change = find_loss_change(history)
+    in_common = change.get((-1, -1), 0.0)
+    marked = np.zeros(chi2.shape, bool)
+    for i, j in np.ndindex(chi2.shape[0] // cell_size, chi2.shape[1] // cell_size):
+        cell = np.s_[i * cell_size : (i + 1) * cell_size, j * cell_size : (j + 1) * cell_size]
+        values = chi2[cell][chi2[cell] > 0]
+        high = len(values) > 0 and np.median(values) > limits.cell_chi2
+        marked[cell] = high or max(in_common, change.get((i, j), 0.0)) > limits.loss_change
+    return marked
