@@ -70,8 +70,10 @@ class FourierGrid:
         return fy[:, None] ** 2 + fx[None, :] ** 2
 
     @cached_property
-    def _mode_weight(self) -> torch.Tensor:
-        # A real FFT stores one of each pair of conjugate columns.
+    def mode_weight(self) -> torch.Tensor:
+        """Share of each mode in the mean over the full plane, shape
+        ``(columns // 2 + 1,)``: a real FFT stores one of two conjugates.
+        """
         weight = torch.full((self.shape[1] // 2 + 1,), 2.0, device=self.device)
         weight[0] = 1.0
         weight[-1] = 1.0
@@ -81,7 +83,7 @@ class FourierGrid:
         """Mean of a power spectrum ``(..., rows, columns // 2 + 1)`` over all
         modes of the full plane: the pixel variance of its noise.
         """
-        return (power * self._mode_weight).sum((-2, -1))
+        return (power * self.mode_weight).sum((-2, -1))
 
     def gaussian(self, fwhm: float) -> torch.Tensor:
         """Transfer function of a Gaussian of a FWHM in pixels."""

@@ -26,6 +26,7 @@ from torch.nn.functional import huber_loss, max_pool2d
 
 from ._decoder import Decoder
 from ._fourier import FourierGrid
+from ._noise_level import measure_noise_scale
 from ._stack import CellStack, HistoryRow
 
 FILL_STRENGTH = 3e-5
@@ -34,6 +35,9 @@ FILL_STRENGTH = 3e-5
 _STAGES = ((1e-3, 4, True), (1e-4, 4, True), (FILL_STRENGTH, 4, True), (FILL_STRENGTH, 12, False))
 """Strength of the Wiener prior, most solver steps, and whether to clip after
 them. A strong prior at first keeps artifacts from being fitted."""
+
+_MEASURE_NOISE_AFTER = 2
+"""Stage whose residuals tell the noise: the last that is clipped."""
 
 _TOLERANCE = 1e-6
 _MODEL_ERROR = 0.05
@@ -49,11 +53,14 @@ class Statistic:
     psf_transfer: torch.Tensor
     """K_t, ``(n, rows, columns // 2 + 1)``."""
     sky_variance: torch.Tensor
-    """s_t^2, ``(n,)``."""
+    """s_t^2, ``(n,)``: noise power at the scale of the PSF, as measured."""
+    noise_scale: torch.Tensor
+    """What the variances that came with the exposures were multiplied by,
+    ``(n,)``: 1 if they were right."""
     image: torch.Tensor
     """Exposures ``(n, h, w)``, 0 where not used."""
     variance: torch.Tensor
-    """Variance ``(n, h, w)``, equal to s_t^2 where not good."""
+    """Variance ``(n, h, w)`` times `noise_scale`; s_t^2 where not good."""
     used: torch.Tensor
     """1 where good and not clipped, ``(n, h, w)``."""
     rejected: torch.Tensor
@@ -166,13 +173,12 @@ def compute_statistic(
     good = torch.as_tensor(stack.good, device=device).float()
     image = torch.as_tensor(stack.image, dtype=torch.float32, device=device) * good
     sky = torch.as_tensor(_sky_variance(stack.variance, stack.good), dtype=torch.float32, device=device)
-    weight = 1.0 / sky[:, None, None]
     variance = torch.as_tensor(stack.variance, dtype=torch.float32, device=device)
     variance = torch.where(good > 0, variance, sky[:, None, None].expand_as(variance))
     transfer = grid.transfer(torch.as_tensor(stack.psf, dtype=torch.float32, device=device))
-    den = (transfer.abs() ** 2 * weight).sum(0)
 
-    solver = _WienerSolver(transfer, weight, den, grid)
+    solver = _WienerSolver(transfer, sky, grid)
+    noise_scale = torch.ones(n, device=device)
     used = good
     if n > 1:
         psf_peak = torch.as_tensor(stack.psf.max((1, 2)), dtype=torch.float32, device=device)
@@ -182,6 +188,19 @@ def compute_statistic(
     for number, (strength, steps, clips) in enumerate(_STAGES):
         model = solver.solve(image, used, start=model, strength=strength, steps=steps)
         prediction = solver.predict(model)
+        if number == _MEASURE_NOISE_AFTER:
+            noise_scale = measure_noise_scale(
+                residual=image - prediction,
+                model=model,
+                used=used,
+                transfer=transfer,
+                sky_variance=sky,
+                prior=strength * solver.den0,
+                grid=grid,
+            )
+            sky = sky * noise_scale
+            variance = variance * noise_scale[:, None, None]
+            solver = _WienerSolver(transfer, sky, grid)
         history.append(fit_quality("statistic", number, image, prediction, variance, used))
         if clips and n > 1:
             bright = max_pool2d(prediction.abs()[:, None], 5, 1, 2)[:, 0]
@@ -191,13 +210,14 @@ def compute_statistic(
         grid=grid,
         psf_transfer=transfer,
         sky_variance=sky,
+        noise_scale=noise_scale,
         image=image,
         variance=variance,
         used=used,
         rejected=(good > 0) & (used == 0),
         data=solver.complete(image, used, model),
-        den=den,
-        inflation=_inflation(used, weight, grid),
+        den=solver.den,
+        inflation=_inflation(used, 1.0 / sky[:, None, None], grid),
         history=tuple(history),
     )
 
@@ -234,12 +254,17 @@ class _WienerSolver:
     are the preconditioner, and without holes one step is exact.
     """
 
-    def __init__(self, transfer: torch.Tensor, weight: torch.Tensor, den: torch.Tensor, grid: FourierGrid):
+    def __init__(self, transfer: torch.Tensor, sky_variance: torch.Tensor, grid: FourierGrid):
         self._decoder = Decoder(transfer, grid, latent_fwhm=0.0)
         self._transfer = transfer
-        self._weight = weight
-        self._den = den
+        self._weight = 1.0 / sky_variance[:, None, None]
         self._grid = grid
+        self.den = (transfer.abs() ** 2 * self._weight).sum(0)
+
+    @property
+    def den0(self) -> float:
+        """Sum of the weights."""
+        return float(self.den[0, 0])
 
     def predict(self, model: torch.Tensor) -> torch.Tensor:
         """Predict the exposures, ``(n, h, w)``, from the model."""
@@ -249,14 +274,14 @@ class _WienerSolver:
         self, image: torch.Tensor, used: torch.Tensor, *, start: torch.Tensor, strength: float, steps: int
     ) -> torch.Tensor:
         """Fit the model to the pixels in use, from a start."""
-        prior = strength * self._den[0, 0]
+        prior = strength * self.den0
         weight = self._weight * used
 
         def normal(sky: torch.Tensor) -> torch.Tensor:
             return self._decoder.adjoint(weight * self._decoder.forward(sky)) + prior * sky
 
         def precondition(sky: torch.Tensor) -> torch.Tensor:
-            return self._grid.inverse(self._grid.transform(sky) / (self._den + prior))
+            return self._grid.inverse(self._grid.transform(sky) / (self.den + prior))
 
         target = self._decoder.adjoint(weight * image)
         enough = _TOLERANCE * (target * precondition(target)).sum()

@@ -1,0 +1,215 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The noise of exposures at the scale of their PSFs, against what they say."""
+
+from __future__ import annotations
+
+__all__ = ("measure_noise_scale",)
+
+import numpy as np
+import torch
+from torch.nn.functional import max_pool2d, pad
+
+from ._fourier import FourierGrid
+
+_REACH = 4
+"""Pixels around a hole or a source in which nothing is measured."""
+
+_FAINT = 3.0
+"""Filtered prediction, in sigma of its exposure, above which there is a
+source."""
+
+_MIN_MODES = 40.0
+"""Independent samples below which an exposure says nothing."""
+
+_SIGNIFICANCE = 2.0
+"""Errors by which the noise must be off to be half corrected."""
+
+_LIMITS = (0.2, 5.0)
+"""Least and largest correction of a variance."""
+
+
+def measure_noise_scale(
+    *,
+    residual: torch.Tensor,
+    model: torch.Tensor,
+    used: torch.Tensor,
+    transfer: torch.Tensor,
+    sky_variance: torch.Tensor,
+    prior: float,
+    grid: FourierGrid,
+) -> torch.Tensor:
+    """Measure by what factor the noise power of each exposure is off.
+
+    Residuals of a Wiener model are filtered with the PSF of their exposure,
+    so that noise counts as it does in the flux of a star: a variance plane
+    can be wrong, and resampling moves noise to low frequencies. The width of
+    what is left between the sources is compared with the width that it would
+    have if `sky_variance` were true. That one is known: the model is linear
+    in the data, and takes its share of the noise of each.
+
+    Parameters
+    ----------
+    residual
+        Exposures minus prediction ``(n, h, w)``; of any value where not used.
+    model
+        The model on the padded grid.
+    used
+        1 where a pixel is used, ``(n, h, w)``.
+    transfer
+        Transfer functions of the PSFs, ``(n, rows, columns // 2 + 1)``.
+    sky_variance
+        Noise power that is assumed, ``(n,)``.
+    prior
+        What the Wiener model adds to the power of the stack.
+    grid
+        The grid of the transforms.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Factors ``(n,)`` for `sky_variance`, each with the weight that its
+        own error, 2-5 % for a cell of 200 pixels, allows: at 1 where the
+        data do not say otherwise. Two exposures share one factor, since
+        only their difference is known; one has 1.
+
+    Notes
+    -----
+    The mean of the factors is shrunk towards 1 and each factor towards the
+    mean, as James & Stein (1961) do, by the errors of both.
+    """
+    n = len(residual)
+    if n < 2:
+        return torch.ones(n, device=residual.device)
+    half = _HalfGrid(grid)
+    psf = half.lowpass(transfer)
+    mixing, power = _expected_power(psf, used, 1.0 / sky_variance, prior, half)
+    spectrum = half.lowpass(grid.transform(residual * used))
+    filtered = half.inverse(psf.conj() * spectrum)
+    filtered_model = half.inverse((psf.real**2 + psf.imag**2) * half.lowpass(grid.transform(model)))
+    noise = sky_variance * ((psf.real**2 + psf.imag**2) * half.mode_weight).sum((-2, -1))
+    bright = filtered_model.abs() > _FAINT * noise.sqrt()[:, None, None]
+    empty = ~(half.near_hole(used) | half.near(bright))
+    ratio, error = np.ones(n), np.full(n, np.inf)
+    scale = (mixing @ sky_variance).cpu().numpy().astype(float)
+    modes = half.modes(power, empty).cpu().numpy().astype(float)
+    for t in np.flatnonzero((modes > _MIN_MODES) & (scale > 0)):
+        low, high = np.percentile(filtered[t][empty[t]].cpu().numpy(), [15.866, 84.134])
+        ratio[t] = (0.5 * (high - low)) ** 2 / scale[t]
+        # Asymptotic variance of the squared width between these percentiles;
+        # 1.3 times less since their samples are less correlated.
+        error[t] = ratio[t] * (2.86 / modes[t]) ** 0.5
+    share = (mixing * sky_variance).cpu().numpy().astype(float) / scale[:, None].clip(1e-30)
+    factors = _shrink(ratio, error, share)
+    return torch.as_tensor(factors, dtype=torch.float32, device=residual.device)
+
+
+def _expected_power(
+    psf: torch.Tensor, used: torch.Tensor, weight: torch.Tensor, prior: float, half: _HalfGrid
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what each exposure's noise adds to each filtered residual.
+
+    Returns
+    -------
+    mixing
+        ``(n, n)``: variance of the filtered residual of the first for noise
+        power 1 in the second.
+    power
+        Spectrum ``(n, rows, columns)`` of the filtered residuals.
+    """
+    squared = psf.real**2 + psf.imag**2
+    flat = squared.flatten(1)
+    # Only exposures that see the same sky share in its model.
+    seen = used[:, ::4, ::4].flatten(1)
+    overlap = (seen @ seen.T) / seen.sum(1, keepdim=True).clamp_min(1.0)
+    total = overlap @ (flat * weight[:, None]) + prior
+    own = flat * weight[:, None] / total
+    kept = flat * (1.0 - own) ** 2
+    mean = half.mode_weight.flatten()
+    taken = (flat**2 / total**2 * mean) @ (flat * weight[:, None] ** 2).T * overlap
+    mixing = taken - torch.diag(taken.diag()) + torch.diag(kept @ mean)
+    return mixing, (flat * (1.0 - own)).reshape(squared.shape)
+
+
+def _shrink(ratio: np.ndarray, error: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Most likely factors for measured ratios, ``(n,)``.
+
+    Parameters
+    ----------
+    ratio, error
+        Of each exposure, ``(n,)``; the error is infinite where nothing could
+        be measured.
+    share
+        ``(n, n)``: expected ratios are ``share @ factors``.
+    """
+    known, n = np.isfinite(error), len(ratio)
+    if not known.any():
+        return np.ones(n)
+    ratio, error, share = ratio[known], error[known], share[np.ix_(known, known)]
+    # Extreme ratios must not weigh more in the mean: errors of ordinary ones.
+    error = error / ratio * np.median(ratio)
+    mean = np.average(ratio, weights=error**-2)
+    # Of n residuals only n - 1 are independent.
+    mean_error = (n / (n - 1) / (error**-2).sum()) ** 0.5
+    offset = mean - 1.0
+    factors = np.full(n, 1.0 + offset * offset**2 / (offset**2 + (_SIGNIFICANCE * mean_error) ** 2))
+    if known.sum() > 2:
+        deviation = ratio - mean
+        # How much of independent deviations of the factors the ratios show.
+        centred = share - share.mean(1, keepdims=True)
+        response = (centred**2).sum() / len(ratio)
+        spread = max(0.0, (deviation**2).mean() - (error**2).mean()) / response
+        covariance = spread * centred @ centred.T + np.diag(error**2)
+        factors[known] += spread * centred.T @ np.linalg.solve(covariance, deviation)
+    return np.clip(factors, *_LIMITS)
+
+
+class _HalfGrid:
+    """Every other pixel of a grid: the PSFs have no power beyond it."""
+
+    def __init__(self, grid: FourierGrid):
+        self._grid = FourierGrid(
+            height=(grid.height + 1) // 2,
+            width=(grid.width + 1) // 2,
+            shape=(grid.shape[0] // 2, grid.shape[1] // 2),
+            device=grid.device,
+        )
+        # Of the modes of the whole grid, without those at the very edge.
+        weight = self._grid.mode_weight / 4.0
+        weight = weight.expand(self._grid.shape[0], -1).clone()
+        weight[:, -1] = 0.0
+        weight[self._grid.shape[0] // 2] = 0.0
+        self.mode_weight = weight
+
+    def lowpass(self, spectrum: torch.Tensor) -> torch.Tensor:
+        rows, columns = self._grid.shape
+        kept = torch.cat([spectrum[..., : rows // 2, :], spectrum[..., -(rows // 2) :, :]], -2)
+        return kept[..., : columns // 2 + 1] * (self.mode_weight > 0)
+
+    def inverse(self, spectrum: torch.Tensor) -> torch.Tensor:
+        return self._grid.crop(self._grid.inverse(spectrum)) / 4.0
+
+    def near_hole(self, used: torch.Tensor) -> torch.Tensor:
+        """Whether a hole or the edge is within reach, of every other pixel."""
+        marked = pad(1.0 - used, (_REACH, _REACH, _REACH, _REACH), value=1.0)[:, None]
+        size = 2 * _REACH + 1
+        columns = max_pool2d(marked, (1, size), (1, 2))
+        return max_pool2d(columns, (size, 1), (2, 1))[:, 0] > 0
+
+    def near(self, marked: torch.Tensor) -> torch.Tensor:
+        """Whether a mark is within reach, where every other pixel is given."""
+        size = _REACH + 1
+        rows = max_pool2d(marked.float()[:, None], (size, 1), 1, (size // 2, 0))
+        return max_pool2d(rows, (1, size), 1, (0, size // 2))[:, 0] > 0
+
+    def modes(self, power: torch.Tensor, empty: torch.Tensor) -> torch.Tensor:
+        """Count the independent samples in what is left of each exposure."""
+        mean = (power * self.mode_weight).sum((-2, -1))
+        square = (power**2 * self.mode_weight).sum((-2, -1))
+        return 4.0 * empty.sum((-2, -1)) * mean**2 / square

@@ -1,0 +1,114 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The noise of each exposure, measured where its variance plane is wrong."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import scipy.ndimage
+import scipy.signal
+
+from lsst.coadd.astroclearnet.core import CellStack
+from lsst.coadd.astroclearnet.core._statistic import compute_statistic
+from lsst.coadd.astroclearnet.simulate import simulate_stack
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    """Eight exposures of 256 px with all the simulator's artifacts."""
+    return simulate_stack(n_exposures=8, size=256, seed=4)
+
+
+def _with_variance(stack: CellStack, factor) -> CellStack:
+    factor = np.broadcast_to(np.asarray(factor, np.float32), len(stack.image))
+    return dataclasses.replace(stack, variance=stack.variance * factor[:, None, None])
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.0, 1.4])
+def test_variance_plane_off(simulated, factor):
+    """All planes off by one factor: it comes back, to the pooled error."""
+    stack, truth = simulated
+    statistic = compute_statistic(_with_variance(stack, factor))
+    assert statistic.noise_scale.numpy() * factor == pytest.approx(1.0, abs=0.04)
+    assert statistic.sky_variance.numpy() == pytest.approx(truth.sky_sigma**2, rel=0.06)
+    assert statistic.variance[3].median() == pytest.approx(truth.sky_sigma[3] ** 2, rel=0.06)
+
+
+def test_one_exposure_off(simulated):
+    """One wrong plane among eight is found, and the others are left alone."""
+    stack, _ = simulated
+    factor = np.ones(8)
+    factor[5] = 0.5
+    scale = compute_statistic(_with_variance(stack, factor)).noise_scale.numpy()
+    assert scale[5] == pytest.approx(2.0, rel=0.15)
+    assert np.delete(scale, 5) == pytest.approx(1.0, abs=0.1)
+
+
+def _warp(white: np.ndarray, dy: float, dx: float, kind: str) -> np.ndarray:
+    """Shift noise as resampling does."""
+    if kind == "quintic":
+        return scipy.ndimage.shift(white, (dy, dx), order=5, mode="grid-wrap")
+    offset = np.arange(-3, 4)
+
+    def lanczos(shift: float) -> np.ndarray:
+        weight = np.sinc(offset - shift) * np.sinc((offset - shift) / 3) * (np.abs(offset - shift) < 3)
+        return weight / weight.sum()
+
+    return scipy.signal.convolve(white, np.outer(lanczos(dy), lanczos(dx)), mode="same")
+
+
+@pytest.mark.parametrize("kind", ["lanczos3", "quintic"])
+def test_noise_of_resampling(simulated, kind):
+    """Interpolated noise keeps its power at the scale of the PSF, although
+    the variance of its pixels, which the plane tells, is lower.
+    """
+    stack, truth = simulated
+    rng = np.random.default_rng(3)
+    image, variance = np.zeros_like(stack.image), np.zeros_like(stack.variance)
+    for t, sigma in enumerate(truth.sky_sigma):
+        noise = _warp(rng.normal(0, sigma, image.shape[1:]), *rng.uniform(0.25, 0.75, 2), kind)
+        image[t], variance[t] = noise, noise[8:-8, 8:-8].var()
+    assert np.mean(variance[:, 0, 0] / truth.sky_sigma**2) < 0.8
+    image[~stack.good] = 0
+    statistic = compute_statistic(dataclasses.replace(stack, image=image, variance=variance))
+    assert np.mean(statistic.sky_variance.numpy() / truth.sky_sigma**2) == pytest.approx(1.0, abs=0.06)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_few_exposures(n):
+    """One exposure tells nothing; of two and three at least the sum."""
+    stack, _ = simulate_stack(n_exposures=n, size=256, seed=1)
+    scale = compute_statistic(stack).noise_scale.numpy()
+    assert scale == pytest.approx(1.0, abs=1e-6 if n == 1 else 0.06)
+    scale = compute_statistic(_with_variance(stack, 1.4)).noise_scale.numpy()
+    expected = 1.0 if n == 1 else 1 / 1.4
+    assert scale == pytest.approx(expected, abs=1e-6 if n == 1 else 0.1)
+
+
+@pytest.mark.parametrize("radius", [25.0, 90.0])
+def test_large_galaxy_is_no_noise(simulated, radius):
+    """A galaxy with knots that fills the cell, seen through PSFs that are 3 %
+    narrower than they are said to be.
+    """
+    stack, truth = simulated
+    rng = np.random.default_rng(8)
+    y, x = np.mgrid[:256, :256] - 128.0
+    sky = 600.0 * np.exp(-np.hypot(x, 1.6 * y) / radius)
+    knots = sky * (rng.uniform(size=sky.shape) < 0.004) * rng.uniform(1, 30, sky.shape)
+    image, variance = np.zeros_like(stack.image), np.zeros_like(stack.variance)
+    for t, sigma in enumerate(truth.sky_sigma):
+        narrow = scipy.ndimage.zoom(stack.psf[t], 0.97, order=3, grid_mode=False)
+        narrow = narrow[: len(narrow) // 2 * 2 - 1, : len(narrow) // 2 * 2 - 1]
+        light = scipy.signal.fftconvolve(sky + knots, narrow / narrow.sum(), mode="same")
+        variance[t] = sigma**2 + light.clip(0) / 3.3
+        image[t] = rng.normal(light, np.sqrt(variance[t]))
+    image[~stack.good] = 0
+    scale = compute_statistic(dataclasses.replace(stack, image=image, variance=variance)).noise_scale
+    assert scale.numpy() == pytest.approx(1.0, abs=0.08)
