@@ -10,7 +10,14 @@
 
 from __future__ import annotations
 
-__all__ = ("CoreError", "FitError", "InvalidExposureError", "InvalidStackError")
+__all__ = (
+    "CoreError",
+    "FitError",
+    "InvalidExposureError",
+    "InvalidStackError",
+    "SkippedExposureError",
+    "UncalibratedExposureError",
+)
 
 
 class CoreError(Exception):
@@ -19,6 +26,18 @@ class CoreError(Exception):
 
 class InvalidExposureError(CoreError, ValueError):
     """An input exposure cannot be used; the text says which and why."""
+
+
+class SkippedExposureError(InvalidExposureError):
+    """An input exposure is left out as a matter of course, as one without a
+    final calibration is; the text says which and why.
+    """
+
+
+class UncalibratedExposureError(InvalidExposureError):
+    """The pixels of an input exposure cannot be converted to nJy; the text
+    says of which and why.
+    """
 
 
 class InvalidStackError(CoreError, ValueError):

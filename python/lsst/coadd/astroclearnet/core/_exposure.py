@@ -10,9 +10,11 @@
 
 from __future__ import annotations
 
-__all__ = ("InputExposure", "PixelSkyMap", "PsfModel")
+__all__ = ("InputExposure", "PixelSkyMap", "PsfModel", "ScalarField")
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -39,6 +41,14 @@ class PsfModel(Protocol):
         The array has an odd number of pixels on each side, has the star
         centred on its central pixel, and includes the pixel response.
         """
+        ...
+
+
+class ScalarField(Protocol):
+    """A number that varies over the detector."""
+
+    def __call__(self, *, x: float, y: float) -> float:
+        """Return the value at a pixel position."""
         ...
 
 
@@ -76,6 +86,10 @@ class InputExposure:
 
     wcs: PixelSkyMap
     """World coordinates of the pixels (in the same pixels as `x0`, `y0`)."""
+
+    aperture_corrections: Mapping[str, ScalarField] = MappingProxyType({})
+    """Factor by which a flux of each photometry algorithm is multiplied, at a
+    pixel position (in the same pixels as `x0`, `y0`)."""
 
     @property
     def label(self) -> str:

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("GridMap", "frame_outline", "overlap_box", "patch_to_native")
+__all__ = ("GridMap", "box_outline", "frame_outline", "overlap_box", "patch_to_native")
 
 import dataclasses
 
@@ -32,26 +32,44 @@ def patch_to_native(
     return native.sky_to_pixel(ra=ra, dec=dec)
 
 
-def frame_outline(exposure: InputExposure, patch: PixelSkyMap, *, n_per_side: int = 8) -> np.ndarray | None:
-    """Return the outer edge of a frame in patch pixels.
+def frame_outline(exposure: InputExposure, patch: PixelSkyMap) -> np.ndarray | None:
+    """Return the outer edge of a frame in patch pixels; `box_outline` says
+    how.
+    """
+    height, width = exposure.image.shape
+    return box_outline(exposure.wcs, patch, x0=exposure.x0, y0=exposure.y0, height=height, width=width)
+
+
+def box_outline(
+    native: PixelSkyMap, patch: PixelSkyMap, *, x0: int, y0: int, height: int, width: int, n_per_side: int = 8
+) -> np.ndarray | None:
+    """Return the outer edge of a box of native pixels in patch pixels.
+
+    Parameters
+    ----------
+    native, patch
+        World coordinates of both grids.
+    x0, y0, height, width
+        The box, in native pixels.
+    n_per_side
+        Vertices on each side.
 
     Returns
     -------
     `numpy.ndarray` or `None`
         Vertices ``(4 * n_per_side, 2)`` in the order x, y; `None` if the
-        frame lies in another part of the sky, where the projection of the
+        box lies in another part of the sky, where the projection of the
         patch does not reach.
     """
-    height, width = exposure.image.shape
     t = np.arange(n_per_side) / n_per_side
     zero, one = np.zeros_like(t), np.ones_like(t)
-    x = exposure.x0 - 0.5 + width * np.concatenate([t, one, 1 - t, zero])
-    y = exposure.y0 - 0.5 + height * np.concatenate([zero, t, one, 1 - t])
-    vertices = np.stack(patch_to_native(exposure.wcs, patch, x=x, y=y), axis=1)
+    x = x0 - 0.5 + width * np.concatenate([t, one, 1 - t, zero])
+    y = y0 - 0.5 + height * np.concatenate([zero, t, one, 1 - t])
+    vertices = np.stack(patch_to_native(native, patch, x=x, y=y), axis=1)
     if not np.all(np.isfinite(vertices)):
         return None
     # A tangent plane maps the far side of the sky back onto itself.
-    ra, dec = np.radians(exposure.wcs.pixel_to_sky(x=x[:1], y=y[:1]))
+    ra, dec = np.radians(native.pixel_to_sky(x=x[:1], y=y[:1]))
     back_ra, back_dec = np.radians(patch.pixel_to_sky(x=vertices[:1, 0], y=vertices[:1, 1]))
     cosine = np.sin(dec) * np.sin(back_dec) + np.cos(dec) * np.cos(back_dec) * np.cos(ra - back_ra)
     return vertices if cosine[0] > 0.999 else None

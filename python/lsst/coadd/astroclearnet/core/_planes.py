@@ -56,6 +56,12 @@ class Plane(enum.IntFlag):
     VIGNETTED = enum.auto()
     """Shadowed by the optics."""
 
+    UNREPAIRED = enum.auto()
+    """Hit by a cosmic ray, and the value was not replaced."""
+
+    CLIPPED = enum.auto()
+    """Found to be an artifact by comparison with other exposures."""
+
 
 def parse_planes(names: Iterable[str]) -> Plane:
     """Combine plane names into one set of bits.

@@ -10,20 +10,40 @@
 
 from __future__ import annotations
 
-__all__ = ("WarpedExposure", "cut_stack", "warp_exposure")
+__all__ = ("WarpedExposure", "WarpedField", "cut_stack", "warp_exposure")
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
-from ._exposure import InputExposure, PixelSkyMap
-from ._grid_map import GridMap, frame_outline, overlap_box
+from ._exposure import InputExposure, PixelSkyMap, PsfModel, ScalarField
+from ._grid_map import GridMap, frame_outline, overlap_box, patch_to_native
 from ._planes import Plane
 from ._resample import resample
 from ._stack import CellStack
 from ._warped_psf import WarpedPsf, kernel_fwhm
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class WarpedField:
+    """A number that varies over a detector, on the pixel grid of a patch."""
+
+    field: ScalarField
+    native_wcs: PixelSkyMap
+    patch_wcs: PixelSkyMap
+    bounds: tuple[float, float, float, float]
+    """First and last pixel centre of the frame, ``x, y, x, y``, native."""
+
+    def __call__(self, *, x: float, y: float) -> float:
+        """Return the value at a pixel of the patch grid; off the frame, that
+        of the nearest point of the frame.
+        """
+        native = np.stack(patch_to_native(self.patch_wcs, self.native_wcs, x=x, y=y))
+        native_x, native_y = np.clip(native, self.bounds[:2], self.bounds[2:])
+        return float(self.field(x=float(native_x), y=float(native_y)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,8 +76,8 @@ class WarpedExposure:
     good: np.ndarray
     """On the frame and in none of the planes that are left out, ``(y, x)``."""
 
-    psf: WarpedPsf
-    """PSF at a position of the patch grid: ``psf(x=, y=)``."""
+    psf: PsfModel
+    """PSF at a position of the patch grid, float32, sum 1, anywhere."""
 
     psf_fwhm: float
     """FWHM of the PSF at the centre of the overlap, in pixels of the patch."""
@@ -65,6 +85,30 @@ class WarpedExposure:
     outline: np.ndarray
     """Vertices ``(n, 2)`` of the edge of the whole frame, x and y, in pixels
     of the patch grid."""
+
+    aperture_corrections: Mapping[str, ScalarField] = MappingProxyType({})
+    """Factor by which a flux of each photometry algorithm is multiplied, at a
+    position of the patch grid."""
+
+    def with_artifacts(self, clipped: np.ndarray, *, x0: int, y0: int) -> WarpedExposure:
+        """Return the same exposure with pixels left out as artifacts.
+
+        Parameters
+        ----------
+        clipped
+            The artifacts, bool ``(y, x)``.
+        x0, y0
+            Pixel of element [0, 0] on the patch grid.
+        """
+        box = self.slices_within(x0=x0, y0=y0, height=clipped.shape[0], width=clipped.shape[1])
+        if box is None or not clipped[box[1]].any():
+            return self
+        here, there = box
+        flags, good = self.flags.copy(), self.good.copy()
+        marked = clipped[there] & ((flags[here] & np.uint32(Plane.NO_DATA)) == 0)
+        flags[here][marked] |= np.uint32(Plane.CLIPPED)
+        good[here][marked] = False
+        return dataclasses.replace(self, flags=flags, good=good)
 
     def moved_to(self, folder: Path) -> WarpedExposure:
         """Return the same exposure with its arrays in files of a folder.
@@ -159,9 +203,7 @@ def warp_exposure(
     image, variance, flags = resample(
         exposure, grid, height=box_height, width=box_width, bad=bad | Plane.NO_DATA
     )
-    psf = WarpedPsf(
-        label=exposure.label,
-        psf=exposure.psf,
+    place = dict(
         native_wcs=exposure.wcs,
         patch_wcs=wcs,
         bounds=(
@@ -171,6 +213,7 @@ def warp_exposure(
             exposure.y0 + exposure.image.shape[0] - 1,
         ),
     )
+    psf = WarpedPsf(label=exposure.label, psf=exposure.psf, **place)
     return WarpedExposure(
         visit=exposure.visit,
         detector=exposure.detector,
@@ -185,6 +228,9 @@ def warp_exposure(
         psf=psf,
         psf_fwhm=kernel_fwhm(psf(x=box_x0 + (box_width - 1) / 2, y=box_y0 + (box_height - 1) / 2)),
         outline=outline,
+        aperture_corrections={
+            name: WarpedField(field=field, **place) for name, field in exposure.aperture_corrections.items()
+        },
     )
 
 

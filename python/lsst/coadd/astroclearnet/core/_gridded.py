@@ -1,0 +1,193 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Exposures that come on the pixel grid of the tract already."""
+
+from __future__ import annotations
+
+__all__ = ("GridPsf", "place_exposure", "variance_share")
+
+import dataclasses
+import re
+
+import numpy as np
+
+from ._errors import InvalidExposureError
+from ._exposure import PsfModel
+from ._planes import Plane
+from ._register import WarpedExposure
+from ._warped_psf import kernel_fwhm, normalise_kernel
+
+_LATTICE = 16  # pixels between positions at which a PSF is tried
+_TRIALS = 12  # positions that are tried before giving up
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class GridPsf:
+    """PSF of an exposure on its grid, also where it does not cover it."""
+
+    label: str
+    psf: PsfModel
+
+    positions: np.ndarray
+    """Pixels ``(n, 2)`` of the exposure, x and y, a few pixels apart."""
+
+    def __call__(self, *, x: float, y: float) -> np.ndarray:
+        """Return the PSF at a position.
+
+        Parameters
+        ----------
+        x, y
+            Position in pixels of the grid. Where the model has no value, as
+            off its detector, the nearest position of the exposure that has
+            one takes its place.
+
+        Returns
+        -------
+        `numpy.ndarray`
+            Kernel ``(p, p)``, float32, p odd, star on the central pixel,
+            sum 1.
+
+        Raises
+        ------
+        InvalidExposureError
+            If the model yields no proper kernel at any of them.
+        """
+        distance = np.hypot(self.positions[:, 0] - x, self.positions[:, 1] - y)
+        nearest = self.positions[np.argsort(distance, kind="stable")[:_TRIALS]]
+        trials = nearest if distance.min() > _LATTICE else np.concatenate([[(x, y)], nearest])
+        for n, (trial_x, trial_y) in enumerate(trials, start=1):
+            try:
+                kernel = self.psf(x=float(trial_x), y=float(trial_y))
+                return normalise_kernel(kernel, label=self.label).astype(np.float32)
+            except InvalidExposureError:
+                if n == len(trials):
+                    raise
+        raise AssertionError("An exposure has at least one position.")
+
+
+def place_exposure(
+    *,
+    visit: int,
+    detector: int,
+    physical_filter: str,
+    label: str,
+    image: np.ndarray,
+    variance: np.ndarray,
+    flags: np.ndarray,
+    inside: np.ndarray,
+    x0: int,
+    y0: int,
+    psf: PsfModel,
+    outline: np.ndarray,
+    bad: Plane,
+) -> WarpedExposure | None:
+    """Take the pixels of one detector out of an image on the grid.
+
+    Parameters
+    ----------
+    visit, detector, physical_filter, label
+        Identity of the exposure.
+    image, variance
+        nJy per pixel and power of its noise at low spatial frequency, nJy^2,
+        ``(y, x)``.
+    flags
+        Bits of `Plane`, uint32 ``(y, x)``.
+    inside
+        Pixels that come from the detector, bool ``(y, x)``.
+    x0, y0
+        Pixel of element [0, 0].
+    psf
+        Model in pixels of the grid.
+    outline
+        Vertices ``(n, 2)`` of the edge of its frame, x and y, in pixels of
+        the grid.
+    bad
+        Planes whose pixels must not be used.
+
+    Returns
+    -------
+    `WarpedExposure` or `None`
+        The exposure where it has data, nothing resampled; `None` if it has
+        none.
+
+    Raises
+    ------
+    InvalidExposureError
+        If the PSF is no proper kernel.
+    """
+    with np.errstate(invalid="ignore"):
+        usable = inside & np.isfinite(image) & np.isfinite(variance) & (variance > 0)
+    covered = usable & ((flags & np.uint32(Plane.NO_DATA)) == 0)
+    rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
+    if not rows.size:
+        return None
+    cut = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    covered = covered[cut]
+    x0, y0 = x0 + int(columns[0]), y0 + int(rows[0])
+    flags = np.where(covered, flags[cut], np.uint32(Plane.NO_DATA)).astype(np.uint32)
+    model = GridPsf(label=label, psf=psf, positions=_sample_positions(covered) + (x0, y0))
+    height, width = covered.shape
+    return WarpedExposure(
+        visit=visit,
+        detector=detector,
+        physical_filter=physical_filter,
+        label=label,
+        x0=x0,
+        y0=y0,
+        image=np.where(covered, image[cut], 0).astype(np.float32),
+        variance=np.where(covered, variance[cut], 0).astype(np.float32),
+        flags=flags,
+        good=(flags & np.uint32(bad | Plane.NO_DATA)) == 0,
+        psf=model,
+        psf_fwhm=kernel_fwhm(model(x=x0 + (width - 1) / 2, y=y0 + (height - 1) / 2)),
+        outline=outline,
+    )
+
+
+def _sample_positions(covered: np.ndarray) -> np.ndarray:
+    """Return x and y of pixels on a lattice, or of all if it misses them."""
+    for step in (_LATTICE, 1):
+        y, x = np.nonzero(covered[::step, ::step])
+        if x.size:
+            break
+    return step * np.stack([x, y], axis=1)
+
+
+def variance_share(kernel: str) -> float:
+    """Return how much of the variance of a pixel an interpolation leaves.
+
+    The rest is in the correlation with the neighbours; the power of the noise
+    at low spatial frequency does not change.
+
+    Parameters
+    ----------
+    kernel
+        ``bilinear`` or ``lanczos`` with its order, e.g. ``lanczos3``.
+
+    Returns
+    -------
+    `float`
+        Mean over shifts of the sum of the squared weights: 1 for none.
+
+    Raises
+    ------
+    ValueError
+        If the kernel is not known.
+    """
+    shift = (np.arange(64) + 0.5)[:, None] / 64
+    if kernel == "bilinear":
+        weights = np.concatenate([1 - shift, shift], axis=1)
+    elif match := re.fullmatch(r"lanczos([2-9])", kernel):
+        order = int(match[1])
+        offset = np.arange(1 - order, order + 1) - shift
+        weights = np.sinc(offset) * np.sinc(offset / order)
+        weights /= weights.sum(axis=1, keepdims=True)
+    else:
+        raise ValueError(f"Interpolation {kernel!r} is not known; known: bilinear, lanczos2 to lanczos9.")
+    return float(np.mean(np.sum(weights**2, axis=1)) ** 2)
