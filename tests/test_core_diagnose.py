@@ -17,13 +17,9 @@ import torch
 
 from lsst.coadd.astroclearnet.core import CellStack
 from lsst.coadd.astroclearnet.core._diagnose import PARAMETERS, diagnose, summarize
+from lsst.coadd.astroclearnet.core._misfit import measure_misfit
 from lsst.coadd.astroclearnet.core._statistic import compute_statistic
-from lsst.coadd.astroclearnet.core._trust import (
-    TrustLimits,
-    find_loss_change,
-    find_untrusted,
-    measure_misfit,
-)
+from lsst.coadd.astroclearnet.core._trust import TrustLimits, find_loss_change, find_untrusted
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 SIZE = 128

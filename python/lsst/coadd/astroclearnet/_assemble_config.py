@@ -14,10 +14,11 @@ __all__ = ("AssembleAcnCoaddConfig",)
 
 import dataclasses
 
-from lsst.pex.config import ChoiceField, Field, FieldValidationError, ListField, RangeField
+from lsst.pex.config import ChoiceField, ConfigField, Field, FieldValidationError, ListField, RangeField
 from lsst.pipe.base import PipelineTaskConfig
 
 from ._connections import AssembleAcnCoaddConnections
+from ._trust_config import TrustConfig
 from .core import FitOptions, Plane, parse_planes
 from .core._options import METHODS, RECIPES
 
@@ -158,6 +159,11 @@ class AssembleAcnCoaddConfig(PipelineTaskConfig, pipelineConnections=AssembleAcn
         min=0.0,
         max=1.0,
         inclusiveMax=True,
+    )
+
+    trust = ConfigField(
+        doc="Limits beyond which a pixel of the latent image must not be used (plane ACN_UNTRUSTED).",
+        dtype=TrustConfig,
     )
 
     def validate(self) -> None:

@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lsst.images import Box
 from lsst.pipe.base import (
     AlgorithmError,
     AnnotatedPartialOutputsError,
@@ -51,15 +50,8 @@ from ._inputs import (
     make_inputs_table,
     register_inputs,
 )
-from .adapters import (
-    PatchGeometry,
-    ProvenanceRecorder,
-    check_cell_size,
-    combine_planes,
-    make_cell_coadd,
-    make_n_image,
-    read_exposure,
-)
+from ._products import CellRecorder, make_coadds, make_planes
+from .adapters import PatchGeometry, check_cell_size, make_n_image, read_exposure
 from .core import FitError, FitOptions
 from .core._options import LINEAR_METHODS
 from .core._register import WarpedExposure, cut_stack
@@ -183,8 +175,8 @@ class AssembleAcnCoaddTask(PipelineTask):
                 log=self.log,
             )
             self._check_inputs(records)
-            fit, provenance = self._fit(warped, inputs, geometry, options)
-            planes = self._make_planes(warped, fit, geometry)
+            fit, recorded = self._fit(warped, inputs, geometry, options)
+            planes, untrusted = make_planes(warped, fit, geometry=geometry, config=self.config)
         found = {exposure.label: exposure for exposure in fit.exposures}
         for record in records:
             if record.label in found:
@@ -193,30 +185,23 @@ class AssembleAcnCoaddTask(PipelineTask):
             self.config, options, device=device, n_inputs=len(warped), n_dropped=len(records) - len(warped)
         )
         summary = summarize_run(fit, device=device, run_time=time.monotonic() - started)
-        for name, value in {**about, **summary}.items():
+        for name, value in {**about, **untrusted, **summary}.items():
             self.metadata[name] = value
-        common = dict(
+        coadds = make_coadds(
+            fit,
             planes=planes,
-            missing=fit.missing,
             geometry=geometry,
             band=band,
-            cell_size=options.cell_size,
-            provenance=provenance,
-            metadata=about,
+            options=options,
+            metadata={**about, **untrusted},
+            **recorded,
         )
-        result = Struct(
-            coadd=make_cell_coadd(
-                image=fit.coadd, variance=fit.coadd_variance, psf=fit.coadd_psf, noise=[fit.noise], **common
-            ),
+        return Struct(
+            **coadds,
             n_image=make_n_image(fit.n_image, geometry=geometry),
             inputs_table=make_inputs_table(records, pixel_scale=pixel_scale),
             fit_history=make_history_table(fit.history),
         )
-        if options.method not in LINEAR_METHODS:
-            result.latent = make_cell_coadd(
-                image=fit.latent, variance=fit.latent_variance, psf=fit.latent_psf, **common
-            )
-        return result
 
     def _choose_options(self, geometry: PatchGeometry, band: str, n_threads: int) -> FitOptions:
         """Seed and check the options of the fit for this patch."""
@@ -259,19 +244,19 @@ class AssembleAcnCoaddTask(PipelineTask):
         inputs: Sequence[CoaddInput],
         geometry: PatchGeometry,
         options: FitOptions,
-    ) -> tuple[PatchFit, Any]:
-        """Fit all cells; return the result and which input gave what."""
+    ) -> tuple[PatchFit, dict[str, Any]]:
+        """Fit all cells; return the result and what each input gave to it."""
         from .core import fit_patch
 
         bbox = geometry.outer_bbox
         instruments = sorted({str(one.data_id.get("instrument", "")) for one in inputs})
-        recorder = ProvenanceRecorder(
+        recorder = CellRecorder(
             warped,
             geometry=geometry,
             instrument=", ".join(instruments),
             day_obs={int(one.data_id["visit"]): int(one.data_id.get("day_obs", 0)) for one in inputs},
+            linear=options.method in LINEAR_METHODS,
         )
-        recorded = set()
 
         def get_stack(tile: Tile, halo: int) -> CellStack | None:
             x0, y0 = bbox.x.start + tile.x0, bbox.y.start + tile.y0
@@ -283,10 +268,11 @@ class AssembleAcnCoaddTask(PipelineTask):
                 width=tile.width + 2 * halo,
                 bad=self.config.bad_plane_bits,
             )
-            if stack is not None and (tile.i, tile.j) not in recorded:
-                recorded.add((tile.i, tile.j))
-                cell = Box.factory[y0 : y0 + tile.height, x0 : x0 + tile.width]
-                recorder.record(stack, i=tile.i, j=tile.j, cell=cell)
+            inner = np.s_[:, halo : halo + tile.height, halo : halo + tile.width]
+            # What only the halo holds makes no cell: it would have no inputs.
+            if stack is None or not stack.good[inner].any():
+                return None
+            recorder.record(stack, tile)
             return stack
 
         try:
@@ -295,21 +281,7 @@ class AssembleAcnCoaddTask(PipelineTask):
             )
         except FitError as error:
             raise FitFailedError(str(error), error.metadata) from error
-        return fit, recorder.finish()
-
-    def _make_planes(
-        self, warped: Sequence[WarpedExposure], fit: PatchFit, geometry: PatchGeometry
-    ) -> dict[str, np.ndarray]:
-        """Make the mask planes of the results."""
-        return combine_planes(
-            warped,
-            x0=geometry.outer_bbox.x.start,
-            y0=geometry.outer_bbox.y.start,
-            bad=self.config.bad_plane_bits,
-            n_image=fit.n_image,
-            n_rejected=fit.n_rejected,
-            cell_size=self.config.cell_size,
-        )
+        return fit, recorder.finish(cell_size=options.cell_size)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from __future__ import annotations
 __all__ = ("NO_DATA_VARIANCE", "check_cell_size", "make_cell_coadd", "make_n_image")
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 import astropy.units as u
 import numpy as np
@@ -20,6 +21,7 @@ import numpy as np
 from lsst.images import YX, Box, Image, Mask, MaskSchema
 from lsst.images.cells import (
     CellCoadd,
+    CellField,
     CellGrid,
     CellGridBounds,
     CellIJ,
@@ -65,6 +67,7 @@ def make_cell_coadd(
     cell_size: int,
     noise: Sequence[np.ndarray] = (),
     provenance: CoaddProvenance | None = None,
+    aperture_corrections: Mapping[str, np.ndarray] = MappingProxyType({}),
     metadata: Mapping[str, str | int | float | bool | None] | None = None,
 ) -> CellCoadd:
     """Make the dataset of one result.
@@ -93,6 +96,9 @@ def make_cell_coadd(
         Realizations of the noise of the image, nJy, each ``(y, x)``.
     provenance
         The inputs and what each gave to each cell.
+    aperture_corrections
+        Factor by which a flux of each algorithm is multiplied, by the names
+        of the stack's maps, ``(cell_y, cell_x)``; NaN where it is not known.
     metadata
         Anything else to keep with the image.
 
@@ -136,6 +142,9 @@ def make_cell_coadd(
             id=geometry.patch, index=geometry.index, inner_bbox=geometry.inner_bbox, cells=grid
         ),
         provenance=provenance,
+        aperture_corrections={
+            name: _cell_field(values, bounds) for name, values in aperture_corrections.items()
+        },
     )
     coadd.metadata = dict(metadata or {})
     return coadd
@@ -165,6 +174,14 @@ def _mask(planes: Mapping[str, np.ndarray], bbox: Box) -> Mask:
             raise ValueError(f"Mask plane {name!r} is not one of {', '.join(sorted(mask.schema.names))}.")
         mask.set(name, array.astype(bool))
     return mask
+
+
+def _cell_field(values: np.ndarray, bounds: CellGridBounds) -> CellField:
+    """Make a field of one value a cell; those without one are missing."""
+    unknown = {CellIJ(int(i), int(j)) for i, j in np.argwhere(~np.isfinite(values))}
+    return CellField(
+        CellGridBounds(grid=bounds.grid, bbox=bounds.bbox, missing=bounds.missing | unknown), values
+    )
 
 
 def _kernels(psf: np.ndarray, bounds: CellGridBounds) -> np.ndarray:

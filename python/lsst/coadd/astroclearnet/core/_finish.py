@@ -29,10 +29,10 @@ from . import _encoder
 from ._decoder import Decoder
 from ._diagnose import diagnose
 from ._fourier import FWHM_TO_SIGMA
+from ._misfit import measure_misfit
 from ._options import FitOptions
 from ._stack import CellFit, CellStack, HistoryRow
 from ._statistic import Statistic, fit_quality
-from ._trust import measure_misfit
 
 _RESIDUAL_STRENGTH = 0.03
 """Noise level of the filter that brings the residual to the target PSF: a

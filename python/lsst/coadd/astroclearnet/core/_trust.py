@@ -10,26 +10,15 @@
 
 from __future__ import annotations
 
-__all__ = ("TrustLimits", "find_loss_change", "find_untrusted", "measure_misfit")
+__all__ = ("TrustLimits", "find_loss_change", "find_untrusted")
 
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 import scipy.ndimage
-import torch
 
 from ._stack import HistoryRow
-from ._statistic import Statistic
-
-_MODEL_ERROR = 0.02
-"""Error of the model in proportion to the flux: PSF models are not better."""
-
-_CHI2_ERROR = 0.1
-"""The same for chi2, where it is relative to the brightest pixel nearby."""
-
-_CHI2_FWHM = 8.0
-"""FWHM in pixels of the window in which chi2 is averaged."""
 
 _LATE = 0.2
 """Part of the steps, at the end, in which a fit must have come to rest."""
@@ -60,52 +49,6 @@ class TrustLimits:
 
     loss_change: float = 0.02
     """Most relative change of the loss at the end of an iterative fit."""
-
-
-def measure_misfit(statistic: Statistic, model: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Measure how the exposures disagree with a latent, pixel by pixel.
-
-    Parameters
-    ----------
-    statistic
-        The stack.
-    model
-        The decoded latent, ``(n, h, w)``.
-
-    Returns
-    -------
-    misfit
-        Flux of the point source that explains the residuals best, in units
-        of its error, ``(h, w)``: what all exposures say together. The error
-        is that of the noise and 2 % of the flux of the model there.
-    chi2
-        Reduced chi2 about the model in a window of 8 pixels FWHM, ``(h, w)``:
-        it sees exposures that disagree with each other, too. The variance has
-        been raised by 10 % of the brightest pixel nearby, so that the small
-        errors of PSFs do not count.
-    """
-    grid, used = statistic.grid, statistic.used
-    residual = statistic.image - model
-    weight = used / statistic.variance
-    transfer = statistic.psf_transfer
-    squared = grid.transform(grid.inverse(transfer) ** 2)
-
-    def correlate(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
-        return grid.crop(grid.inverse((kernels.conj() * grid.transform(images)).sum(0)))
-
-    precision = correlate(weight, squared)
-    enough = precision > 1e-3 * precision.amax()
-    precision = precision.clamp_min(1e-3 * float(precision.amax()) + 1e-30)
-    flux = correlate(weight * residual, transfer) / precision
-    bright = correlate(weight * model, transfer) / precision
-    misfit = flux / (1.0 / precision + (_MODEL_ERROR * bright) ** 2).sqrt()
-
-    near = torch.nn.functional.max_pool2d(model.abs()[:, None], 5, 1, 2)[:, 0]
-    score = used * residual**2 / (statistic.variance + (_CHI2_ERROR * near) ** 2)
-    window = grid.gaussian(_CHI2_FWHM)
-    smooth = [grid.crop(grid.inverse(window * grid.transform(one))) for one in (score.sum(0), used.sum(0))]
-    chi2 = smooth[0] / smooth[1].clamp_min(0.1)
-    return torch.where(enough, misfit, 0.0), torch.where(enough, chi2, 0.0)
 
 
 def find_loss_change(history: Sequence[HistoryRow]) -> dict[tuple[int, int], float]:
@@ -159,7 +102,7 @@ def find_untrusted(
     n_image
         Inputs used for each pixel.
     misfit, chi2
-        Maps of `measure_misfit`.
+        Maps of ``measure_misfit``, ``(y, x)``.
     history
         Rows of the fit history of all cells.
     cell_size

@@ -1,0 +1,223 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From the fit of a patch to what is written of it."""
+
+from __future__ import annotations
+
+__all__ = ("CellRecorder", "describe_noise", "make_coadds", "make_planes")
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lsst.images import Box
+from lsst.images.cells import CellCoadd
+
+from .adapters import (
+    UNTRUSTED,
+    ApertureCorrectionStacker,
+    PatchGeometry,
+    ProvenanceRecorder,
+    combine_planes,
+    make_cell_coadd,
+)
+from .core._correlation import measure_noise_correlation
+from .core._options import LINEAR_METHODS, FitOptions
+from .core._register import WarpedExposure
+from .core._trust import find_untrusted
+
+if TYPE_CHECKING:
+    from ._assemble_config import AssembleAcnCoaddConfig
+    from .core import CellStack, PatchFit, Tile
+
+_LAGS = ((1, 0), (0, 1), (1, 1), (2, 0), (0, 2), (3, 0), (0, 3), (5, 0), (0, 5))
+"""Lags x, y in pixels at which the correlation of the noise is told."""
+
+
+class CellRecorder:
+    """Note what each input gave to each cell, once a cell.
+
+    Parameters
+    ----------
+    warped
+        The inputs on the pixel grid of the patch.
+    geometry
+        The patch.
+    instrument
+        Name of the instrument.
+    day_obs
+        Night of each visit.
+    linear
+        Whether the coadd is a mean of its inputs.
+    """
+
+    def __init__(
+        self,
+        warped: Sequence[WarpedExposure],
+        *,
+        geometry: PatchGeometry,
+        instrument: str,
+        day_obs: Mapping[int, int],
+        linear: bool,
+    ):
+        self._provenance = ProvenanceRecorder(
+            warped, geometry=geometry, instrument=instrument, day_obs=day_obs
+        )
+        self._corrections = ApertureCorrectionStacker(warped, linear=linear)
+        self._origin = geometry.outer_bbox
+        self._done: set[tuple[int, int]] = set()
+
+    def record(self, stack: CellStack, tile: Tile) -> None:
+        """Note the inputs of a cell; a second time nothing happens."""
+        place = {"i": tile.i, "j": tile.j}
+        if (tile.i, tile.j) in self._done:
+            return
+        self._done.add((tile.i, tile.j))
+        x0, y0 = self._origin.x.start + tile.x0, self._origin.y.start + tile.y0
+        cell = Box.factory[y0 : y0 + tile.height, x0 : x0 + tile.width]
+        self._provenance.record(stack, cell=cell, **place)
+        self._corrections.add(stack, cell=cell, **place)
+
+    def finish(self, *, cell_size: int) -> dict[str, Any]:
+        """Return ``provenance`` and ``aperture_corrections``."""
+        height, width = self._origin.shape
+        return {
+            "provenance": self._provenance.finish(),
+            "aperture_corrections": self._corrections.finish(shape=(height // cell_size, width // cell_size)),
+        }
+
+
+def make_planes(
+    warped: Sequence[WarpedExposure],
+    fit: PatchFit,
+    *,
+    geometry: PatchGeometry,
+    config: AssembleAcnCoaddConfig,
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Make the mask planes of the results.
+
+    Parameters
+    ----------
+    warped
+        The inputs on the pixel grid of the patch.
+    fit
+        What was made of them.
+    geometry
+        The patch.
+    config
+        ``bad_planes``, ``cell_size``, ``trust``.
+
+    Returns
+    -------
+    planes
+        As ``make_cell_coadd`` takes them.
+    fractions
+        Part of the patch with data that is not trusted, as a whole and for
+        each reason, for the metadata; empty if there is no latent to trust.
+    """
+    planes = combine_planes(
+        warped,
+        x0=geometry.outer_bbox.x.start,
+        y0=geometry.outer_bbox.y.start,
+        bad=config.bad_plane_bits,
+        n_image=fit.n_image,
+        n_rejected=fit.n_rejected,
+        cell_size=config.cell_size,
+    )
+    if config.method in LINEAR_METHODS:
+        return planes, {}
+    reasons = find_untrusted(
+        saturated=planes["SATURATED"],
+        n_image=fit.n_image,
+        misfit=fit.misfit,
+        chi2=fit.local_chi2,
+        history=fit.history,
+        cell_size=config.cell_size,
+        limits=config.trust.make_limits(),
+    )
+    planes[UNTRUSTED] = np.any(list(reasons.values()), axis=0)
+    seen = ~planes["NO_DATA"]
+    fractions = {f"untrusted_{name}": float(plane[seen].mean()) for name, plane in reasons.items()}
+    return planes, {"untrusted": float(planes[UNTRUSTED][seen].mean()), **fractions}
+
+
+def describe_noise(fit: PatchFit) -> dict[str, float]:
+    """Describe the correlation of the noise of the coadd, for its metadata.
+
+    Returns
+    -------
+    `dict`
+        ``noise_correlation_X_Y``, the coefficient at a lag of X and Y pixels,
+        and ``noise_area``, the pixels that share one independent value: the
+        noise of a sum over many pixels is ``sqrt(noise_area)`` times what the
+        variance plane alone says.
+    """
+    found = measure_noise_correlation(fit.noise, fit.coadd_variance, fit.n_image > 0)
+    lags = {f"noise_correlation_{x}_{y}": found.at(x=x, y=y) for x, y in _LAGS}
+    return {**lags, "noise_area": found.area}
+
+
+def make_coadds(
+    fit: PatchFit,
+    *,
+    planes: Mapping[str, np.ndarray],
+    geometry: PatchGeometry,
+    band: str,
+    options: FitOptions,
+    metadata: Mapping[str, Any],
+    **recorded: Any,
+) -> dict[str, CellCoadd]:
+    """Make the images of a patch.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    planes
+        Their mask planes.
+    geometry
+        The patch.
+    band
+        Its band.
+    options
+        ``cell_size``, ``method``.
+    metadata
+        How they were made.
+    recorded
+        What `CellRecorder.finish` returns.
+
+    Returns
+    -------
+    `dict`
+        ``coadd`` and, unless the method is linear, ``latent``.
+    """
+    common: dict[str, Any] = dict(
+        planes=planes,
+        missing=fit.missing,
+        geometry=geometry,
+        band=band,
+        cell_size=options.cell_size,
+        **recorded,
+    )
+    coadds = {
+        "coadd": make_cell_coadd(
+            image=fit.coadd,
+            variance=fit.coadd_variance,
+            psf=fit.coadd_psf,
+            noise=[fit.noise],
+            metadata={**metadata, **describe_noise(fit)},
+            **common,
+        )
+    }
+    if options.method not in LINEAR_METHODS:
+        coadds["latent"] = make_cell_coadd(
+            image=fit.latent, variance=fit.latent_variance, psf=fit.latent_psf, metadata=metadata, **common
+        )
+    return coadds

@@ -1,0 +1,73 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Configuration of what marks a pixel of the latent as not to be used."""
+
+from __future__ import annotations
+
+__all__ = ("TrustConfig",)
+
+import dataclasses
+
+from lsst.pex.config import Config, RangeField
+
+from .core._trust import TrustLimits
+
+_DEFAULTS = TrustLimits()
+
+
+class TrustConfig(Config):
+    """Limits beyond which a pixel gets the plane ACN_UNTRUSTED.
+
+    The plane is about the latent image; the coadd, which holds the data that
+    the latent does not, has it too.
+    """
+
+    halo = RangeField[int](
+        doc="Pixels around saturated ones whose latent is not trusted either (number). Raise it if rings "
+        "are left around bleed trails.",
+        default=_DEFAULTS.halo,
+        min=0,
+    )
+    min_inputs = RangeField[int](
+        doc="Inputs of a pixel below which its latent is not trusted (number). Raise it to 3 where cosmic "
+        "rays were not masked: of two exposures it is not always clear which has one.",
+        default=_DEFAULTS.min_inputs,
+        min=1,
+    )
+    misfit = RangeField[float](
+        doc="Flux that the exposures together say is missing or too much, as a point source in units of its "
+        "error (noise, and 2 % of the flux there). Lower it for catalogues that must be clean.",
+        default=_DEFAULTS.misfit,
+        min=0.0,
+        inclusiveMin=False,
+    )
+    chi2 = RangeField[float](
+        doc="Reduced chi2 of the exposures about the latent within a few pixels; it sees variable and moving "
+        "sources and faults of single exposures, too. Lower it to mark more of them.",
+        default=_DEFAULTS.chi2,
+        min=1.0,
+    )
+    cell_chi2 = RangeField[float](
+        doc="Median of that chi2 over a cell above which none of the cell is trusted. Raise it where the "
+        "variances of the inputs are too small.",
+        default=_DEFAULTS.cell_chi2,
+        min=1.0,
+    )
+    loss_change = RangeField[float](
+        doc="Relative change of the loss over the last fifth of the steps above which the fit of a cell has "
+        "not converged; for the methods and recipes that iterate.",
+        default=_DEFAULTS.loss_change,
+        min=0.0,
+        inclusiveMin=False,
+    )
+
+    def make_limits(self) -> TrustLimits:
+        """Translate to what the core takes."""
+        names = [field.name for field in dataclasses.fields(TrustLimits)]
+        return TrustLimits(**{name: getattr(self, name) for name in names})

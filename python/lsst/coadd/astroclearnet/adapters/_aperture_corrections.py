@@ -1,0 +1,101 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Aperture corrections of a result, from those of its inputs."""
+
+from __future__ import annotations
+
+__all__ = ("ApertureCorrectionStacker",)
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lsst.images import Box
+
+from ..core._register import WarpedExposure
+from ..core._stack import CellStack
+
+_PSF_FLUX = "base_PsfFlux"
+_VALUE, _ERROR = "_instFlux", "_instFluxErr"
+
+
+class ApertureCorrectionStacker:
+    """Average the corrections of the inputs in every cell.
+
+    Parameters
+    ----------
+    warped
+        The inputs on the pixel grid of the patch.
+    linear
+        Whether the result is a mean of its inputs. If not, it holds for a
+        star the flux that its PSF has in the inputs, at a PSF that is known
+        exactly, so that all algorithms find the same: each gets the
+        correction of the PSF flux.
+
+    Notes
+    -----
+    As ``CoaddApCorrMapStacker`` (lsst/cell_coadds 26e605c
+    _coadd_ap_corr_map.py:24-214) with its default: the inverse corrections
+    are averaged, because fluxes are. An input that lacks a correction is left
+    out of its average.
+    """
+
+    def __init__(self, warped: Sequence[WarpedExposure], *, linear: bool):
+        self._corrections = {one.label: one.aperture_corrections for one in warped}
+        self._linear = linear
+        self._cells: dict[tuple[int, int], dict[str, float]] = {}
+
+    def add(self, stack: CellStack, *, i: int, j: int, cell: Box) -> None:
+        """Average the corrections at the centre of a cell.
+
+        Parameters
+        ----------
+        stack
+            What the fit of the cell gets.
+        i, j
+            Row and column of the cell.
+        cell
+            Pixels of the cell, without halo.
+        """
+        centre = {"x": cell.x.center, "y": cell.y.center}
+        rows = []
+        for label, variance, good in zip(stack.labels, stack.variance, stack.good, strict=True):
+            values = {name: field(**centre) for name, field in self._corrections[label].items()}
+            rows.append((1 / float(np.median(variance[good])), values))
+        names = {name.removesuffix(_VALUE) for _, values in rows for name in values if name.endswith(_VALUE)}
+        found = {}
+        for name in names:
+            known = [
+                (weight, values[name + _VALUE], values.get(name + _ERROR, 0.0))
+                for weight, values in rows
+                if values.get(name + _VALUE, 0.0) > 0
+            ]
+            if known:
+                weight, value, error = np.array(known).T
+                mean = weight.sum() / (weight / value).sum()
+                found[name + _VALUE] = mean
+                found[name + _ERROR] = mean**2 * np.hypot.reduce(weight * error / value**2) / weight.sum()
+        self._cells[i, j] = found if self._linear else _spread_psf_flux(found, names)
+
+    def finish(self, *, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+        """Return the averages, by name ``(cell_y, cell_x)``; NaN where no
+        input has one.
+        """
+        fields: dict[str, np.ndarray] = {}
+        for (i, j), found in self._cells.items():
+            for name, value in found.items():
+                fields.setdefault(name, np.full(shape, np.nan))[i, j] = value
+        return dict(sorted(fields.items()))
+
+
+def _spread_psf_flux(found: dict[str, float], names: set[str]) -> dict[str, float]:
+    """Give every algorithm the correction of the PSF flux."""
+    if _PSF_FLUX + _VALUE not in found:
+        return {}
+    return {name + kind: found[_PSF_FLUX + kind] for name in names for kind in (_VALUE, _ERROR)}
