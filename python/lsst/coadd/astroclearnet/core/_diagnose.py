@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch.nn.functional import max_pool2d
 
 from ._statistic import Statistic
 
@@ -24,8 +25,16 @@ PARAMETERS = ("flux_scale", "sky", "shift_x", "shift_y")
 """What is fitted, in the order of `Diagnosis.values`."""
 
 _MODEL_ERROR = 0.03
-"""Error of the model in proportion to its brightness: keeps one bright star
-from deciding for all sources."""
+"""Error of the model relative to the brightest pixel nearby: keeps one bright
+star from deciding for all sources, and the wings of its PSF from deciding
+for it."""
+
+_NEAR, _AROUND = 7, 31
+"""Width in pixels of what is nearby, and of what is left aside around bright
+pixels that were not used: what is left of a saturated star tells little."""
+
+_BRIGHT = 20.0
+"""Brightness of such a pixel, in sigma."""
 
 _MIN_SIGNAL_TO_NOISE = 20.0
 """Signal below which flux scale and shift of an exposure say nothing."""
@@ -66,7 +75,7 @@ def diagnose(statistic: Statistic, model: torch.Tensor) -> Diagnosis:
     weight = statistic.used / statistic.variance
     n_used = statistic.used.sum((1, 2)).clamp_min(1.0)
     chi2 = (weight * residual**2).sum((1, 2)) / n_used
-    weight = statistic.used / (statistic.variance + (_MODEL_ERROR * model) ** 2)
+    weight = _robust_weight(statistic, model)
     templates = torch.stack(
         [model, torch.ones_like(model), -_gradient(model, axis=-1), -_gradient(model, axis=-2)], dim=1
     )
@@ -103,6 +112,19 @@ def summarize(diagnoses: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, f
         found[name] = float(np.average(values[known, k], weights=weight)) if known.any() else float("nan")
         found[f"{name}_error"] = float(weight.sum() ** -0.5) if known.any() else float("nan")
     return found
+
+
+def _robust_weight(statistic: Statistic, model: torch.Tensor) -> torch.Tensor:
+    near = _spread(model.abs(), _NEAR)
+    lost = (statistic.used == 0) & (model > _BRIGHT * statistic.variance.sqrt())
+    apart = 1.0 - _spread(lost.float(), _AROUND)
+    return statistic.used * apart / (statistic.variance + (_MODEL_ERROR * near) ** 2)
+
+
+def _spread(images: torch.Tensor, size: int) -> torch.Tensor:
+    """Return the maxima in squares of a size, rows first, columns then."""
+    rows = max_pool2d(images[:, None], (size, 1), 1, (size // 2, 0))
+    return max_pool2d(rows, (1, size), 1, (0, size // 2))[:, 0]
 
 
 def _gradient(images: torch.Tensor, *, axis: int) -> torch.Tensor:
