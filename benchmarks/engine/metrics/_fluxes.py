@@ -116,8 +116,13 @@ def ideal_aperture_sigma(
     `numpy.ndarray`
         Standard deviations in nJy, ``(n,)``.
     """
+    offset = (np.arange(8) - 3.5) / 8
+    x, y = (axis.ravel() for axis in np.meshgrid(offset, offset))
+    weights, _, _ = _aperture_weights(radius, x=x, y=y)
+    # Less than the area: pixels on the rim count by the square of their share.
+    sky = unit**2 * np.sum(weights**2) / len(weights)
     photons = np.maximum(fluxes, 0.0) / (gain * n_exposures)
-    return np.sqrt(np.pi * radius**2 * unit**2 + photons)
+    return np.sqrt(sky + photons)
 
 
 def noise_correlation(noise: np.ndarray, variance: np.ndarray, *, size: int = 25) -> np.ndarray:

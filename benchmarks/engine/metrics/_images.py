@@ -29,8 +29,8 @@ def psnr(image: np.ndarray, truth_image: np.ndarray, unit: float) -> float:
     """Peak signal to noise of asinh-scaled images.
 
     ``20 log10(range(t) / rms(i - t))`` with ``i, t = asinh(image / unit)``:
-    the figure of section 4 of Sukurdeep, Navarro & Budavari (2025), on a
-    scale on which faint sources count as bright ones do.
+    PSNR as usual in image restoration, on a scale on which faint sources
+    count as bright ones do (Lupton, Gunn & Szalay 1999).
 
     Parameters
     ----------
@@ -187,10 +187,10 @@ def blank_field(
 ) -> BlankField:
     """Look for sources where there are none.
 
-    The image is smoothed by a Gaussian, as `find_peaks` does it. Sigma is
-    what the same filter leaves of the white noise of an ideal mean coadd,
-    ``unit sqrt(sum f^2)``: a false source is one that would be believed,
-    were it in a coadd.
+    The image is smoothed by a Gaussian, as `find_peaks` does it, and its
+    median taken away: a pedestal is no source. Sigma is what the filter
+    leaves of the white noise of an ideal mean coadd, ``unit sqrt(sum f^2)``:
+    a false source is one that would be believed, were it in a coadd.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def blank_field(
     image = np.asarray(image, dtype=float)
     border = int(2 * filter_fwhm)
     inner = np.s_[border:-border, border:-border]
-    smooth = oaconvolve(image, kernel, mode="same")
+    smooth = oaconvolve(image - np.median(image), kernel, mode="same")
     top = (smooth == maximum_filter(smooth, 3))[inner] & (smooth[inner] > threshold * sigma)
     area = top.size * (pixel_scale / 60) ** 2
     whole = np.ones(image.shape, dtype=bool)

@@ -43,11 +43,11 @@ def pair_positions(sources: astropy.table.Table) -> np.ndarray:
 def measure_pairs(image: np.ndarray, pairs: np.ndarray, *, min_dip: float = 0.05) -> astropy.table.Table:
     """Say which pairs are resolved.
 
-    The image is interpolated with cubic splines along the line through the
+    The image is interpolated with quintic splines along the line through the
     two places. A pair is resolved if there is one maximum within 0.4 of the
     separation from each, and the lowest value between these is at least
-    ``min_dip`` below the lower of them (0 would be Sparrow's criterion, 0.26
-    Rayleigh's for two equal points).
+    ``min_dip`` below the lower of them (0 would be Sparrow's criterion; 0.26
+    is Rayleigh's for two equal Airy discs).
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def measure_pairs(image: np.ndarray, pairs: np.ndarray, *, min_dip: float = 0.05
     step = pairs[:, 2:] - pairs[:, :2]
     x = pairs[:, :1] + step[:, :1] * t
     y = pairs[:, 1:2] + step[:, 1:] * t
-    lines = map_coordinates(np.asarray(image, dtype=float), [y, x], order=3, mode="nearest")
+    lines = map_coordinates(np.asarray(image, dtype=float), [y, x], order=5, mode="nearest")
     dip = np.array([_dip(line, t) for line in lines]).reshape(-1)
     return astropy.table.Table({"separation": np.hypot(*step.T), "dip": dip, "resolved": dip >= min_dip})
 

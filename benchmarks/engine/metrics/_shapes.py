@@ -123,7 +123,7 @@ def profile_rms(
     sources: astropy.table.Table,
     *,
     chosen: np.ndarray | None = None,
-    snr_min: float = 20.0,
+    snr_min: float = 30.0,
     level: float = 0.3,
     reach: float = DELIVERED_RADIUS,
 ) -> np.ndarray:
@@ -131,7 +131,9 @@ def profile_rms(
 
     Relative rms of the pixels about the truth inside of the isophote at
     ``level`` of the peak, after the flux in it has been made the truth's:
-    ``rms(s I / T - 1)`` with ``s = sum T / sum I``.
+    ``rms(s I / T - 1)`` with ``s = sum T / sum I``. In a mean coadd it is
+    noise: least S/N and isophote are such that the galaxies of the
+    simulator have 0.12 to 0.19 there, in the median, for 8 to 33 exposures.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ def select_sources(
 
     S/N is that of the optimal filter for a source of known profile and
     place in all exposures together, against the noise of the sky (e.g.
-    Zackay & Ofek 2017, section 3): ``SNR^2 = sum_k |G_k|^2 den_k`` with
+    Zackay & Ofek 2017): ``SNR^2 = sum_k |G_k|^2 den_k`` with
     ``den = sum_t |K_t|^2 / sigma_t^2`` for transfer functions K_t of the
     PSFs and G of the source. It is multiplied by the square root of the
     share of the exposures' weight that is not masked near the source.

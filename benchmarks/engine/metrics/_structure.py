@@ -71,10 +71,12 @@ def false_structure(
     isophote at ``level`` of the true peak, with their topological
     persistence: how far a peak stands above the highest saddle to a higher
     one, a dip below the lowest rim to a deeper one or to the outside
-    (Edelsbrunner, Letscher & Zomorodian 2002). A feature of more than the
+    (Edelsbrunner, Letscher & Zomorodian 2002); the peak that holds the
+    summit of the truth counts as the highest. A feature of more than the
     least prominence is false if the truth has none of the same kind within
-    ``match_radius`` that is at least half as prominent. The dip in the
-    middle of a bar shows as a second peak, for it is a saddle.
+    ``match_radius`` that is at least half as prominent and belongs to no
+    other feature. The dip in the middle of a bar shows as a second peak, for
+    it is a saddle.
 
     Parameters
     ----------
@@ -99,28 +101,48 @@ def false_structure(
     """
     image, truth = np.asarray(image, dtype=float), np.asarray(truth, dtype=float)
     region = truth > level * truth.max()
+    plateau = truth >= (1 - prominence) * truth.max()
     flux = truth[region].sum()
     counts, largest, share = [], 0.0, 0.0
     for sign in (1, -1):
-        found = _persistence(sign * image, region, enclosed=sign < 0)
-        known = _persistence(sign * truth, region, enclosed=sign < 0)
-        false = 0
-        for row, column, height, volume in found:
-            if height < max(prominence * truth[row, column], 3 * sigma):
-                continue
-            distance = np.hypot(known[:, 0] - row, known[:, 1] - column)
-            if np.any((distance <= match_radius) & (known[:, 2] >= 0.5 * height)):
-                continue
-            false += 1
-            largest = max(largest, height / truth[int(row), int(column)])
-            share += volume / flux
-        counts.append(false)
+        found, known = (
+            _persistence(sign * plane, region, summit=_highest(plane, plateau) if sign > 0 else None)
+            for plane in (image, truth)
+        )
+        false = _find_unmatched(found, known, match_radius)
+        bright = truth[false[:, 0].astype(int), false[:, 1].astype(int)]
+        seen = false[:, 2] >= np.maximum(prominence * bright, 3 * sigma)
+        counts.append(int(seen.sum()))
+        largest = max(largest, np.max(false[seen, 2] / bright[seen], initial=0.0))
+        share += false[seen, 3].sum() / flux
     return FalseStructure(
         n_peaks=counts[0], n_dips=counts[1], largest=float(largest), flux_share=float(share)
     )
 
 
-def _persistence(image: np.ndarray, region: np.ndarray, *, enclosed: bool) -> np.ndarray:
+def _highest(image: np.ndarray, region: np.ndarray) -> tuple[int, int]:
+    """Return row and column of the highest pixel in a region."""
+    place = int(np.argmax(np.where(region, image, -np.inf)))
+    return place // image.shape[1], place % image.shape[1]
+
+
+def _find_unmatched(found: np.ndarray, known: np.ndarray, radius: float) -> np.ndarray:
+    """Return the features, as of `_persistence`, that have no partner; a
+    feature of the truth is the partner of one at most.
+    """
+    free = np.full(len(known), True)
+    false = []
+    for feature in found:
+        distance = np.hypot(*(known[:, :2] - feature[:2]).T)
+        near = np.flatnonzero(free & (distance <= radius) & (known[:, 2] >= 0.5 * feature[2]))
+        if len(near):
+            free[near[np.argmin(distance[near])]] = False
+        else:
+            false.append(feature)
+    return np.array(false).reshape(-1, 4)
+
+
+def _persistence(image: np.ndarray, region: np.ndarray, *, summit: tuple[int, int] | None) -> np.ndarray:
     """List the local maxima in a region by topological persistence.
 
     Pixels are added from the highest down; where two hills of 8-connected
@@ -132,15 +154,17 @@ def _persistence(image: np.ndarray, region: np.ndarray, *, enclosed: bool) -> np
         Values ``(y, x)``.
     region
         Pixels to use, bool ``(y, x)``.
-    enclosed
-        Count what is outside as a hill without a top, so that only maxima
-        with a lower rim all around are found.
+    summit
+        Row and column of a pixel whose hill counts as the highest and is not
+        listed. `None` to count what is outside of the region as the highest
+        hill, so that only maxima with a lower rim all around are listed.
 
     Returns
     -------
     `numpy.ndarray`
         ``row, column, height, volume`` of each maximum above the saddle at
-        which it ends (the last one: above the lowest pixel), ``(m, 4)``.
+        which it ends, or above 0 if the region has none, ``(m, 4)``, the most
+        prominent first.
     """
     padded = np.pad(region, 1)
     width = padded.shape[1]
@@ -148,54 +172,60 @@ def _persistence(image: np.ndarray, region: np.ndarray, *, enclosed: bool) -> np
     inside = np.flatnonzero(padded.ravel())
     values = np.pad(image, 1).ravel()
     order = inside[np.argsort(-values[inside], kind="stable")].tolist()
-    hills = _Hills(values, inside=set(order), enclosed=enclosed)
+    highest = _Hills.OUTSIDE if summit is None else (summit[0] + 1) * width + summit[1] + 1
+    hills = _Hills(values, inside=set(order), highest=highest)
     for pixel in order:
         hills.add(pixel, [pixel + step for step in steps])
-    rows, columns = np.divmod(np.array(hills.tops, dtype=int), width)
-    if not len(rows):
+    ended = hills.finish()
+    if not ended:
         return np.zeros((0, 4))
-    return np.column_stack([rows - 1, columns - 1, hills.heights, hills.volumes])
+    tops, heights, volumes = (np.array(column) for column in zip(*ended, strict=True))
+    found = np.column_stack([tops // width - 1, tops % width - 1, heights, volumes])
+    return found[np.argsort(-heights, kind="stable")]
 
 
 class _Hills:
     """Union-find of pixels that are added from the highest down."""
 
-    _OUTSIDE = -1
+    OUTSIDE = -1
 
-    def __init__(self, values: np.ndarray, *, inside: set[int], enclosed: bool):
+    def __init__(self, values: np.ndarray, *, inside: set[int], highest: int):
         self._values = values
         self._inside = inside
-        self._enclosed = enclosed
-        self._left = len(inside)
+        self._highest = highest
         # A pixel points towards the top of its hill; the top to itself.
-        self._parent = {self._OUTSIDE: self._OUTSIDE} if enclosed else {}
-        self._sums: dict[int, list[float]] = {self._OUTSIDE: [0.0, 0.0]}
-        self.tops: list[int] = []
-        self.heights: list[float] = []
-        self.volumes: list[float] = []
+        self._parent: dict[int, int] = {}
+        self._sums: dict[int, list[float]] = {}
+        self._ended: list[tuple[int, float, float]] = []
+        if highest == self.OUTSIDE:
+            self._parent[highest] = highest
+            self._sums[highest] = [0.0, 0.0]
 
     def add(self, pixel: int, neighbours: list[int]) -> None:
         """Add the next lower pixel."""
         level = float(self._values[pixel])
+        roots = {self._find(other) for other in neighbours if other in self._parent}
         self._parent[pixel] = pixel
         self._sums[pixel] = [level, 1.0]
-        roots = {self._find(other) for other in neighbours if other in self._parent and other != pixel}
-        if self._enclosed and not self._inside.issuperset(neighbours):
-            roots.add(self._OUTSIDE)
-        ranked = sorted(roots, key=self._height, reverse=True)
+        if self._highest == self.OUTSIDE and not self._inside.issuperset(neighbours):
+            roots.add(self.OUTSIDE)
+        ranked = sorted(roots | {pixel}, key=self._rank, reverse=True)
         for root in ranked[1:]:
-            self._end(root, level)
-            self._join(root, ranked[0])
-        if ranked:
-            self._join(pixel, ranked[0])
-        self._left -= 1
-        if not self._left:
-            last = self._find(pixel)
-            if last != self._OUTSIDE:
-                self._end(last, level)
+            if root != pixel:
+                self._end(root, level)
+            self._parent[root] = ranked[0]
+            for k, part in enumerate(self._sums[root]):
+                self._sums[ranked[0]][k] += part
 
-    def _height(self, root: int) -> tuple[float, int]:
-        return (np.inf if root == self._OUTSIDE else float(self._values[root]), -root)
+    def finish(self) -> list[tuple[int, float, float]]:
+        """Return top, height and volume of all hills but the highest."""
+        for root in [pixel for pixel, parent in self._parent.items() if pixel == parent]:
+            if root != self._highest:
+                self._end(root, 0.0)
+        return self._ended
+
+    def _rank(self, root: int) -> tuple[float, int]:
+        return (np.inf if root == self._highest else float(self._values[root]), -root)
 
     def _find(self, pixel: int) -> int:
         while self._parent[pixel] != pixel:
@@ -205,14 +235,7 @@ class _Hills:
 
     def _end(self, root: int, level: float) -> None:
         total, count = self._sums[root]
-        self.tops.append(root)
-        self.heights.append(float(self._values[root]) - level)
-        self.volumes.append(total - count * level)
-
-    def _join(self, lower: int, higher: int) -> None:
-        self._parent[lower] = higher
-        for k, part in enumerate(self._sums[lower]):
-            self._sums[higher][k] += part
+        self._ended.append((root, float(self._values[root]) - level, total - count * level))
 
 
 def shape_errors(image: np.ndarray, truth: np.ndarray, *, sigma: float = 0.0) -> ShapeErrors:
