@@ -37,7 +37,7 @@ from lsst.pipe.base.testUtils import lintConnections
 def make_task(**fields):
     """Make a task that is quick unless the fields say otherwise."""
     config = AssembleAcnCoaddConfig()
-    config.update(**({"method": "mm", "mm_iterations": 10, "n_noise": 1, "cell_size": 100} | fields))
+    config.update(**({"method": "mm", "mm_iterations": 10, "cell_size": 100} | fields))
     config.validate()
     return AssembleAcnCoaddTask(config=config)
 

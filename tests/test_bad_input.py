@@ -41,7 +41,7 @@ MEAN = "resource://lsst.coadd.astroclearnet/resources/pipelines/mean.yaml"
 
 def make_task(**fields):
     config = AssembleAcnCoaddConfig()
-    config.update(**({"method": "mean", "n_noise": 1} | fields))
+    config.update(**({"method": "mean"} | fields))
     config.validate()
     return AssembleAcnCoaddTask(config=config)
 
@@ -302,9 +302,8 @@ def test_missing_device_is_an_error_before_reading(small_patch):
         ("image_model", "fits", "image_model"),
         ("bad_planes", ["SATURATED", "SATURN"], "Unknown mask plane 'SATURN'; known planes: .*NO_DATA"),
         ("cell_size", 4, "cell_size must be at least 16"),
-        ("target_fwhm", 0.5, "target_fwhm must be at least 2"),
+        ("target_fwhm", 0.5, "target_fwhm must be at least 1.5"),
         ("halo", -1, "halo must be at least 0"),
-        ("n_noise", -1, "n_noise must be at least 0"),
         ("clip_sigma", 0.0, "clip_sigma must be at least 1"),
         ("seed", -1, "seed must be at least 0"),
         ("min_inputs", 0, "min_inputs"),
@@ -330,7 +329,7 @@ def execute(repo, output, pipeline=MEAN, **fields):
     """Run a pipeline in this process; return a Butler on its output."""
     butler = SimplePipelineExecutor.prep_butler(str(repo), inputs=["HSC/defaults"], output=output)
     pipeline = Pipeline.from_uri(pipeline)
-    for name, value in ({"n_noise": 1} | fields).items():
+    for name, value in fields.items():
         pipeline.addConfigOverride("assembleMeanCoadd", name, value)
     executor = SimplePipelineExecutor.from_pipeline(pipeline, where=WHERE, butler=butler)
     executor.run(register_dataset_types=True)

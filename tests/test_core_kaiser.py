@@ -45,7 +45,7 @@ def _scene(n=8, gain=3.3, sky_sigma=18.0, **options):
 
 
 def _fit(stack, **options):
-    chosen = FitOptions(method="kaiser", cell_size=_SIZE, halo=_HALO, n_threads=1, n_noise=1, **options)
+    chosen = FitOptions(method="kaiser", cell_size=_SIZE, halo=_HALO, n_threads=1, **options)
     return fit_patch(lambda tile, halo: stack, height=_SIZE, width=_SIZE, options=chosen)
 
 

@@ -33,7 +33,7 @@ OUTPUTS = {
     "acn_coadd_comparison_metrics": "ArrowAstropy",
     "acn_coadd_comparison_plot": "Plot",
 }
-QUICK = ("method=mm", "mm_iterations=10", "n_noise=1", "cell_size=100")
+QUICK = ("method=mm", "mm_iterations=10", "cell_size=100")
 
 
 def locate(name):
@@ -191,7 +191,7 @@ def configure(label, settings):
 def finished(small_repo, tmp_path_factory):
     """Run the demo pipeline by pipetask in a copy of the small repository."""
     repo = shutil.copytree(small_repo, tmp_path_factory.mktemp("finished") / "repo")
-    settings = configure("assembleAcnCoadd", QUICK) + configure("assembleMeanCoadd", ["n_noise=1"])
+    settings = configure("assembleAcnCoadd", QUICK)
     code, text = pipetask(
         *run_arguments(repo, "u/test/acn", locate("demo"), "--register-dataset-types", *settings)
     )
@@ -274,7 +274,7 @@ def select(*labels):
 def test_finished_output_is_not_made_again(finished, output):
     repo, _ = finished
     before = output.get("acn_latent", DATA_ID).image.array
-    settings = configure("assembleAcnCoadd", QUICK) + configure("assembleMeanCoadd", ["n_noise=1"])
+    settings = configure("assembleAcnCoadd", QUICK)
     code, text = pipetask(*run_arguments(repo, "u/test/acn", locate("demo"), "--extend-run", *settings))
     assert code != 0 and text.rstrip().splitlines()[-1].startswith("Error: QuantumGraph was empty")
     np.testing.assert_array_equal(output.get("acn_latent", DATA_ID).image.array, before)

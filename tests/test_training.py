@@ -126,7 +126,7 @@ def test_training_learns():
         for batch in batches:
             inputs = EncoderInputs.from_statistic(batch.data, batch.den, grid)
             with torch.no_grad():
-                total += float(term(encoder(inputs), batch, inputs.unit, with_flux=False))
+                total += float(term(encoder(inputs).latent, batch, inputs.unit, with_flux=False))
         return total
 
     torch.manual_seed(options.seed)

@@ -59,7 +59,7 @@ class AssembleAcnCoaddConfig(PipelineTaskConfig, pipelineConnections=AssembleAcn
         optional=False,
     )
     target_fwhm = Field[float](
-        doc="FWHM of the Gaussian PSF of the results, in pixels of the patch (at least 2). Lower it for "
+        doc="FWHM of the Gaussian PSF of the results, in pixels of the patch (at least 1.5). Lower it for "
         "sharper images with more noise; methods 'kaiser' and 'mean' have PSFs of their own.",
         default=_DEFAULTS.target_fwhm,
     )
@@ -77,11 +77,6 @@ class AssembleAcnCoaddConfig(PipelineTaskConfig, pipelineConnections=AssembleAcn
         doc="Offset of the random seed, which otherwise comes from the data id alone. Change it to see how "
         "much of a result is chance.",
         default=0,
-    )
-    n_noise = Field[int](
-        doc="Noise realizations carried through the fit to measure its variance (number). More make the "
-        "variance planes more precise, at proportional cost.",
-        default=_DEFAULTS.n_noise,
     )
     clip_sigma = Field[float](
         doc="Residual above which a pixel of an exposure can be clipped as an artifact, in sigma. Lower it "

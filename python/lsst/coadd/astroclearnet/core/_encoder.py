@@ -11,9 +11,11 @@
 from __future__ import annotations
 
 __all__ = (
+    "ERROR_FWHM",
     "LATENT_FWHM",
     "STRENGTHS",
     "EncoderInputs",
+    "EncoderOutput",
     "StatisticEncoder",
     "load_encoder",
     "weights_digest",
@@ -26,46 +28,63 @@ import hashlib
 import importlib.resources
 from importlib.resources.abc import Traversable
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import nn
 
 from ._fourier import FourierGrid
 
-LATENT_FWHM = 2.0
-"""FWHM in pixels of the Gaussian PSF of the encoder's latent."""
+LATENT_FWHM = 1.5
+"""FWHM in pixels of the Gaussian PSF of the encoder's latent: sharper than
+any target, so that one set of weights serves all of them."""
 
 STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """Wiener strengths of the encoder's inputs, smooth to sharp."""
+
+ERROR_FWHM = (1.5, 2.0, 2.5, 4.0)
+"""FWHM in pixels of the targets whose error the encoder predicts."""
 
 _REFERENCE = 1
 """Index of the Wiener image whose noise is the unit of additive terms."""
 
 _N_STRENGTHS = len(STRENGTHS)
 _MATCHED_FWHM = (0.0, 4.0, 9.0)
-_N_FEATURES = 2 * _N_STRENGTHS + len(_MATCHED_FWHM) + _N_STRENGTHS - 1
+_N_CONSTANTS = _N_STRENGTHS
+_N_FEATURES = 2 * _N_STRENGTHS + len(_MATCHED_FWHM) + _N_CONSTANTS
 _WEIGHTS = "resources/weights/statistic_encoder.safetensors"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class EncoderInputs:
-    """What the encoder is given for a batch of statistics."""
+    """A batch of statistics, and the linear images that the encoder mixes.
 
-    features: torch.Tensor
-    """Dimensionless channels, ``(b, channels, rows, columns)``."""
-    wiener: torch.Tensor
-    """Wiener images at the latent's PSF, ``(b, strength, rows, columns)``."""
-    amplitude: torch.Tensor
-    """Smooth local brightness, ``(b, rows, columns)``, >= 0."""
-    unit: torch.Tensor
-    """Noise of the reference Wiener image, ``(b, 1, 1)``."""
+    All channels are ratios to the noise or to each other, so that the encoder
+    commutes with a change of the flux unit.
+    """
+
+    grid: FourierGrid
+    data: torch.Tensor
+    """D, complex ``(b, rows, columns // 2 + 1)``."""
+    den: torch.Tensor
+    """Its noise power, same shape."""
+    inflation: torch.Tensor
+    """Noise of D relative to `den`, ``(b, 1, rows, columns)``."""
+    filters: torch.Tensor
+    """Wiener filters to the latent's PSF, ``(b, strength, rows, ...)``."""
+    sigma: torch.Tensor
+    """Noise of the Wiener images, ``(b, strength, rows, columns)``."""
 
     @classmethod
-    def from_statistic(cls, data: torch.Tensor, den: torch.Tensor, grid: FourierGrid) -> EncoderInputs:
+    def from_statistic(
+        cls,
+        data: torch.Tensor,
+        den: torch.Tensor,
+        grid: FourierGrid,
+        *,
+        inflation: torch.Tensor | None = None,
+    ) -> EncoderInputs:
         """Make the inputs for statistics D and their transfer functions.
-
-        All channels are ratios, so that the encoder commutes with a change
-        of the flux unit.
 
         Parameters
         ----------
@@ -75,31 +94,90 @@ class EncoderInputs:
             Its noise power, same shape.
         grid
             The grid of the transforms.
+        inflation
+            Noise of D relative to full coverage, ``(b, rows, columns)``;
+            1 if `None`.
         """
-        den = den[:, None]
-        den0 = den[..., :1, :1]
+        if inflation is None:
+            inflation = torch.ones((len(den), *grid.shape), device=den.device)
+        inflation = inflation[:, None]
         strengths = torch.tensor(STRENGTHS, device=den.device)[:, None, None]
-        filters = grid.gaussian(LATENT_FWHM) / (den + strengths * den0)
-        spectra = data[:, None] * filters
-        wiener = grid.inverse(spectra)
-        sigma = grid.mean_power(filters**2 * den).sqrt()[..., None, None]
+        filters = grid.gaussian(LATENT_FWHM) / (den[:, None] + strengths * den[:, None, :1, :1])
+        sigma = grid.mean_power(filters**2 * den[:, None]).sqrt()[..., None, None] * inflation
+        return cls(grid=grid, data=data, den=den, inflation=inflation, filters=filters, sigma=sigma)
 
-        smooth = grid.inverse(spectra[:, 1:3] * grid.gaussian(5.0))
-        local = wiener / torch.sqrt((0.5 * sigma) ** 2 + smooth[:, :1] ** 2)
+    @property
+    def unit(self) -> torch.Tensor:
+        """Noise of the reference Wiener image, ``(b, rows, columns)``."""
+        return self.sigma[:, _REFERENCE]
 
+    def residual(self, latent: torch.Tensor) -> torch.Tensor:
+        """Return what a latent ``(b, rows, columns)`` leaves of D."""
+        grid = self.grid
+        return self.data - self.den * grid.transform(latent) / grid.gaussian(LATENT_FWHM)
+
+    def images(self, data: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Filter a statistic, D or what is left of it.
+
+        Returns
+        -------
+        wiener : `torch.Tensor`
+            Wiener images at the latent's PSF, ``(b, strength, rows,
+            columns)``.
+        smooth : `torch.Tensor`
+            Two of them smoothed, ``(b, 2, rows, columns)``.
+        detection : `torch.Tensor`
+            Matched-filter images in units of their noise, ``(b, scale, rows,
+            columns)``.
+        """
+        grid, den = self.grid, self.den[:, None]
+        spectra = data[:, None] * self.filters
         matched = torch.stack([grid.gaussian(fwhm) for fwhm in _MATCHED_FWHM])
-        matched_sigma = grid.mean_power(matched**2 * den).sqrt()[..., None, None]
-        detection = grid.inverse(data[:, None] * matched) / matched_sigma
+        noise = grid.mean_power(matched**2 * den).sqrt()[..., None, None] * self.inflation
+        smooth = grid.inverse(spectra[:, 1:3] * grid.gaussian(5.0))
+        return grid.inverse(spectra), smooth, grid.inverse(data[:, None] * matched) / noise
 
-        shape = (-1, -1, *wiener.shape[-2:])
-        constants = 0.5 * torch.log10(sigma[:, 1:] / sigma[:, :1]).expand(shape)
-        channels = [torch.asinh(wiener / sigma), local.clamp(-6.0, 6.0), torch.asinh(detection), constants]
-        return cls(
-            features=torch.cat(channels, dim=1),
-            wiener=wiener,
-            amplitude=smooth[:, 1].clamp_min(0.0),
-            unit=sigma[:, _REFERENCE],
-        )
+    def constants(self) -> torch.Tensor:
+        """Channels that tell the kind of stack and how much of it was seen."""
+        sharpness = 0.5 * torch.log10(self.sigma[:, 1:] / self.sigma[:, :1])
+        return torch.cat([sharpness, 2.0 * torch.log(self.inflation)], dim=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class EncoderOutput:
+    """What the encoder makes of a batch."""
+
+    latent: torch.Tensor
+    """Non-negative, ``(b, rows, columns)``, at the latent's PSF."""
+    first: torch.Tensor
+    """The latent of the first stage."""
+    log_error: torch.Tensor
+    """For each of `ERROR_FWHM` the logarithms of the error's two parts, in
+    the noise unit and relative to the latent, ``(b, 2, target, rows,
+    columns)``."""
+
+    def errors(self, delivered: torch.Tensor, *, unit: torch.Tensor) -> torch.Tensor:
+        """Return the errors of latents delivered at each of `ERROR_FWHM`.
+
+        Parameters
+        ----------
+        delivered
+            The latents at those PSFs, ``(b, target, rows, columns)``.
+        unit
+            Noise unit of the inputs, ``(b, rows, columns)``.
+        """
+        noise, relative = self.log_error.exp().unbind(1)
+        return unit[:, None] * noise + delivered.clamp_min(0.0) * relative
+
+    def error(self, delivered: torch.Tensor, *, unit: torch.Tensor, fwhm: float) -> torch.Tensor:
+        """Return the error of the first latent of the batch, delivered at
+        any FWHM in pixels, ``(rows, columns)``.
+        """
+        place = float(np.interp(np.log(fwhm), np.log(ERROR_FWHM), np.arange(len(ERROR_FWHM))))
+        low = min(int(place), len(ERROR_FWHM) - 2)
+        between = torch.lerp(self.log_error[0, :, low], self.log_error[0, :, low + 1], place - low)
+        noise, relative = between.exp()
+        return unit[0] * noise + delivered.clamp_min(0.0) * relative
 
 
 class _Block(nn.Module):
@@ -117,22 +195,13 @@ class _Block(nn.Module):
         return x + self.project(nn.functional.leaky_relu(self.widen(self.depthwise(x)), 0.1))
 
 
-class StatisticEncoder(nn.Module):
-    """Small U-Net that mixes the Wiener images of a stack into its latent.
+class _UNet(nn.Module):
+    """Small U-Net of depth-wise and point-wise convolutions."""
 
-    The output is a convex mixture of the Wiener images, times a gain, plus
-    additive terms in units of noise and of local brightness, through a ReLU.
-
-    Parameters
-    ----------
-    channels
-        Channels at full resolution.
-    """
-
-    def __init__(self, channels: int = 20):
+    def __init__(self, features: int, channels: int):
         super().__init__()
         c = channels
-        self.stem = nn.Conv2d(_N_FEATURES, c, 1)
+        self.stem = nn.Conv2d(features, c, 1)
         self.fine = nn.Sequential(_Block(c, 5, 1), _Block(c, 5, 1))
         self.down = nn.Conv2d(c, 2 * c, 2, stride=2)
         self.middle = nn.Sequential(_Block(2 * c, 5, 2), _Block(2 * c, 5, 2))
@@ -142,29 +211,102 @@ class StatisticEncoder(nn.Module):
         self.middle_up = _Block(2 * c, 5, 2)
         self.up_again = nn.ConvTranspose2d(2 * c, c, 2, stride=2)
         self.fine_up = _Block(c, 5, 1)
-        self.head = nn.Conv2d(c, _N_STRENGTHS + 3, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-        # Begin near a moderate Wiener image.
-        start = torch.tensor([0.0, 2.0, 0.5, -0.5, -1.0, -1.5])
-        with torch.no_grad():
-            self.head.bias[:_N_STRENGTHS] = start
 
-    def forward(self, inputs: EncoderInputs, *, slope: float = 0.0) -> torch.Tensor:
-        """Return the latents, ``(b, rows, columns)``; ``slope`` of the final
-        ReLU below 0 is for training only.
-        """
-        x = inputs.features.contiguous(memory_format=torch.channels_last)
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        x = features.contiguous(memory_format=torch.channels_last)
         fine = self.fine(nn.functional.leaky_relu(self.stem(x), 0.1))
         middle = self.middle(nn.functional.leaky_relu(self.down(fine), 0.1))
         coarse = self.coarse(self.down_again(middle))
         middle = self.middle_up(middle + self.up(coarse))
-        out = self.head(self.fine_up(fine + self.up_again(middle)))
-        mixture = (torch.softmax(out[:, :_N_STRENGTHS], dim=1) * inputs.wiener).sum(1)
+        return self.fine_up(fine + self.up_again(middle))
+
+
+def _head(channels: int, outputs: int) -> nn.Conv2d:
+    head = nn.Conv2d(channels, outputs, 1)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+class StatisticEncoder(nn.Module):
+    """Two small U-Nets that mix the Wiener images of a stack into its latent.
+
+    The first stage is a convex mixture of the Wiener images of D, times a
+    gain, plus additive terms in units of noise and of local brightness,
+    through a ReLU. The second is an unrolled step of data consistency: it
+    sees what the first has left of D and adds a learned share of its Wiener
+    images. A third, small head predicts the error of the result.
+
+    Parameters
+    ----------
+    channels, second_channels
+        Channels of the stages at full resolution.
+    """
+
+    def __init__(self, channels: int = 20, second_channels: int = 16):
+        super().__init__()
+        self.first = _UNet(_N_FEATURES, channels)
+        self.first_head = _head(channels, _N_STRENGTHS + 3)
+        # Begin near a moderate Wiener image.
+        start = torch.tensor([0.0, 2.0, 0.5, -0.5, -1.0, -1.5])
+        with torch.no_grad():
+            self.first_head.bias[:_N_STRENGTHS] = start
+        self.second = _UNet(_N_FEATURES + channels + 2, second_channels)
+        self.second_head = _head(second_channels, _N_STRENGTHS + 2)
+        self.error = nn.Conv2d(second_channels, 16, 1)
+        self.error_head = _head(16, 2 * len(ERROR_FWHM))
+        with torch.no_grad():
+            self.error_head.bias[: len(ERROR_FWHM)] = -1.5
+            self.error_head.bias[len(ERROR_FWHM) :] = -3.5
+
+    def forward(self, inputs: EncoderInputs, *, slope: float = 0.0) -> EncoderOutput:
+        """Fit a batch; ``slope`` of the final ReLU below 0 is for training
+        only.
+        """
+        first, amplitude, state = self._start(inputs, slope)
+        latent, state = self._refine(inputs, first, amplitude, state, slope)
+        hidden = nn.functional.leaky_relu(self.error(state.detach()), 0.1)
+        log_error = self.error_head(hidden).unflatten(1, (2, -1)).clamp(-12.0, 6.0)
+        return EncoderOutput(latent=latent, first=first, log_error=log_error)
+
+    def _start(self, inputs: EncoderInputs, slope: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        wiener, smooth, detection = inputs.images(inputs.data)
+        local = wiener / torch.sqrt((0.5 * inputs.sigma) ** 2 + smooth[:, :1] ** 2)
+        channels = [torch.asinh(wiener / inputs.sigma), local.clamp(-6.0, 6.0), torch.asinh(detection)]
+        state = self.first(torch.cat([*channels, inputs.constants()], dim=1))
+        out = self.first_head(state)
+        mixture = (torch.softmax(out[:, :_N_STRENGTHS], dim=1) * wiener).sum(1)
         gain, offset, shape = out[:, _N_STRENGTHS:].unbind(1)
+        amplitude = smooth[:, 1].clamp_min(0.0)
         latent = mixture * (2.0 * torch.sigmoid(gain)) + inputs.unit * offset
-        latent = latent + 0.2 * inputs.amplitude * torch.tanh(shape)
-        return nn.functional.leaky_relu(latent, slope)
+        latent = latent + 0.2 * amplitude * torch.tanh(shape)
+        return nn.functional.leaky_relu(latent, slope), amplitude, state
+
+    def _refine(
+        self,
+        inputs: EncoderInputs,
+        first: torch.Tensor,
+        amplitude: torch.Tensor,
+        state: torch.Tensor,
+        slope: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        wiener, _, detection = inputs.images(inputs.residual(first))
+        bright = torch.sqrt(inputs.unit**2 + amplitude**2)[:, None]
+        channels = [
+            torch.asinh(wiener / inputs.sigma),
+            (30.0 * wiener / bright).clamp(-6.0, 6.0),
+            torch.asinh(detection),
+            torch.asinh(first[:, None] / inputs.unit[:, None]),
+            (first[:, None] / bright).clamp(0.0, 12.0),
+            inputs.constants(),
+            state,
+        ]
+        state = self.second(torch.cat(channels, dim=1))
+        out = self.second_head(state)
+        correction = (out[:, :_N_STRENGTHS] * wiener).sum(1)
+        offset, shape = out[:, _N_STRENGTHS:].unbind(1)
+        latent = first + correction + inputs.unit * offset + 0.1 * amplitude * torch.tanh(shape)
+        return nn.functional.leaky_relu(latent, slope), state
 
 
 def weights_file() -> Traversable:

@@ -34,7 +34,7 @@ from ._options import FitOptions
 from ._stack import CellFit, CellStack, HistoryRow
 from ._statistic import Statistic, fit_quality
 
-_RESIDUAL_STRENGTH = 0.03
+_RESIDUAL_STRENGTH = 0.005
 """Noise level of the filter that brings the residual to the target PSF: a
 lower one sharpens it more and amplifies its noise."""
 
@@ -44,10 +44,6 @@ _FLUX_FWHM = 6.0
 _FLUX_CAUTION = 10.0
 """S/N at which half of a flux difference is believed."""
 
-_LATENT_VARIANCE_FLOOR = 0.01
-"""Least variance of the latent relative to the coadd's: where all noise
-realizations agree on 0, the latent is not known without error."""
-
 
 def gaussian_kernel(fwhm: float) -> np.ndarray:
     """Gaussian PSF kernel, float32 ``(p, p)``, sampled, sum 1."""
@@ -56,10 +52,6 @@ def gaussian_kernel(fwhm: float) -> np.ndarray:
     profile = np.exp(-0.5 * (axis / (fwhm * FWHM_TO_SIGMA)) ** 2)
     kernel = np.outer(profile, profile)
     return (kernel / kernel.sum()).astype(np.float32)
-
-
-def _smooth(grid, image: torch.Tensor, fwhm: float) -> torch.Tensor:
-    return grid.inverse(grid.transform(image) * grid.gaussian(fwhm))
 
 
 def _compare(statistic: Statistic, model: torch.Tensor) -> dict[str, Any]:
@@ -74,19 +66,46 @@ def draw_noise(statistic: Statistic, generator: np.random.Generator) -> torch.Te
     return torch.as_tensor(white, device=statistic.image.device) * statistic.variance.sqrt()
 
 
-def _noise_statistic(statistic: Statistic, generator: np.random.Generator) -> torch.Tensor:
-    """Draw the noise of D, larger where coverage is partial."""
-    grid = statistic.grid
-    spectrum = grid.transform(draw_noise(statistic, generator))
-    data = (statistic.psf_transfer.conj() * spectrum / statistic.sky_variance[:, None, None]).sum(0)
-    return grid.transform(grid.inverse(data) * statistic.inflation)
+def _noise_power(statistic: Statistic) -> torch.Tensor:
+    """Power that each place adds to the noise of D, ``(rows, columns)``, at
+    frequency 0 and in units of its weight: 1 on blank sky under full
+    coverage, more where sources shine or pixels are missing.
+    """
+    grid, sky = statistic.grid, statistic.sky_variance[:, None, None]
+    excess = (statistic.variance / sky - 1.0).clamp_min(0.0)
+    power = statistic.inflation**2
+    grid.crop(power)[:] += (excess * statistic.used / sky).sum(0) / statistic.den0
+    return power
 
 
-def _sum_of_squares(images: list[torch.Tensor], mean: torch.Tensor) -> torch.Tensor:
-    return torch.stack([(image - mean) ** 2 for image in images]).sum(0)
+def _filtered_noise(
+    statistic: Statistic, response: torch.Tensor, generator: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Variance and one realization of the noise of a filtered D.
+
+    The noise of all exposures passes one mean PSF, the root of den: exact on
+    blank sky, where the noise of D has the power den, and good to a few per
+    cent on sources, whose photon noise is a part of the whole.
+
+    Parameters
+    ----------
+    statistic
+        The stack.
+    response
+        Filter that D is multiplied with, ``(rows, columns // 2 + 1)``.
+    generator
+        Source of the realization.
+    """
+    grid, power = statistic.grid, _noise_power(statistic)
+    transfer = response * statistic.den.sqrt()
+    kernel = grid.inverse(transfer.to(torch.complex64))
+    variance = grid.inverse(grid.transform(power) * grid.transform(kernel**2))
+    white = torch.as_tensor(generator.standard_normal(grid.shape, dtype=np.float32), device=power.device)
+    noise = grid.inverse(grid.transform(white * power.sqrt()) * transfer)
+    return grid.crop(variance), grid.crop(noise)
 
 
-def match_flux(statistic: Statistic, data: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+def match_flux(statistic: Statistic, latent: torch.Tensor) -> torch.Tensor:
     """Scale a latent so that its sources have the flux of the data.
 
     The encoder knows fluxes to about a per cent, less where the PSF is not
@@ -99,8 +118,6 @@ def match_flux(statistic: Statistic, data: torch.Tensor, latent: torch.Tensor) -
     ----------
     statistic
         The stack.
-    data
-        D, or a realization of it.
     latent
         Encoder's latent on the padded grid, at its own PSF.
     """
@@ -108,9 +125,9 @@ def match_flux(statistic: Statistic, data: torch.Tensor, latent: torch.Tensor) -
     for _ in range(2):
         spectrum = grid.transform(latent)
         sharp = spectrum / grid.gaussian(_encoder.LATENT_FWHM).clamp_min(1e-4)
-        residual = statistic.wiener(data - statistic.den * sharp, strength=0.1, fwhm=_FLUX_FWHM)
+        residual = statistic.wiener(statistic.data - statistic.den * sharp, strength=0.1, fwhm=_FLUX_FWHM)
         flux = grid.inverse(spectrum * grid.gaussian((_FLUX_FWHM**2 - _encoder.LATENT_FWHM**2) ** 0.5))
-        response = grid.gaussian(_FLUX_FWHM) * 1.1 / (statistic.den + 0.1 * statistic.den0)
+        response = statistic.response(strength=0.1, fwhm=_FLUX_FWHM)
         noise = grid.mean_power(response**2 * statistic.den) * statistic.inflation**2
         ratio = residual * flux / (flux**2 + _FLUX_CAUTION**2 * noise)
         latent = latent * (1.0 + ratio.clamp(-0.3, 0.3))
@@ -124,7 +141,7 @@ def finish_latent(
     latent_fwhm: float,
     options: FitOptions,
     generator: np.random.Generator,
-    respond: Callable[[torch.Tensor], torch.Tensor] | None,
+    predict_error: Callable[[torch.Tensor], torch.Tensor] | None = None,
     history: tuple[HistoryRow, ...] = (),
 ) -> CellFit:
     """Deliver a latent at the target PSF, with residual and uncertainty.
@@ -138,72 +155,43 @@ def finish_latent(
     latent_fwhm
         FWHM of its Gaussian PSF, in pixels.
     options
-        ``target_fwhm``, ``n_noise``.
+        ``target_fwhm``.
     generator
-        Source of the noise realizations.
-    respond
-        Repeats the fit for another D. The variance is then the scatter of
-        the products over skies equal to the latent with new noise
-        (parametric bootstrap). `None` if the fit is too costly to repeat:
-        both variances are then that of the linear residual, as if the
-        latent had no noise of its own beside it.
+        Source of the noise realization.
+    predict_error
+        Gives the error of the delivered latent, on the padded grid. `None`
+        if the fit does not know it: the latent's variance is then the
+        coadd's.
     history
         Rows for the fit history.
     """
     grid = statistic.grid
-    widen = (options.target_fwhm**2 - latent_fwhm**2) ** 0.5
-
-    def products(data: torch.Tensor, sky: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        spectrum = grid.transform(sky) / grid.gaussian(latent_fwhm).clamp_min(1e-4)
-        residual = statistic.wiener(
-            data - statistic.den * spectrum, strength=_RESIDUAL_STRENGTH, fwhm=options.target_fwhm
-        )
-        delivered = _smooth(grid, sky, widen).clamp_min(0.0)
-        return grid.crop(delivered), grid.crop(delivered + residual)
-
-    delivered, coadd = products(statistic.data, latent)
-    truth = statistic.den * grid.transform(latent) / grid.gaussian(latent_fwhm).clamp_min(1e-4)
-    latents, coadds = [], []
-    for _ in range(max(1, options.n_noise)):
-        data = truth + _noise_statistic(statistic, generator)
-        pair = products(data, respond(data) if respond else latent)
-        latents.append(pair[0])
-        coadds.append(pair[1])
-    reference = products(truth, respond(truth) if respond else latent)
-    coadd_variance = _local_variance(statistic, coadds, reference[1])
+    spectrum = grid.transform(latent)
+    left = statistic.data - statistic.den * spectrum / grid.gaussian(latent_fwhm).clamp_min(1e-4)
+    response = statistic.response(strength=_RESIDUAL_STRENGTH, fwhm=options.target_fwhm)
+    residual = grid.crop(grid.inverse(left * response))
+    widen = grid.gaussian((options.target_fwhm**2 - latent_fwhm**2) ** 0.5)
+    padded = grid.inverse(spectrum * widen).clamp_min(0.0)
+    delivered = grid.crop(padded)
+    coadd_variance, noise = _filtered_noise(statistic, response, generator)
     latent_variance = coadd_variance
-    if respond:
-        latent_variance = _local_variance(statistic, latents, reference[0])
-        latent_variance = torch.maximum(latent_variance, _LATENT_VARIANCE_FLOOR * coadd_variance)
+    if predict_error:
+        latent_variance = grid.crop(predict_error(padded)) ** 2
     model = Decoder(statistic.psf_transfer, grid, latent_fwhm=latent_fwhm).forward(latent)
     last = fit_quality("latent", 0, statistic.image, model, statistic.variance, statistic.used)
     kernel = gaussian_kernel(options.target_fwhm)
     return _make_fit(
         statistic,
         latent=delivered,
-        coadd=coadd,
+        coadd=delivered + residual,
         latent_variance=latent_variance,
         coadd_variance=coadd_variance,
-        noise=coadds[0] - reference[1],
+        noise=noise,
         latent_psf=kernel,
         coadd_psf=kernel,
         history=(*statistic.history, *history, last),
         **_compare(statistic, model),
     )
-
-
-def _local_variance(
-    statistic: Statistic, images: list[torch.Tensor], reference: torch.Tensor
-) -> torch.Tensor:
-    """Variance of realizations about the noiseless fit, averaged over a few
-    pixels because the realizations are few.
-    """
-    grid = statistic.grid
-    variance = _sum_of_squares(images, reference) / len(images)
-    floor = 1e-6 / statistic.den0
-    padded = torch.full(grid.shape, float(variance.mean()), device=variance.device)
-    grid.crop(padded)[:] = variance
-    return grid.crop(_smooth(grid, padded, 5.0)).clamp_min(float(floor))
 
 
 def finish_mean(stack: CellStack, statistic: Statistic, *, generator: np.random.Generator) -> CellFit:

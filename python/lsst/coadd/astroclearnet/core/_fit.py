@@ -17,7 +17,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch.nn.functional import max_pool2d
 
 from . import _encoder, _mm, _paper
 from ._device import select_device
@@ -29,12 +28,6 @@ from ._options import FitOptions
 from ._paper import PaperNetwork
 from ._stack import CellFit, CellStack, HistoryRow
 from ._statistic import Statistic, compute_statistic
-
-_EVEN_COVERAGE = 1.02
-"""Inflation of the noise below which coverage counts as even."""
-
-_BRIGHT = 20.0
-"""Smoothed brightness, in units of the encoder's noise, of a bright source."""
 
 
 class CellFitter(Protocol):
@@ -89,7 +82,6 @@ class _MmFitter(_Fitter):
             latent_fwhm=_mm.LATENT_FWHM,
             options=self._options,
             generator=generator,
-            respond=None,
             history=tuple(history),
         )
 
@@ -101,42 +93,25 @@ class _TrainedFitter(_Fitter):
 
     def fit(self, stack: CellStack, generator: np.random.Generator) -> CellFit:
         statistic = self._reduce(stack)
+        inputs = EncoderInputs.from_statistic(
+            statistic.data[None],
+            statistic.den[None],
+            statistic.grid,
+            inflation=statistic.inflation[None],
+        )
+        output = self._encoder(inputs)
 
-        def respond(data: torch.Tensor) -> torch.Tensor:
-            return match_flux(statistic, data, self._encode(statistic, data))
+        def predict_error(delivered: torch.Tensor) -> torch.Tensor:
+            return output.error(delivered, unit=inputs.unit, fwhm=self._options.target_fwhm)
 
         return finish_latent(
             statistic,
-            respond(statistic.data),
+            match_flux(statistic, output.latent[0]),
             latent_fwhm=_encoder.LATENT_FWHM,
             options=self._options,
             generator=generator,
-            respond=respond,
+            predict_error=predict_error,
         )
-
-    def _encode(self, statistic: Statistic, data: torch.Tensor) -> torch.Tensor:
-        """Run the encoder on a statistic.
-
-        Where coverage is partial the noise of D is larger than den says:
-        shown in units of it, the encoder sees what it knows. A bright source
-        is taken from the statistic as it is, because the unit changes across
-        it, and noise does not matter to it.
-        """
-        plain, bright = self._run_encoder(statistic, data)
-        if float(statistic.inflation.max()) < _EVEN_COVERAGE:
-            return plain
-        even = statistic.grid.transform(statistic.grid.inverse(data) / statistic.inflation)
-        faint = self._run_encoder(statistic, even)[0] * statistic.inflation
-        return bright * plain + (1.0 - bright) * faint
-
-    def _run_encoder(self, statistic: Statistic, data: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the latent, and a map that is 1 at bright sources, else 0,
-        with a smooth edge.
-        """
-        inputs = EncoderInputs.from_statistic(data[None], statistic.den[None], statistic.grid)
-        near = max_pool2d(inputs.amplitude[None], 15, 1, 7)[0, 0] / inputs.unit[0]
-        bright = near**2 / (near**2 + _BRIGHT**2)
-        return self._encoder(inputs)[0], bright
 
 
 class _PaperFitter(_Fitter):
@@ -155,7 +130,6 @@ class _PaperFitter(_Fitter):
             latent_fwhm=_paper.LATENT_FWHM,
             options=self._options,
             generator=generator,
-            respond=None,
         )
 
 

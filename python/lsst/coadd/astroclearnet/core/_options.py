@@ -47,7 +47,7 @@ class FitOptions:
     """One of `RECIPES`; used by ``method="acn"``."""
 
     target_fwhm: float = 2.5
-    """FWHM of the Gaussian PSF of the results, in pixels (at least 2.0)."""
+    """FWHM of the Gaussian PSF of the results, in pixels (at least 1.5)."""
 
     cell_size: int = 200
     """Side of a cell, in pixels."""
@@ -57,9 +57,6 @@ class FitOptions:
 
     seed: int = 1
     """Seed of everything random."""
-
-    n_noise: int = 6
-    """Noise realizations carried through the fit to measure its variance."""
 
     clip_sigma: float = 4.5
     """Residual in sigma above which a pixel can be clipped as an artifact."""
@@ -86,11 +83,10 @@ class FitOptions:
         if self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device must be auto, cpu or cuda; got {self.device!r}.")
         lowest = {
-            "target_fwhm": 2.0,
+            "target_fwhm": 1.5,
             "cell_size": 16,
             "halo": 0,
             "seed": 0,
-            "n_noise": 0,
             "clip_sigma": 1.0,
             "mm_iterations": 1,
             "paper_steps": 1,

@@ -80,6 +80,12 @@ class Statistic:
         """Sum of the weights: `den` at frequency 0."""
         return self.den[0, 0]
 
+    def response(self, *, strength: float, fwhm: float) -> torch.Tensor:
+        """Flux-preserving Wiener filter of a statistic to a Gaussian PSF; see
+        `wiener`.
+        """
+        return self.grid.gaussian(fwhm) * (1.0 + strength) / (self.den + strength * self.den0)
+
     def wiener(self, data: torch.Tensor, *, strength: float, fwhm: float) -> torch.Tensor:
         """Flux-preserving Wiener image of a statistic at a Gaussian PSF.
 
@@ -92,8 +98,7 @@ class Statistic:
         fwhm
             FWHM of the target in pixels.
         """
-        response = self.grid.gaussian(fwhm) * (1.0 + strength) / (self.den + strength * self.den0)
-        return self.grid.inverse(data * response)
+        return self.grid.inverse(data * self.response(strength=strength, fwhm=fwhm))
 
 
 def _sky_variance(variance: np.ndarray, good: np.ndarray) -> np.ndarray:

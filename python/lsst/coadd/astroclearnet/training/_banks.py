@@ -20,9 +20,10 @@ import scipy.ndimage
 import torch
 
 from ..core._encoder import LATENT_FWHM
-from ..core._fourier import FourierGrid
+from ..core._fourier import FWHM_TO_SIGMA, FourierGrid
 
 _STAMP = 81
+_SMOOTH_SHARE = 0.65
 _LARGE_RADIUS = 2.1
 """Half-light radius in pixels from which a galaxy counts as large."""
 
@@ -53,14 +54,14 @@ class StackBank:
 
 def make_galaxy_bank(rng: np.random.Generator, count: int) -> GalaxyBank:
     """Draw galaxies: Sersic, bulge and disc, clumpy discs, and shapes that
-    follow no profile (rings, arms, random fields).
+    follow no profile (random fields, their level sets, heaps of lumps).
     """
     blur = galsim.Gaussian(fwhm=LATENT_FWHM)
     params = galsim.GSParams(maximum_fft_size=8192, folding_threshold=1e-2)
     stamps, radii = [], []
     for _ in range(count):
         radius = float(np.exp(rng.uniform(np.log(0.6), np.log(10.0))))
-        if rng.uniform() < 0.8:
+        if rng.uniform() < _SMOOTH_SHARE:
             profile = galsim.Convolve(_smooth_galaxy(rng, radius), blur, gsparams=params)
             offset = tuple(rng.uniform(-0.5, 0.5, 2))
             stamp = profile.drawImage(nx=_STAMP, ny=_STAMP, scale=1.0, method="no_pixel", offset=offset).array
@@ -98,23 +99,54 @@ def _irregular_galaxy(rng: np.random.Generator, radius: float) -> np.ndarray:
     """Draw light that follows no profile, ``(81, 81)``, sum 1."""
     half = _STAMP // 2
     y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(float)
-    angle, ratio = rng.uniform(0, np.pi), rng.uniform(0.25, 1.0)
-    u = x * np.cos(angle) + y * np.sin(angle) - rng.uniform(-0.5, 0.5)
-    v = (y * np.cos(angle) - x * np.sin(angle) - rng.uniform(-0.5, 0.5)) / ratio
-    r = np.hypot(u, v)
-    envelope = np.exp(-0.5 * (r / (0.85 * radius)) ** rng.uniform(1.0, 6.0))
     kind = rng.integers(3)
-    if kind == 0:
-        field = scipy.ndimage.gaussian_filter(rng.normal(size=r.shape), rng.uniform(0.5, 3.0))
-        light = envelope * np.exp(rng.uniform(0.5, 1.5) * field / field.std())
-    elif kind == 1:
-        width = rng.uniform(0.15, 0.5) * radius
-        light = np.exp(-0.5 * ((r - radius) / width) ** 2) + rng.uniform(0.0, 0.6) * envelope
+    if kind == 2:
+        light = _composite(rng, x, y, radius)
     else:
-        arms = np.cos(int(rng.integers(1, 4)) * np.arctan2(v, u) - rng.uniform(1, 6) * np.log1p(r))
-        light = envelope * (1.0 + rng.uniform(0.3, 1.0) * arms)
-    light = scipy.ndimage.gaussian_filter(light, LATENT_FWHM / 2.3548)
+        u, v = _sheared(rng, x, y, ratio=rng.uniform(0.25, 1.0))
+        envelope = np.exp(-0.5 * (np.hypot(u, v) / (0.9 * radius)) ** rng.uniform(1.0, 8.0))
+        field = _random_field(rng, radius)
+        if kind == 0:
+            light = envelope * np.exp(rng.uniform(0.5, 1.5) * field)
+        else:
+            # Level sets: lanes, arcs, holes and islands with sharp edges.
+            edge = (field - rng.uniform(-0.8, 0.8)) / np.exp(rng.uniform(np.log(0.05), 0.0))
+            light = envelope * (rng.choice([0.0, 0.1, 0.4]) + 0.5 * (1.0 + np.tanh(edge)))
+    light = scipy.ndimage.gaussian_filter(light, LATENT_FWHM * FWHM_TO_SIGMA)
     return light / light.sum()
+
+
+def _sheared(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, *, ratio: float):
+    """Coordinates along the axes of an ellipse of random orientation."""
+    angle = rng.uniform(0, np.pi)
+    u = x * np.cos(angle) + y * np.sin(angle) - rng.uniform(-0.5, 0.5)
+    return u, (y * np.cos(angle) - x * np.sin(angle) - rng.uniform(-0.5, 0.5)) / ratio
+
+
+def _random_field(rng: np.random.Generator, radius: float) -> np.ndarray:
+    """Gaussian field of unit variance, ``(81, 81)``: a power law between a
+    smallest and a largest scale, stretched along a random axis.
+    """
+    fy, fx = np.fft.fftfreq(_STAMP)[:, None], np.fft.fftfreq(_STAMP)[None, :]
+    u, v = _sheared(rng, fx, fy, ratio=rng.uniform(0.3, 1.0))
+    u, v = u - u[0, 0], v - v[0, 0]
+    size, smallest = rng.uniform(0.5, 2.5) * radius, rng.uniform(0.4, 1.5)
+    power = (u**2 + v**2 + size**-2.0) ** (-0.5 * rng.uniform(1.0, 4.0))
+    amplitude = np.sqrt(power) * np.exp(-2.0 * (np.pi * smallest) ** 2 * (fx**2 + fy**2))
+    field = np.fft.ifft2(np.fft.fft2(rng.normal(size=(_STAMP, _STAMP))) * amplitude).real
+    return (field - field.mean()) / field.std()
+
+
+def _composite(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
+    """Overlapping lumps, some flat-topped, some thin."""
+    light = np.zeros_like(x)
+    for _ in range(rng.integers(2, 8)):
+        size = radius * np.exp(rng.uniform(np.log(0.15), 0.0))
+        dy, dx = rng.normal(0.0, 0.7 * radius, 2)
+        u, v = _sheared(rng, x - dx, y - dy, ratio=np.exp(rng.uniform(np.log(0.12), 0.0)))
+        profile = np.exp(-0.5 * (np.hypot(u, v) / size) ** rng.choice([1.0, 2.0, 2.0, 4.0, 8.0]))
+        light += rng.uniform(0.2, 1.0) * profile / max(profile.sum(), 1.0)
+    return light
 
 
 def make_stack_bank(

@@ -15,11 +15,11 @@ __all__ = ("FLUX_BINS", "TrainingLoss")
 import numpy as np
 import torch
 
-from ..core._encoder import LATENT_FWHM
+from ..core._encoder import ERROR_FWHM, LATENT_FWHM, EncoderOutput
 from ..core._fourier import FWHM_TO_SIGMA, FourierGrid
 from ._skies import Source, TrainingBatch
 
-FLUX_BINS = ((5, 8, 0.03), (8, 14, 0.03), (14, 30, 0.02), (30, 100, 0.015), (100, 1e5, 0.01))
+FLUX_BINS = ((5, 8, 0.03), (8, 14, 0.025), (14, 30, 0.015), (30, 100, 0.01), (100, 1e5, 0.005))
 """Lowest and highest S/N of a bin, and the relative bias that matters."""
 
 _N_KINDS = 3
@@ -47,36 +47,57 @@ class TrainingLoss:
         Weight of the flux term. Larger values make it oscillate.
     """
 
-    _TRUTH_ERROR = 0.02
+    _TRUTH_ERROR = 0.015
     _EDGE = 14
 
     def __init__(self, grid: FourierGrid, *, flux_weight: float = 0.01):
         self._grid = grid
         self._flux_weight = flux_weight
         self._disc = grid.disc(_APERTURE)
-        self._sharpen = grid.gaussian(1.6) / grid.gaussian(LATENT_FWHM)
         self.bias = np.zeros((len(FLUX_BINS), _N_KINDS))
 
     def __call__(
         self, latent: torch.Tensor, batch: TrainingBatch, unit: torch.Tensor, *, with_flux: bool
     ) -> torch.Tensor:
-        """Return the loss of latents ``(b, rows, columns)``."""
+        """Return the loss of latents ``(b, rows, columns)``, for a noise unit
+        of the same shape.
+        """
         grid = self._grid
         error, truth = grid.transform(latent - batch.truth), grid.transform(batch.truth)
-        point_noise = batch.den[:, :1, :1].rsqrt()
-        terms = [(0.4, self._sharpen, 1.5 * unit), (0.5, None, unit), (1.0, grid.gaussian(1.5), 0.8 * unit)]
-        for fwhm in (4.0, 8.0):
+        terms = [(0.35, 1.5, 1.5 * unit), (0.5, 2.0, 0.9 * unit), (1.0, 2.5, 0.7 * unit)]
+        for fwhm in (4.5, 8.0):
             area = 2.0 * np.sqrt(np.pi) * fwhm * FWHM_TO_SIGMA
-            terms.append((0.5, grid.gaussian(fwhm), point_noise / area))
-        loss = sum(w * self._pixel_term(error, truth, transfer, noise) for w, transfer, noise in terms)
+            noise = batch.den[:, :1, :1].rsqrt() * batch.inflation / area
+            terms.append((0.5, fwhm, noise))
+        loss = sum(
+            weight * self._pixel_term(error, truth, self._widen(fwhm), noise) for weight, fwhm, noise in terms
+        )
         if with_flux:
             loss = loss + self._flux_term(error, truth, batch)
         return loss
 
+    def error_term(self, output: EncoderOutput, batch: TrainingBatch, unit: torch.Tensor) -> torch.Tensor:
+        """Negative log-likelihood of the errors under the predicted ones."""
+        grid, inner = self._grid, self._inner
+        latent = output.latent.detach()
+        transfer = torch.stack([self._widen(fwhm) for fwhm in ERROR_FWHM])
+        spectra = torch.stack([grid.transform(latent - batch.truth), grid.transform(latent)])
+        error, delivered = grid.inverse(spectra[:, :, None] * transfer)
+        sigma = output.errors(delivered, unit=unit)
+        ratio = (error / sigma).square().clamp_max(400.0)
+        return (0.5 * ratio + torch.log(sigma / unit[:, None]))[..., inner[1], inner[2]].mean()
+
+    @property
+    def _inner(self):
+        return np.s_[:, self._EDGE : -self._EDGE, self._EDGE : -self._EDGE]
+
+    def _widen(self, fwhm: float) -> torch.Tensor:
+        """Transfer from the latent's PSF to a wider one."""
+        return self._grid.gaussian((fwhm**2 - LATENT_FWHM**2) ** 0.5)
+
     def _pixel_term(self, error, truth, transfer, noise) -> torch.Tensor:
-        grid, inner = self._grid, np.s_[:, self._EDGE : -self._EDGE, self._EDGE : -self._EDGE]
-        if transfer is not None:
-            error, truth = error * transfer, truth * transfer
+        grid, inner = self._grid, self._inner
+        error, truth = error * transfer, truth * transfer
         scale = torch.sqrt(noise**2 + (self._TRUTH_ERROR * grid.inverse(truth)) ** 2)
         return _huber(grid.inverse(error) / scale)[inner].mean()
 
@@ -92,6 +113,7 @@ class TrainingLoss:
         aperture_sn = apertures * batch.den[index[0], 0, 0].sqrt() / (np.sqrt(np.pi) * _APERTURE)
         # A source in the wings of a brighter one is judged by its own light.
         sn = np.minimum([s.signal_to_noise for s in inner], 2.2 * aperture_sn.numpy())
+        sn = sn / batch.inflation[index].numpy()
         kinds = np.array([s.kind for s in inner])
         total = torch.zeros(())
         for row, (lowest, highest, tolerance) in enumerate(FLUX_BINS):

@@ -21,6 +21,12 @@ from ..core._encoder import LATENT_FWHM
 from ..core._fourier import FWHM_TO_SIGMA, FourierGrid
 from ._banks import GalaxyBank, StackBank
 
+_PSF_ERROR = 0.015
+"""Scatter of the width of the PSF about what was said, relative."""
+
+_SHARE_WITH_GAPS = 0.3
+"""Share of the skies whose coverage is not even."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
@@ -42,6 +48,8 @@ class TrainingBatch:
     data: torch.Tensor
     """D, ``(b, rows, columns // 2 + 1)``."""
     den: torch.Tensor
+    inflation: torch.Tensor
+    """Noise of D relative to `den`, ``(b, rows, columns)``."""
     truth: torch.Tensor
     """Sky at the latent's PSF, ``(b, rows, columns)``."""
     sources: list[Source]
@@ -51,8 +59,9 @@ class SkyGenerator:
     """Draws batches of statistics of random skies.
 
     A statistic is made without its exposures: ``D = den X + sqrt(den) white``
-    plus the noise of the sources, a residual sky, and errors of the PSF and
-    of the noise level such as real stacks have.
+    plus the noise of the sources. Real stacks have more: a residual sky, a
+    PSF and a noise level that are not quite what was said, noise that
+    resampling has made smooth, gaps and ends of coverage. So have these.
 
     Parameters
     ----------
@@ -79,25 +88,60 @@ class SkyGenerator:
         skies, sources = zip(*(self._draw_sky(b, sensitivity[b]) for b in range(count)), strict=True)
         truth = torch.as_tensor(np.array(skies))
         spectrum = grid.transform(truth) / grid.gaussian(LATENT_FWHM)
-        spectrum = spectrum * self._psf_error(count)
-        noise = (
-            self._white(count)
-            * den.sqrt()
-            * torch.as_tensor(np.exp(self._rng.normal(0.0, 0.04, (count, 1, 1))), dtype=torch.float32)
-        )
-        data = den * spectrum + noise + self._source_noise(spectrum, den, chosen)
+        spectrum = spectrum * self._psf_error(den)
+        inflation = self._inflation(count)
+        noise = self._white(count) * den.sqrt() * self._noise_error(count)
+        noise = noise + self._source_noise(spectrum, den, chosen)
+        if float(inflation.max()) > 1.0:
+            noise = grid.transform(grid.inverse(noise) * inflation)
+        data = den * spectrum + noise
         den0 = den[:, 0, 0]
         offset = torch.as_tensor(self._rng.normal(0.0, 0.08, count), dtype=torch.float32)
         data[:, 0, 0] += den0.sqrt() * offset * truth[0].numel()
-        return TrainingBatch(data=data, den=den, truth=truth, sources=[s for group in sources for s in group])
+        return TrainingBatch(
+            data=data,
+            den=den,
+            inflation=inflation,
+            truth=truth,
+            sources=[s for group in sources for s in group],
+        )
 
     def _white(self, count: int) -> torch.Tensor:
         return self._grid.transform(torch.randn(count, *self._grid.shape, generator=self._torch))
 
-    def _psf_error(self, count: int) -> torch.Tensor:
-        """Transfer of PSFs that are a little broader or narrower than said."""
-        excess = torch.as_tensor(self._rng.normal(0.0, 0.04, (count, 1, 1)), dtype=torch.float32)
-        return torch.exp(-2.0 * np.pi**2 * excess * self._grid.frequency_squared)
+    def _psf_error(self, den: torch.Tensor) -> torch.Tensor:
+        """Transfer of PSFs a little broader or narrower than said."""
+        relative = torch.as_tensor(self._rng.normal(0.0, _PSF_ERROR, len(den)), dtype=torch.float32)
+        # The mean squared width follows from the fall of den near frequency 0.
+        fall = torch.log(den[:, 0, 0] / den[:, 0, 2]) / self._grid.frequency_squared[0, 2]
+        excess = (relative * fall)[:, None, None]
+        return torch.exp(-excess * self._grid.frequency_squared)
+
+    def _noise_error(self, count: int) -> torch.Tensor:
+        """Level of the noise, and the fall that resampling gives it."""
+        level = self._rng.normal(0.0, 0.04, (count, 1, 1))
+        smooth = np.where(self._rng.uniform(size=(count, 1, 1)) < 0.5, 0.0, self._rng.uniform(0.0, 5.0))
+        squared = self._grid.frequency_squared.numpy()
+        return torch.as_tensor(np.exp(level - smooth * squared), dtype=torch.float32)
+
+    def _inflation(self, count: int) -> torch.Tensor:
+        """Noise of stacks with gaps and ends of coverage."""
+        grid, rng = self._grid, self._rng
+        share = np.ones((count, *grid.shape), dtype=np.float32)
+        y, x = np.mgrid[: grid.shape[0], : grid.shape[1]]
+        for scene in share:
+            if rng.uniform() > _SHARE_WITH_GAPS:
+                continue
+            for _ in range(rng.integers(1, 4)):
+                angle = rng.uniform(0, np.pi) if rng.uniform() < 0.3 else rng.choice([0.0, 0.5 * np.pi])
+                along = (x - grid.shape[1] / 2) * np.cos(angle) + (y - grid.shape[0] / 2) * np.sin(angle)
+                first = rng.uniform(-0.45, 0.45) * grid.shape[0]
+                width = np.exp(rng.uniform(0.0, np.log(0.6 * grid.shape[0])))
+                scene[(along > first) & (along < first + width)] *= rng.uniform(0.05, 1.0)
+        if share.min() == 1.0:
+            return torch.as_tensor(share)
+        smooth = grid.inverse(grid.transform(torch.as_tensor(share)) * grid.gaussian(5.0))
+        return smooth.clamp(0.05, 1.0).rsqrt()
 
     def _source_noise(self, spectrum: torch.Tensor, den: torch.Tensor, chosen: np.ndarray) -> torch.Tensor:
         """Photon noise of the sources, through an effective PSF."""

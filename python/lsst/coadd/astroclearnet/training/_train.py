@@ -36,7 +36,7 @@ class TrainingOptions:
     seed: int = 1
     """Seed of the banks, the skies and the first weights."""
 
-    steps: int = 4500
+    steps: int = 3600
     """Optimiser steps."""
 
     batch: int = 4
@@ -60,6 +60,8 @@ _AVERAGE_FROM = 0.3
 _AVERAGE_WEIGHT = 0.995
 _FLUX_FROM = 100
 _SLOPE = 0.05
+_FIRST_WEIGHT = 0.25
+_ERROR_WEIGHT = 0.05
 
 
 def train_encoder(
@@ -98,14 +100,16 @@ def train_encoder(
     for step in range(options.steps):
         _set_rate(optimiser, options, step)
         batch = skies.draw(options.batch)
-        inputs = EncoderInputs.from_statistic(batch.data, batch.den, grid)
-        latent = encoder(inputs, slope=_SLOPE)
-        loss = loss_of(latent, batch, inputs.unit, with_flux=step >= _FLUX_FROM)
+        inputs = EncoderInputs.from_statistic(batch.data, batch.den, grid, inflation=batch.inflation)
+        output = encoder(inputs, slope=_SLOPE)
+        loss = loss_of(output.latent, batch, inputs.unit, with_flux=step >= _FLUX_FROM)
+        loss = loss + _FIRST_WEIGHT * loss_of(output.first, batch, inputs.unit, with_flux=False)
+        losses.append(float(loss.detach()))
+        loss = loss + _ERROR_WEIGHT * loss_of.error_term(output, batch, inputs.unit)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimiser.step()
-        losses.append(float(loss.detach()))
         if step >= _AVERAGE_FROM * options.steps:
             _accumulate(average, encoder)
         if (step + 1) % 100 == 0:
