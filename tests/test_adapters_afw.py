@@ -21,8 +21,9 @@ import galsim
 import numpy as np
 import pytest
 
-from lsst.coadd.astroclearnet.adapters import PatchGeometry, read_exposure
-from lsst.coadd.astroclearnet.adapters._afw import ExposurePsf, SkyWcsMap, exposure_from_exposure_f
+from lsst.coadd.astroclearnet.adapters import PatchGeometry, make_adapter
+from lsst.coadd.astroclearnet.adapters._afw import ExposureFAdapter, exposure_from_exposure_f
+from lsst.coadd.astroclearnet.adapters._afw_models import ExposurePsf, SkyWcsMap
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane
 
 DATA_ID = {"instrument": "HSC", "visit": 1228, "detector": 50, "physical_filter": "HSC-I"}
@@ -114,6 +115,7 @@ def make_exposure(**changes):
         "Wcs": FakeWcs(),
         "PhotoCalib": FakePhotoCalib(30.0),
         "Filter": Afw(physicalLabel="HSC-I2", hasPhysicalLabel=lambda: True),
+        "Info": Afw(ApCorrMap=None),
         "X0": 100,
         "Y0": 7,
         **changes,
@@ -127,9 +129,10 @@ def test_exposure_is_calibrated():
     np.testing.assert_array_equal(exposure.variance, 2 * 900)
     assert (exposure.x0, exposure.y0) == (100, 7)
     assert exposure.physical_filter == "HSC-I2"
-    expected = [0, Plane.SATURATED, Plane.COSMIC_RAY, Plane.NO_DATA, Plane.DETECTION_EDGE, 0, 0]
+    unrepaired = Plane.COSMIC_RAY | Plane.UNREPAIRED
+    expected = [0, Plane.SATURATED, unrepaired, Plane.NO_DATA, Plane.DETECTION_EDGE, 0, 0]
     assert exposure.flags[np.arange(7), np.arange(7)].tolist() == [int(plane) for plane in expected]
-    assert read_exposure("afw") is exposure_from_exposure_f
+    assert make_adapter("afw") == ExposureFAdapter()
 
 
 def test_kernel_is_centred():
@@ -148,7 +151,7 @@ def test_positions_keep_their_shape():
 
 
 def test_row_of_the_visit_summary_takes_over():
-    row = Afw(Psf=FakePsf(fwhm=5), Wcs=FakeWcs(ra0=151), PhotoCalib=FakePhotoCalib(2.0))
+    row = Afw(Psf=FakePsf(fwhm=5), Wcs=FakeWcs(ra0=151), PhotoCalib=FakePhotoCalib(2.0), ApCorrMap={})
     bare = make_exposure(Psf=None, Wcs=None, PhotoCalib=None)
     exposure = exposure_from_exposure_f(bare, data_id=DATA_ID, visit_summary_row=row)
     assert exposure.image[0, 3] == 6
@@ -160,9 +163,10 @@ def test_row_of_the_visit_summary_takes_over():
 @pytest.mark.parametrize("field", ["Psf", "Wcs", "PhotoCalib"])
 def test_missing_parts_are_named(field):
     name = {"Psf": "PSF", "Wcs": "WCS", "PhotoCalib": "photometric calibration"}[field]
-    with pytest.raises(InvalidExposureError, match=f"visit=1228 detector=50 has no {name} in the exposure"):
+    with pytest.raises(InvalidExposureError, match=f"visit=1228 detector=50 has no {name};"):
         exposure_from_exposure_f(make_exposure(**{field: None}), data_id=DATA_ID)
-    parts = {"Psf": FakePsf(), "Wcs": FakeWcs(), "PhotoCalib": FakePhotoCalib(2.0), field: None}
+    parts = {"Psf": FakePsf(), "Wcs": FakeWcs(), "PhotoCalib": FakePhotoCalib(2.0), "ApCorrMap": {}}
+    parts[field] = None
     with pytest.raises(
         InvalidExposureError, match=f"detector=50 has no {name} in its row of the visit summary"
     ):

@@ -18,7 +18,12 @@ import numpy as np
 import pytest
 
 from lsst.coadd.astroclearnet._visit_images import DetectorInfo, make_visit_image
-from lsst.coadd.astroclearnet.adapters import INPUT_PLANES, exposure_from_visit_image, read_exposure
+from lsst.coadd.astroclearnet.adapters import (
+    INPUT_PLANES,
+    VisitImageAdapter,
+    exposure_from_visit_image,
+    make_adapter,
+)
 from lsst.coadd.astroclearnet.adapters import _masks as masks
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane
 from lsst.images import Box, Image, MaskPlane
@@ -199,7 +204,8 @@ def test_mask_planes_become_canonical():
         planes[name] = np.zeros(SHAPE, bool)
         planes[name][n] = True
     flags = exposure_from_visit_image(make_image(planes), data_id=DATA_ID).flags
-    expected = [Plane.SATURATED, Plane.COSMIC_RAY, Plane.DETECTION_EDGE, Plane.STREAK, 0, 0]
+    unrepaired = Plane.COSMIC_RAY | Plane.UNREPAIRED
+    expected = [Plane.SATURATED, unrepaired, Plane.DETECTION_EDGE, Plane.STREAK, 0, 0]
     assert flags[:6, 7].tolist() == [int(plane) for plane in expected]
 
 
@@ -226,10 +232,10 @@ def test_both_dialects_of_mask_planes():
         "SAT_TEMPLATE",
         "HIGH_VARIANCE",
     }
-    assert {plane for plane in INPUT_PLANES.values() if plane is not None} == set(Plane)
+    assert {plane for plane in INPUT_PLANES.values() if plane is not None} == set(Plane) - {Plane.UNREPAIRED}
 
 
-def test_read_exposure():
-    assert read_exposure("images") is exposure_from_visit_image
+def test_make_adapter():
+    assert make_adapter("images") == VisitImageAdapter()
     with pytest.raises(ValueError, match="images, afw; got 'jpeg'"):
-        read_exposure("jpeg")
+        make_adapter("jpeg")

@@ -10,7 +10,6 @@
 
 import hashlib
 from importlib.resources import files
-from types import SimpleNamespace
 
 import astropy.units as u
 import numpy as np
@@ -20,7 +19,7 @@ from lsst.coadd.astroclearnet._about import make_seed
 from lsst.coadd.astroclearnet._coadds import view_from_cell_coadd, view_from_truth
 from lsst.coadd.astroclearnet._metrics import Truth, compare_views
 from lsst.coadd.astroclearnet._photometry import kernel_fwhm
-from lsst.coadd.astroclearnet.adapters import PatchGeometry, exposure_from_visit_image
+from lsst.coadd.astroclearnet.adapters import exposure_from_visit_image
 from lsst.coadd.astroclearnet.assemble_acn_coadd import (
     AssembleAcnCoaddConfig,
     AssembleAcnCoaddConnections,
@@ -34,10 +33,11 @@ from lsst.pipe.base import InMemoryDatasetHandle
 from lsst.pipe.base.testUtils import lintConnections
 
 
-def make_task(**fields):
+def make_task(*, select=None, **fields):
     """Make a task that is quick unless the fields say otherwise."""
     config = AssembleAcnCoaddConfig()
     config.update(**({"method": "mm", "mm_iterations": 10, "cell_size": 100} | fields))
+    config.select.update(**(select or {}))
     config.validate()
     return AssembleAcnCoaddTask(config=config)
 
@@ -242,10 +242,10 @@ def test_handles_and_core_exposures_are_inputs_too(small_patch, mean):
 def test_broad_psf_is_left_out_and_recorded(small_patch, mean):
     widths = mean[0].inputs_table["psf_fwhm_arcsec"]
     limit = float(np.sort(widths)[-2:].mean())
-    result = run(make_task(method="mean", max_psf_fwhm=limit), small_patch)
+    result = run(make_task(method="mean", select={"max_psf_fwhm": limit}), small_patch)
     table = result.inputs_table
     assert list(table["kept"]) == list(widths <= limit)
-    assert "above max_psf_fwhm" in table["reason"][~table["kept"]][0]
+    assert "select.max_psf_fwhm is" in table["reason"][~table["kept"]][0]
     assert np.isnan(table["weight"][~table["kept"]]).all()
 
 
@@ -264,53 +264,6 @@ def test_progress_is_logged(small_patch, caplog):
         run(make_task(method="mean"), small_patch)
     assert "Registered visit=29324 detector=50 (1/4)" in caplog.text
     assert "cell 4/4" in caplog.text and "s left" in caplog.text
-
-
-def test_rows_of_visit_summaries_go_with_their_exposures(small_patch, monkeypatch):
-    """In the full stack each detector gets its own row, or is left out."""
-
-    class Summary:
-        def __init__(self, rows):
-            self.rows = rows
-
-        def find(self, detector):
-            return self.rows.get(detector)
-
-    def ref(**data_id):
-        return SimpleNamespace(dataId=Data(data_id))
-
-    class Data(dict):
-        mapping = property(dict)
-
-    place = {"skymap": "hsc_rings_demo", "tract": 9813, "patch": 40, "band": "i"}
-    refs = SimpleNamespace(
-        sky_map="skyMap",
-        calexps=[ref(visit=1, detector=50), ref(visit=1, detector=58), ref(visit=2, detector=50)],
-        visit_summaries=[ref(visit=1)],
-    )
-    contents = {
-        "skyMap": None,
-        id(refs.calexps): ["first", "second", "third"],
-        id(refs.visit_summaries): [InMemoryDatasetHandle(Summary({50: "row of 1, 50"}))],
-    }
-    put = []
-    context = SimpleNamespace(
-        quantum=SimpleNamespace(dataId=place),
-        resources=SimpleNamespace(num_cores=3),
-        get=lambda what: contents[what if isinstance(what, str) else id(what)],
-        put=lambda outputs, refs: put.append((outputs, refs)),
-    )
-    monkeypatch.setattr(PatchGeometry, "from_sky_map", lambda *_, **__: small_patch.geometry)
-    task = make_task(image_model="afw", use_visit_summary=True)
-    calls = []
-    task.run = lambda **arguments: calls.append(arguments) or "outputs"
-    task.runQuantum(context, refs, "output refs")
-    assert put == [("outputs", "output refs")]
-    assert calls[0]["n_threads"] == 3 and calls[0]["band"] == "i"
-    first, second, third = calls[0]["inputs"]
-    assert (first.exposure_or_handle, first.visit_summary_row, first.fault) == ("first", "row of 1, 50", "")
-    for one in (second, third):
-        assert one.visit_summary_row is None and one.fault == "has no row in its visit summary"
 
 
 @pytest.mark.parametrize("image_model", ["images", "afw"])

@@ -60,7 +60,7 @@ def spoil(inputs, change, which=1):
 
 @pytest.fixture(scope="module")
 def clean(small_patch):
-    return run(make_task(), small_patch, small_patch.inputs)
+    return run(make_task(use_interpolated=False), small_patch, small_patch.inputs)
 
 
 def assert_dropped(result, caplog, text):
@@ -123,7 +123,6 @@ def change_band(image):
         (break_psf, "PSF"),
         (unnormalise_psf, "sums to 0.7"),
         (nan_psf, "NaN"),
-        (lose_calibration, "cannot be converted to nJy"),
         (change_band, "has band 'r', the patch is made of band 'i'"),
     ],
 )
@@ -133,9 +132,16 @@ def test_unusable_exposure_is_dropped_with_a_warning(small_patch, caplog, change
 
 
 def test_unusable_exposure_is_an_error_if_asked_for(small_patch):
+    inputs = spoil(small_patch.inputs, lose_psf)
+    with pytest.raises(UnusableInputsError, match="visit=29326 detector=49 has no PSF"):
+        run(make_task(on_bad_input="raise"), small_patch, inputs)
+
+
+def test_exposure_without_calibration_is_an_error(small_patch):
+    """What its pixels mean is not known, whatever is done with others."""
     inputs = spoil(small_patch.inputs, lose_calibration)
     with pytest.raises(UnusableInputsError, match="visit=29326 detector=49.*converted to nJy"):
-        run(make_task(on_bad_input="raise"), small_patch, inputs)
+        run(make_task(on_bad_input="drop", max_bad_fraction=1.0), small_patch, inputs)
 
 
 def test_wcs_that_is_not_finite_is_dropped(small_patch, caplog):
@@ -161,10 +167,10 @@ def test_wcs_that_is_not_finite_is_dropped(small_patch, caplog):
     assert_dropped(result, caplog, "WCS")
 
 
-def test_visit_summary_without_a_row_is_a_fault(small_patch, caplog):
-    one = dataclasses.replace(small_patch.inputs[1], fault="has no row in its visit summary")
+def test_fault_that_is_known_before_is_dropped(small_patch, caplog):
+    one = dataclasses.replace(small_patch.inputs[1], fault="has no background_apply")
     result = run(make_task(), small_patch, [small_patch.inputs[0], one, *small_patch.inputs[2:]])
-    assert_dropped(result, caplog, "has no row in its visit summary")
+    assert_dropped(result, caplog, "has no background_apply")
 
 
 def test_data_id_of_another_band_is_dropped(small_patch, caplog):
@@ -179,7 +185,7 @@ def test_mixed_units_become_one(small_patch, clean):
     image = small_patch.inputs[1].exposure_or_handle.convert_unit(u.uJy)
     inputs = list(small_patch.inputs)
     inputs[1] = dataclasses.replace(inputs[1], exposure_or_handle=image)
-    result = run(make_task(), small_patch, inputs)
+    result = run(make_task(use_interpolated=False), small_patch, inputs)
     np.testing.assert_allclose(result.coadd.image.array, clean.coadd.image.array, atol=0.02)
     assert result.inputs_table["kept"].all()
 
@@ -187,7 +193,7 @@ def test_mixed_units_become_one(small_patch, clean):
 def test_most_inputs_unusable_is_an_error(small_patch):
     inputs = small_patch.inputs
     for which in (0, 1, 2):
-        inputs = spoil(inputs, lose_calibration, which)
+        inputs = spoil(inputs, lose_psf, which)
     with pytest.raises(UnusableInputsError, match="3 of 4 inputs cannot be used.*visit=29324") as caught:
         run(make_task(), small_patch, inputs)
     assert caught.value.metadata["n_bad"] == 3
@@ -222,7 +228,8 @@ def set_pixels(plane, value):
     ],
 )
 def test_bad_pixels_are_left_out(small_patch, clean, plane, value):
-    result = run(make_task(), small_patch, spoil(small_patch.inputs, set_pixels(plane, value)))
+    task = make_task(use_interpolated=False)
+    result = run(task, small_patch, spoil(small_patch.inputs, set_pixels(plane, value)))
     fewer = result.n_image.array.astype(int) - clean.n_image.array
     # 20 x 30 px, and what the interpolation smears around them; of the others
     # a few are clipped in one case and not in the other.
@@ -300,7 +307,7 @@ def test_missing_device_is_an_error_before_reading(small_patch):
         ("recipe", "magic", "recipe"),
         ("device", "tpu", "device"),
         ("image_model", "fits", "image_model"),
-        ("bad_planes", ["SATURATED", "SATURN"], "Unknown mask plane 'SATURN'; known planes: .*NO_DATA"),
+        ("bad_planes", ["SAT", "SATURN"], "Unknown mask plane 'SATURN'; known planes: .*NO_DATA"),
         ("cell_size", 4, "cell_size must be at least 16"),
         ("target_fwhm", 0.5, "target_fwhm must be at least 1.5"),
         ("halo", -1, "halo must be at least 0"),
@@ -309,6 +316,9 @@ def test_missing_device_is_an_error_before_reading(small_patch):
         ("min_inputs", 0, "min_inputs"),
         ("max_bad_fraction", 1.5, "max_bad_fraction"),
         ("use_visit_summary", True, "use_visit_summary needs image_model='afw'"),
+        ("inputs", "warps", "inputs 'warps' needs image_model='afw'"),
+        ("apply_background_ratio", True, "apply_background_ratio needs image_model='afw'"),
+        ("warp_kernel", "cubic", "'cubic' is not known; known: bilinear"),
     ],
 )
 def test_config_is_checked(name, value, text):

@@ -150,8 +150,8 @@ def test_config_files_hold_valid_overrides(name):
 
 def test_unknown_mask_plane_stops_before_anything_runs():
     pipeline = Pipeline.from_uri(locate("acn"))
-    pipeline.addConfigOverride("assembleAcnCoadd", "bad_planes", ["SAT"])
-    with pytest.raises(FieldValidationError, match="Unknown mask plane 'SAT'"):
+    pipeline.addConfigOverride("assembleAcnCoadd", "bad_planes", ["SATURN"])
+    with pytest.raises(FieldValidationError, match="Unknown mask plane 'SATURN'"):
         pipeline.to_graph()
 
 

@@ -14,38 +14,27 @@ __all__ = ("AssembleAcnCoaddConfig",)
 
 import dataclasses
 
-from lsst.pex.config import ChoiceField, ConfigField, Field, FieldValidationError, ListField, RangeField
+from lsst.pex.config import ChoiceField, ConfigField, Field, FieldValidationError, RangeField
 from lsst.pipe.base import PipelineTaskConfig
 
 from ._connections import AssembleAcnCoaddConnections
+from ._inputs_config import InputsConfig
 from ._trust_config import TrustConfig
-from .core import FitOptions, Plane, parse_planes
+from .core import FitOptions
 from .core._options import METHODS, RECIPES
 
 _DEFAULTS = FitOptions()
 
 
-class AssembleAcnCoaddConfig(PipelineTaskConfig, pipelineConnections=AssembleAcnCoaddConnections):
+class AssembleAcnCoaddConfig(
+    InputsConfig, PipelineTaskConfig, pipelineConnections=AssembleAcnCoaddConnections
+):
     """Configuration of `AssembleAcnCoaddTask`.
 
     The defaults are those of an installation by pip; ``config/hsc.py`` holds
     what a repository of the full Science Pipelines needs.
     """
 
-    image_model = ChoiceField[str](
-        doc="Library of the input images. Change it to 'afw' in the full Science Pipelines.",
-        allowed={
-            "images": "VisitImage of lsst.images, geometry from acn_sky_geometry.",
-            "afw": "ExposureF of lsst.afw, geometry from skyMap.",
-        },
-        default="images",
-        optional=False,
-    )
-    use_visit_summary = Field[bool](
-        doc="Take PSF, WCS and photometric calibration from visit_summaries instead of the images. Set it "
-        "where a final calibration was run; needs image_model='afw'.",
-        default=False,
-    )
     method = ChoiceField[str](
         doc="How the coadd is made. 'mm', 'kaiser' and 'mean' are the classical methods to compare with.",
         allowed=dict(METHODS),
@@ -105,27 +94,6 @@ class AssembleAcnCoaddConfig(PipelineTaskConfig, pipelineConnections=AssembleAcn
         default=_DEFAULTS.device,
         optional=False,
     )
-    bad_planes = ListField[str](
-        doc="Mask planes (names as in lsst.images) whose pixels are left out. Remove COSMIC_RAY and "
-        "INTERPOLATED to trust the interpolation of the inputs.",
-        default=[
-            "NO_DATA",
-            "BAD",
-            "SATURATED",
-            "SUSPECT",
-            "COSMIC_RAY",
-            "INTERPOLATED",
-            "CROSSTALK",
-            "STREAK",
-            "UNMASKED_NAN",
-        ],
-    )
-    max_psf_fwhm = RangeField[float](
-        doc="FWHM of the PSF above which an exposure is not used, in arcsec.",
-        default=2.0,
-        min=0.0,
-        inclusiveMin=False,
-    )
     scratch = Field[str](
         doc="Folder, on a local disk, in which the resampled exposures are kept while the patch is fitted; "
         "what was put there is removed at the end. Empty keeps them in memory, 13 bytes for each pixel and "
@@ -139,7 +107,8 @@ class AssembleAcnCoaddConfig(PipelineTaskConfig, pipelineConnections=AssembleAcn
         min=1,
     )
     on_bad_input = ChoiceField[str](
-        doc="What an exposure gets that cannot be read or lacks PSF, WCS or calibration.",
+        doc="What an exposure gets that cannot be read, or lacks PSF or WCS. One whose pixels cannot be "
+        "converted to nJy is an error in any case.",
         allowed={
             "drop": "A warning and a row with the reason in the inputs table; the others are used.",
             "raise": "An error that names it.",
@@ -175,19 +144,6 @@ class AssembleAcnCoaddConfig(PipelineTaskConfig, pipelineConnections=AssembleAcn
         except ValueError as error:
             name = str(error).split(maxsplit=1)[0]
             raise FieldValidationError(getattr(type(self), name), self, str(error)) from error
-        try:
-            parse_planes(self.bad_planes)
-        except ValueError as error:
-            raise FieldValidationError(type(self).bad_planes, self, str(error)) from error
-        if self.use_visit_summary and self.image_model != "afw":
-            raise FieldValidationError(
-                type(self).use_visit_summary, self, "use_visit_summary needs image_model='afw'."
-            )
-
-    @property
-    def bad_plane_bits(self) -> Plane:
-        """`bad_planes` as bits (`Plane`)."""
-        return parse_planes(self.bad_planes)
 
     def make_fit_options(self, *, seed: int | None = None, n_threads: int = 0) -> FitOptions:
         """Translate the fields that concern the fit.

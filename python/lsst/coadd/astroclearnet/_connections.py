@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ._assemble_config import AssembleAcnCoaddConfig
 
 _PATCH = ("skymap", "tract", "patch", "band")
+_WARP = ("instrument", "visit", "skymap", "tract", "patch")
 
 
 class AssembleAcnCoaddConnections(
@@ -41,8 +42,55 @@ class AssembleAcnCoaddConnections(
         multiple=True,
         deferLoad=True,
     )
+    warps = cT.Input(
+        doc="Visits on the grid of the tract, in nJy, in the place of calexps; used if inputs is 'warps'.",
+        name="deepCoadd_directWarp",
+        storageClass="ExposureF",
+        dimensions=_WARP,
+        multiple=True,
+        deferLoad=True,
+    )
+    artifact_masks = cT.Input(
+        doc="Masks whose plane CLIPPED marks the artifacts of a visit; used if use_artifact_masks is set.",
+        name="compare_warp_artifact_mask",
+        storageClass="Mask",
+        dimensions=_WARP,
+        multiple=True,
+        deferLoad=True,
+    )
+    background_reverts = cT.Input(
+        doc="Backgrounds to be added to calexps; used if revert_background is set.",
+        name="calexpBackground",
+        storageClass="Background",
+        dimensions=("instrument", "visit", "detector"),
+        multiple=True,
+        deferLoad=True,
+    )
+    background_applies = cT.Input(
+        doc="Backgrounds to be subtracted from calexps; used if apply_background is set.",
+        name="skyCorr",
+        storageClass="Background",
+        dimensions=("instrument", "visit", "detector"),
+        multiple=True,
+        deferLoad=True,
+    )
+    background_ratios = cT.Input(
+        doc="Images by which these backgrounds are divided; used if apply_background_ratio is set.",
+        name="background_to_photometric_ratio",
+        storageClass="Image",
+        dimensions=("instrument", "visit", "detector"),
+        multiple=True,
+        deferLoad=True,
+    )
+    selected_visits = cT.Input(
+        doc="Visits that may be used, as keys; used if use_selected_visits is set.",
+        name="deepCoaddVisits",
+        storageClass="StructuredDataDict",
+        dimensions=("instrument", *_PATCH),
+        multiple=True,
+    )
     visit_summaries = cT.Input(
-        doc="Final PSF, WCS and photometric calibration of each detector; used if use_visit_summary is set.",
+        doc="Statistics, final PSF, WCS and calibration of each detector; used if use_visit_summary is set.",
         name="finalVisitSummary",
         storageClass="ExposureCatalog",
         dimensions=("instrument", "visit"),
@@ -101,14 +149,27 @@ class AssembleAcnCoaddConnections(
             del self.geometry
         else:
             del self.sky_map
-        if not config.use_visit_summary:
-            del self.visit_summaries
+            self.artifact_masks = dataclasses.replace(self.artifact_masks, storageClass="MaskV2")
+        wanted = {
+            "calexps": config.inputs == "visits",
+            "warps": config.inputs == "warps",
+            "artifact_masks": config.use_artifact_masks,
+            "selected_visits": config.use_selected_visits,
+            "visit_summaries": config.use_visit_summary,
+            # A VisitImage carries its backgrounds.
+            "background_reverts": config.revert_background and config.image_model == "afw",
+            "background_applies": config.apply_background and config.image_model == "afw",
+            "background_ratios": config.apply_background_ratio,
+        }
+        for name, is_wanted in wanted.items():
+            if not is_wanted:
+                delattr(self, name)
         if config.method in LINEAR_METHODS:
             del self.latent
 
     def adjustQuantum(self, inputs, outputs, label, data_id):  # noqa: N802
         """Skip patches with too few inputs before anything is read."""
-        _, refs = inputs["calexps"]
+        _, refs = inputs["calexps" if self.config.inputs == "visits" else "warps"]
         if len(refs) < self.config.min_inputs:
             raise NoWorkFound(f"{len(refs)} inputs; min_inputs is {self.config.min_inputs}.")
         return super().adjustQuantum(inputs, outputs, label, data_id)

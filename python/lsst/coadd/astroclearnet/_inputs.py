@@ -6,56 +6,70 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Read, select and register the exposures of one patch."""
+"""Summarize, select and register the inputs of one patch."""
 
 from __future__ import annotations
 
-__all__ = (
-    "CoaddInput",
-    "FitFailedError",
-    "InputRecord",
-    "UnusableInputsError",
-    "make_history_table",
-    "make_inputs_table",
-    "register_inputs",
-)
+__all__ = ("CoaddInput", "FitFailedError", "UnusableInputsError", "prepare_inputs")
 
+import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import astropy.units as u
-import numpy as np
-from astropy.table import Table
-
+from lsst.images import Box
 from lsst.pipe.base import AlgorithmError
 
-from .adapters import PatchGeometry
-from .core import InputExposure, InvalidExposureError, Plane
+from ._select import select_inputs, wanted_statistics
+from ._tables import InputRecord
+from .adapters import (
+    NO_EXTRAS,
+    ImageAdapter,
+    InputExtras,
+    InputSummary,
+    PatchGeometry,
+    VisitStatistics,
+    model_fwhm,
+    read_image,
+)
+from .core import InputExposure, InvalidExposureError, SkippedExposureError, UncalibratedExposureError
 from .core._register import WarpedExposure, warp_exposure
 
 if TYPE_CHECKING:
-    from .core import ExposureSummary
+    from ._assemble_config import AssembleAcnCoaddConfig
+
+_READ_ERRORS = (OSError, ValueError, RuntimeError)
+"""What a Butler makes of a file that is missing, cut short, or not what its
+formatter expects."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class CoaddInput:
-    """One exposure that may go into a coadd."""
+    """One exposure or warp that may go into a coadd."""
 
     exposure_or_handle: Any
     """A ``VisitImage``, an ``ExposureF``, an `InputExposure`, or a handle
     whose ``get()`` returns one of them."""
 
     data_id: Mapping[str, Any]
-    """``visit`` and ``detector``; also ``band`` and ``physical_filter`` where
-    they are known."""
+    """``visit`` and, but for a warp, ``detector``; also ``band`` and
+    ``physical_filter`` where they are known."""
 
-    visit_summary_row: Any = None
-    """Record of an ``ExposureCatalog`` that replaces PSF, WCS and
-    photometric calibration."""
+    extras: InputExtras = NO_EXTRAS
+    """Row of the visit summary and backgrounds."""
+
+    visit_statistics: VisitStatistics | None = None
+    """Means over all detectors of the visit, where they are known."""
+
+    artifact_mask: Any = None
+    """A mask on the grid of the tract, or a handle for one, whose plane
+    ``CLIPPED`` marks pixels that are left out."""
+
+    skip: str = ""
+    """Why it is left out as a matter of course, where the caller knows."""
 
     fault: str = ""
     """Why it cannot be used, where the caller knows already."""
@@ -63,40 +77,14 @@ class CoaddInput:
     @property
     def label(self) -> str:
         """The data id as a user writes it (`str`)."""
-        return f"visit={self.data_id['visit']} detector={self.data_id['detector']}"
-
-
-@dataclasses.dataclass(kw_only=True)
-class InputRecord:
-    """One row of the inputs table."""
-
-    visit: int
-    detector: int
-    physical_filter: str = ""
-    kept: bool = False
-    reason: str = ""
-    """Why it was dropped."""
-    bad: bool = False
-    """Dropped by `on_bad_input`, not by selection."""
-    psf_fwhm: float = float("nan")
-    """FWHM of the PSF, in pixels of the patch."""
-    weight: float = float("nan")
-    n_good: int = 0
-    n_rejected: int = 0
-    chi2: float = float("nan")
-    calibration: dict[str, float] = dataclasses.field(default_factory=dict)
-    """What the fit found for each of `_CALIBRATION`."""
+        detector = f" detector={self.data_id['detector']}" if "detector" in self.data_id else ""
+        return f"visit={self.data_id['visit']}{detector}"
 
     @property
-    def label(self) -> str:
-        """The data id as the fit knows it (`str`)."""
-        return f"visit={self.visit} detector={self.detector}"
-
-    def summarize(self, fit: ExposureSummary) -> None:
-        """Take over what the fit found."""
-        self.weight, self.chi2 = fit.weight, fit.chi2
-        self.n_good, self.n_rejected = fit.n_pixels, fit.n_rejected
-        self.calibration = {name: getattr(fit, name) for name in _CALIBRATION}
+    def order(self) -> tuple[str, int, int]:
+        """What inputs are sorted by."""
+        data_id = self.data_id
+        return str(data_id.get("instrument", "")), int(data_id["visit"]), int(data_id.get("detector", -1))
 
 
 class UnusableInputsError(AlgorithmError):
@@ -126,39 +114,33 @@ class FitFailedError(AlgorithmError):
         return self._details
 
 
-def register_inputs(
+def prepare_inputs(
     inputs: Sequence[CoaddInput],
     *,
-    adapt: Callable[..., InputExposure],
+    config: AssembleAcnCoaddConfig,
     geometry: PatchGeometry,
     band: str,
     halo: int,
-    bad: Plane,
-    max_psf_fwhm: float,
-    drop_bad: bool,
+    pixel_scale: float,
     scratch: Path | None,
     log: logging.Logger,
 ) -> tuple[list[WarpedExposure], list[InputRecord]]:
-    """Read exposures one at a time and resample them to the patch.
+    """Select exposures, read them one at a time and put them on the grid.
 
     Parameters
     ----------
     inputs
-        Exposures, in any order.
-    adapt
-        Adapter of the image library: ``adapt(image, data_id=, ...)``.
+        Exposures or warps, in any order.
+    config
+        Configuration of the task.
     geometry
         The patch.
     band
         Band of the patch.
     halo
         Border around the outer box that is filled too, in pixels.
-    bad
-        Planes whose pixels are left out.
-    max_psf_fwhm
-        Broadest PSF that is used, in pixels of the patch.
-    drop_bad
-        Whether an exposure that cannot be used is dropped with a warning.
+    pixel_scale
+        Side of a pixel of the patch, in arcsec.
     scratch
         Folder for the resampled exposures; `None` keeps them in memory.
     log
@@ -169,191 +151,198 @@ def register_inputs(
     warped
         The exposures that are used, by visit and detector.
     records
-        One record for each input, in the same order.
+        What became of each input, in the same order; of a warp that is used
+        one for each of its detectors.
 
     Raises
     ------
     UnusableInputsError
-        If an exposure cannot be used and ``drop_bad`` is not set; the text
-        names it.
+        If pixels cannot be converted to nJy, or an exposure cannot be used
+        and `on_bad_input` says so; the text names it.
     """
-    box = geometry.outer_bbox
-    grid = dict(
-        x0=box.x.start - halo,
-        y0=box.y.start - halo,
-        height=box.y.size + 2 * halo,
-        width=box.x.size + 2 * halo,
+    ordered = sorted(inputs, key=lambda one: one.order)
+    adapter = config.make_adapter()
+    names = wanted_statistics(config.select)
+    summaries = [_summarize(one, adapter, names, is_warp=config.inputs == "warps") for one in ordered]
+    reasons = select_inputs(ordered, summaries, config=config.select, band=band, log=log)
+    registrar = _Registrar(
+        config=config, adapter=adapter, geometry=geometry, band=band, halo=halo, pixel_scale=pixel_scale
     )
-    ordered = sorted(inputs, key=lambda one: (one.data_id["visit"], one.data_id["detector"]))
     warped, records = [], []
     started = time.monotonic()
-    for count, one in enumerate(ordered, start=1):
-        record = InputRecord(visit=int(one.data_id["visit"]), detector=int(one.data_id["detector"]))
-        records.append(record)
-        try:
-            exposure = _read(one, adapt, band)
-            record.physical_filter = exposure.physical_filter
-            result = warp_exposure(exposure, wcs=geometry.wcs, bad=bad, **grid)
-        except InvalidExposureError as error:
-            if not drop_bad:
-                raise UnusableInputsError(
-                    n_bad=1, n_inputs=len(ordered), first_reason=str(error), max_bad_fraction=0.0
-                ) from error
-            record.reason, record.bad = str(error), True
-            log.warning("Dropping %s: %s", one.label, error)
-            continue
-        record.reason = _find_fault(result, geometry, max_psf_fwhm)
-        if result is not None:
-            record.psf_fwhm = result.psf_fwhm
-        if record.reason:
-            log.info("Leaving %s out: %s", one.label, record.reason)
-            continue
-        record.kept = True
-        warped.append(result if scratch is None else result.moved_to(scratch))
-        log.info(
-            "Registered %s (%d/%d): PSF FWHM %.2f px, %.0f s.",
-            *(one.label, count, len(ordered), result.psf_fwhm, time.monotonic() - started),
-        )
+    for count, (one, summary, reason) in enumerate(zip(ordered, summaries, reasons, strict=True), start=1):
+        found, new = registrar.register(one, summary, reason, log=log, n_inputs=len(ordered))
+        warped += found if scratch is None else [result.moved_to(scratch) for result in found]
+        records += new
+        for result in found:
+            log.info(
+                "Registered %s (%d/%d): PSF FWHM %.2f px, %.0f s.",
+                *(result.label, count, len(ordered), result.psf_fwhm, time.monotonic() - started),
+            )
     return warped, records
 
 
-def _read(one: CoaddInput, adapt: Callable[..., InputExposure], band: str) -> InputExposure:
-    """Get and adapt one exposure; any fault is an `InvalidExposureError`."""
-    if one.fault:
-        raise InvalidExposureError(f"{one.label} {one.fault}.")
-    known = one.data_id.get("band", band)
-    if known != band:
-        raise InvalidExposureError(f"{one.label} has band {known!r}, the patch is made of band {band!r}.")
+def _summarize(
+    one: CoaddInput, adapter: ImageAdapter, names: frozenset[str], *, is_warp: bool
+) -> InputSummary:
+    """Return what selection needs of an input; nothing if it cannot be read,
+    which is reported when its pixels are wanted.
+    """
+    if one.skip or one.fault:
+        return InputSummary(visit=one.visit_statistics)
     image = one.exposure_or_handle
-    if hasattr(image, "get"):
+    try:
+        if isinstance(image, InputExposure):
+            summary = _summarize_exposure(image)
+        elif is_warp:
+            summary = adapter.summarize_warp(image, data_id=one.data_id)
+        else:
+            summary = adapter.summarize(image, data_id=one.data_id, extras=one.extras, names=names)
+    except _READ_ERRORS:
+        summary = InputSummary()
+    return dataclasses.replace(summary, visit=one.visit_statistics)
+
+
+def _summarize_exposure(exposure: InputExposure) -> InputSummary:
+    """Return the FWHM of the PSF at the centre of a frame."""
+    height, width = exposure.image.shape
+    x, y = exposure.x0 + (width - 1) / 2, exposure.y0 + (height - 1) / 2
+    return InputSummary(psf_fwhm=model_fwhm(exposure.psf, exposure.wcs, x=x, y=y, label=exposure.label))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Registrar:
+    """Puts inputs on the grid of a patch."""
+
+    config: AssembleAcnCoaddConfig
+    adapter: ImageAdapter
+    geometry: PatchGeometry
+    band: str
+    halo: int
+    pixel_scale: float
+
+    @property
+    def box(self) -> Box:
+        """What is filled, in pixels of the tract."""
+        outer, halo = self.geometry.outer_bbox, self.halo
+        return Box.factory[
+            outer.y.start - halo : outer.y.stop + halo, outer.x.start - halo : outer.x.stop + halo
+        ]
+
+    def register(
+        self, one: CoaddInput, summary: InputSummary, reason: str, *, log: logging.Logger, n_inputs: int
+    ) -> tuple[list[WarpedExposure], list[InputRecord]]:
+        """Return what is used of an input, and the records of it all."""
+        record = InputRecord(
+            visit=int(one.data_id["visit"]),
+            detector=int(one.data_id.get("detector", -1)),
+            physical_filter=str(one.data_id.get("physical_filter", "")),
+            psf_fwhm=summary.psf_fwhm / self.pixel_scale,
+            reason=reason,
+        )
+        if reason:
+            log.info("Leaving %s out: %s", one.label, reason)
+            return [], [record]
         try:
-            image = image.get()
-        except (OSError, ValueError, RuntimeError) as error:
-            # What a Butler makes of a file that is missing, cut short, or not
-            # what its formatter expects; the cause holds the telling text.
-            text = " ".join(str(error.__cause__ or error).split())
-            raise InvalidExposureError(f"{one.label} cannot be read: {text}") from error
-    if isinstance(image, InputExposure):
-        return image
-    own = _find_band(image)
-    if own is not None and own != band:
-        raise InvalidExposureError(f"{one.label} has band {own!r}, the patch is made of band {band!r}.")
-    options = {} if one.visit_summary_row is None else {"visit_summary_row": one.visit_summary_row}
-    return adapt(image, data_id=one.data_id, **options)
+            results, record.physical_filter = self._place(one)
+        except SkippedExposureError as error:
+            record.reason = str(error)
+            log.info("Leaving %s out: %s", one.label, error)
+            return [], [record]
+        except InvalidExposureError as error:
+            if self.config.on_bad_input == "raise" or isinstance(error, UncalibratedExposureError):
+                raise UnusableInputsError(
+                    n_bad=1, n_inputs=n_inputs, first_reason=str(error), max_bad_fraction=0.0
+                ) from error
+            record.reason, record.bad = str(error), True
+            log.warning("Dropping %s: %s", one.label, error)
+            return [], [record]
+        used, records = [], []
+        for result in results or [None]:
+            new = dataclasses.replace(record, reason=self._find_fault(result))
+            if result is not None:
+                new.detector, new.psf_fwhm = result.detector, result.psf_fwhm
+                new.physical_filter = result.physical_filter
+            records.append(new)
+            if new.reason:
+                log.info("Leaving %s out: %s", one.label if result is None else result.label, new.reason)
+            else:
+                new.kept = True
+                used.append(result)
+        return used, records
+
+    def _place(self, one: CoaddInput) -> tuple[list[WarpedExposure], str]:
+        """Read an input and put it on the grid; return its filter, too."""
+        if one.fault:
+            raise InvalidExposureError(f"{one.label} {one.fault}.")
+        self._check_band(one, one.data_id.get("band"))
+        bad, box = self.config.bad_plane_bits, self.box
+        if self.config.inputs == "warps":
+            with _reading(one):
+                results = self.adapter.adapt_warp(
+                    one.exposure_or_handle, data_id=one.data_id, wcs=self.geometry.wcs, box=box, bad=bad
+                )
+            physical_filter = str(one.data_id.get("physical_filter", ""))
+        else:
+            exposure = self._adapt(one)
+            physical_filter = exposure.physical_filter
+            result = warp_exposure(
+                exposure,
+                wcs=self.geometry.wcs,
+                bad=bad,
+                x0=int(box.x.start),
+                y0=int(box.y.start),
+                height=int(box.y.size),
+                width=int(box.x.size),
+            )
+            results = [] if result is None else [result]
+        if one.artifact_mask is not None:
+            with _reading(one):
+                artifacts = self.adapter.read_artifacts(one.artifact_mask)
+            place = {"x0": artifacts.x0, "y0": artifacts.y0}
+            results = [result.with_artifacts(artifacts.clipped, **place) for result in results]
+        return results, physical_filter
+
+    def _adapt(self, one: CoaddInput) -> InputExposure:
+        """Read and convert a detector image."""
+        with _reading(one):
+            image = read_image(one.exposure_or_handle)
+            extras = InputExtras(**{key: read_image(value) for key, value in vars(one.extras).items()})
+        if isinstance(image, InputExposure):
+            return image
+        self._check_band(one, self.adapter.find_band(image))
+        return self.adapter.adapt(image, data_id=one.data_id, extras=extras)
+
+    def _check_band(self, one: CoaddInput, band: str | None) -> None:
+        if band is not None and band != self.band:
+            raise InvalidExposureError(
+                f"{one.label} has band {band!r}, the patch is made of band {self.band!r}."
+            )
+
+    def _find_fault(self, warped: WarpedExposure | None) -> str:
+        """Say why an exposure is not used; empty if it is."""
+        box = self.geometry.outer_bbox
+        inside = warped and warped.slices_within(
+            x0=box.x.start, y0=box.y.start, height=box.y.size, width=box.x.size
+        )
+        if not inside:
+            return "does not overlap the patch"
+        if not warped.good[inside[0]].any():
+            return "no good pixel on the patch"
+        fwhm, limit = warped.psf_fwhm * self.pixel_scale, self.config.select.max_psf_fwhm
+        if limit is not None and not fwhm <= limit:
+            return f"PSF FWHM of {fwhm:.2f} arcsec on the patch is above: select.max_psf_fwhm is {limit:.2f}"
+        return ""
 
 
-def _find_band(image: Any) -> str | None:
-    """Return the band of a ``VisitImage`` or an ``ExposureF``, if it has one.
-
-    ``hasBandLabel`` and ``bandLabel``: lsst/afw image/_filterLabel.cc.
-    """
-    if hasattr(image, "getFilter"):
-        label = image.getFilter()
-        return label.bandLabel if label and label.hasBandLabel() else None
-    return getattr(image, "band", None)
-
-
-def _find_fault(warped: WarpedExposure | None, geometry: PatchGeometry, max_psf_fwhm: float) -> str:
-    """Say why an exposure is not selected; empty if it is."""
-    box = geometry.outer_bbox
-    inside = warped and warped.slices_within(
-        x0=box.x.start, y0=box.y.start, height=box.y.size, width=box.x.size
-    )
-    if not inside:
-        return "does not overlap the patch"
-    if not warped.good[inside[0]].any():
-        return "no good pixel on the patch"
-    if not warped.psf_fwhm <= max_psf_fwhm:
-        return f"PSF FWHM of {warped.psf_fwhm:.2f} px is above max_psf_fwhm ({max_psf_fwhm:.2f} px)"
-    return ""
-
-
-_CALIBRATION = {
-    "flux_scale": "Flux relative to the decoded latent image; NaN if there is no signal",
-    "sky": "Sky above that of the decoded latent image, per pixel",
-    "shift_x": "Position of the sources relative to the decoded latent image's, along x",
-    "shift_y": "The same along y",
-}
-_CALIBRATION |= {f"{name}_error": f"Standard error of {name}" for name in _CALIBRATION}
-
-_UNITS = {"weight": u.nJy**-2, "psf_fwhm_pixel": u.pix, "psf_fwhm_arcsec": u.arcsec}
-_UNITS |= {name: u.pix for name in _CALIBRATION if name.startswith("shift")}
-_UNITS |= {name: u.nJy for name in _CALIBRATION if name.startswith("sky")}
-_DESCRIPTIONS = {
-    "weight": "Mean of 1 / sky variance over the cells",
-    "psf_fwhm_pixel": "FWHM of the PSF at the centre of the overlap, in pixels of the patch",
-    "psf_fwhm_arcsec": "The same in arcsec",
-    "n_good": "Pixels used, halos of cells not counted twice",
-    "n_rejected": "Pixels among them that the fit clipped as artifacts",
-    **_CALIBRATION,
-    "chi2": "Reduced chi2 against the decoded latent image",
-    "kept": "Whether the exposure was used",
-    "reason": "Why it was dropped",
-}
-
-
-def make_inputs_table(records: Sequence[InputRecord], *, pixel_scale: float) -> Table:
-    """Make the table of the inputs.
-
-    Parameters
-    ----------
-    records
-        One for each input.
-    pixel_scale
-        Side of a pixel of the patch, in arcsec.
-    """
-    fwhm = np.array([record.psf_fwhm for record in records], dtype=float)
-
-    def column(name: str, dtype: type | str) -> np.ndarray:
-        return np.array([getattr(record, name) for record in records], dtype=dtype)
-
-    table = Table(
-        {
-            "visit": column("visit", np.int64),
-            "detector": column("detector", np.int32),
-            "physical_filter": column("physical_filter", str),
-            "weight": column("weight", float),
-            "psf_fwhm_pixel": fwhm,
-            "psf_fwhm_arcsec": fwhm * pixel_scale,
-            "n_good": column("n_good", np.int64),
-            "n_rejected": column("n_rejected", np.int64),
-            **{
-                name: np.array([record.calibration.get(name, np.nan) for record in records], dtype=float)
-                for name in _CALIBRATION
-            },
-            "chi2": column("chi2", float),
-            "kept": column("kept", bool),
-            "reason": column("reason", str),
-        }
-    )
-    for name, unit in _UNITS.items():
-        table[name].unit = unit
-    for name, text in _DESCRIPTIONS.items():
-        table[name].description = text
-    return table
-
-
-def make_history_table(rows: Sequence[Mapping[str, float | int | str]]) -> Table:
-    """Make the table of the fit history.
-
-    Parameters
-    ----------
-    rows
-        As the fit returns them; a value that is not there becomes NaN (-1
-        for numbers of cells and steps).
-    """
-    kinds = {
-        "cell_i": (np.int64, -1),
-        "cell_j": (np.int64, -1),
-        "stage": (str, ""),
-        "step": (np.int64, -1),
-        "loss": (float, np.nan),
-        "held_out_loss": (float, np.nan),
-        "chi2": (float, np.nan),
-    }
-    return Table(
-        {
-            name: np.array([row.get(name, missing) for row in rows], dtype=dtype)
-            for name, (dtype, missing) in kinds.items()
-        }
-    )
+@contextlib.contextmanager
+def _reading(one: CoaddInput) -> Iterator[None]:
+    """Name the input in what goes wrong while it is read."""
+    try:
+        yield
+    except InvalidExposureError:
+        raise
+    except _READ_ERRORS as error:
+        # The cause holds the telling text.
+        text = " ".join(str(error.__cause__ or error).split())
+        raise InvalidExposureError(f"{one.label} cannot be read: {text}") from error

@@ -40,18 +40,12 @@ from lsst.utils.timer import timeMethod
 
 from ._about import describe_run, make_seed, summarize_run
 from ._assemble_config import AssembleAcnCoaddConfig
+from ._collect import collect_inputs
 from ._connections import AssembleAcnCoaddConnections
-from ._inputs import (
-    CoaddInput,
-    FitFailedError,
-    InputRecord,
-    UnusableInputsError,
-    make_history_table,
-    make_inputs_table,
-    register_inputs,
-)
+from ._inputs import CoaddInput, FitFailedError, UnusableInputsError, prepare_inputs
 from ._products import CellRecorder, make_coadds, make_planes
-from .adapters import PatchGeometry, check_cell_size, make_n_image, read_exposure
+from ._tables import InputRecord, make_history_table, make_inputs_table
+from .adapters import PatchGeometry, check_cell_size, make_n_image
 from .core import FitError, FitOptions
 from .core._options import LINEAR_METHODS
 from .core._register import WarpedExposure, cut_stack
@@ -87,7 +81,7 @@ class AssembleAcnCoaddTask(PipelineTask):
             geometry = PatchGeometry.from_sky_map(sky_map, skymap=data_id["skymap"], **place)
         else:
             geometry = PatchGeometry.from_dict(butlerQC.get(inputRefs.geometry), **place)
-        inputs = self._collect_inputs(butlerQC, inputRefs)
+        inputs = collect_inputs(butlerQC, inputRefs, self.config)
         try:
             outputs = self.run(
                 inputs=inputs,
@@ -99,28 +93,6 @@ class AssembleAcnCoaddTask(PipelineTask):
             raise AnnotatedPartialOutputsError.annotate(error, self, log=self.log) from error
         butlerQC.put(outputs, outputRefs)
 
-    def _collect_inputs(self, context: QuantumContext, refs: Any) -> list[CoaddInput]:
-        """Put handles, data ids and rows of visit summaries together."""
-        use_summary = self.config.use_visit_summary
-        summaries = {}
-        if use_summary:
-            handles = zip(refs.visit_summaries, context.get(refs.visit_summaries), strict=True)
-            summaries = {ref.dataId["visit"]: handle.get() for ref, handle in handles}
-        inputs = []
-        for ref, handle in zip(refs.calexps, context.get(refs.calexps), strict=True):
-            summary = summaries.get(ref.dataId["visit"])
-            # As lsst/drp_tasks make_direct_warp.py:477-502 finds it.
-            row = None if summary is None else summary.find(ref.dataId["detector"])
-            inputs.append(
-                CoaddInput(
-                    exposure_or_handle=handle,
-                    data_id=dict(ref.dataId.mapping),
-                    visit_summary_row=row,
-                    fault="has no row in its visit summary" if use_summary and row is None else "",
-                )
-            )
-        return inputs
-
     @timeMethod
     def run(
         self, *, inputs: Sequence[CoaddInput], geometry: PatchGeometry, band: str, n_threads: int = 0
@@ -130,7 +102,7 @@ class AssembleAcnCoaddTask(PipelineTask):
         Parameters
         ----------
         inputs
-            The exposures, in any order.
+            The exposures (field ``inputs``: or warps), in any order.
         geometry
             The patch.
         band
@@ -151,7 +123,8 @@ class AssembleAcnCoaddTask(PipelineTask):
         lsst.pipe.base.NoWorkFound
             If fewer than ``min_inputs`` exposures have a good pixel here.
         UnusableInputsError
-            If too many of the exposures cannot be used.
+            If too many of the exposures cannot be used, or the pixels of one
+            cannot be converted to nJy.
         FitFailedError
             If the fit gives nothing that can be used.
         """
@@ -162,15 +135,13 @@ class AssembleAcnCoaddTask(PipelineTask):
         device = describe_device(select_device(options))
         pixel_scale = _measure_pixel_scale(geometry)
         with _open_scratch(self.config.scratch) as scratch:
-            warped, records = register_inputs(
+            warped, records = prepare_inputs(
                 inputs,
-                adapt=read_exposure(self.config.image_model),
+                config=self.config,
                 geometry=geometry,
                 band=band,
                 halo=options.halo,
-                bad=self.config.bad_plane_bits,
-                max_psf_fwhm=self.config.max_psf_fwhm / pixel_scale,
-                drop_bad=self.config.on_bad_input == "drop",
+                pixel_scale=pixel_scale,
                 scratch=scratch,
                 log=self.log,
             )

@@ -304,10 +304,10 @@ class CompareAcnCoaddTask(PipelineTask):
 
         if self.config.image_model == "images":
             return view_from_cell_coadd(reference, name=name)
-        from .adapters import read_exposure
+        from .adapters import make_adapter
 
         # The adapter wants a data id to name an exposure; a coadd has none.
-        exposure = read_exposure("afw")(reference, data_id={"visit": 0, "detector": 0})
+        exposure = make_adapter("afw").adapt(reference, data_id={"visit": 0, "detector": 0})
         return view_from_exposure(exposure, name=name)
 
     def _view_truth(self, image: Image, catalog: Table, coadd: CellCoadd) -> Any:

@@ -9,93 +9,116 @@
 """Images of `lsst.afw` to the form that the core uses.
 
 Nothing of afw is imported before an exposure is adapted. The calls were
-checked against lsst/afw 714e0ed6d, lsst/drp_tasks dc28b94 and
-lsst/pex_exceptions 786e29f; paths below are relative to ``python/lsst/`` of
-those repositories.
+checked against lsst/afw 714e0ed6d, lsst/drp_tasks dc28b94, lsst/pipe_tasks
+5b638a48, lsst/obs_base 00893bd1 and lsst/pex_exceptions 786e29f; paths below
+are relative to ``python/lsst/`` of those repositories.
 """
 
 from __future__ import annotations
 
-__all__ = ("ExposurePsf", "SkyWcsMap", "exposure_from_exposure_f")
+__all__ = ("SUMMARY_PARTS", "ExposureFAdapter", "exposure_from_exposure_f", "translate_mask")
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lsst.images import Box
 
-from ..core._errors import InvalidExposureError
-from ..core._exposure import InputExposure
+from ..core._errors import InvalidExposureError, SkippedExposureError, UncalibratedExposureError
+from ..core._exposure import InputExposure, PixelSkyMap, ScalarField
+from ..core._planes import Plane
+from ..core._register import WarpedExposure
+from ._adapter import NO_EXTRAS, ArtifactMask, InputExtras, InputSummary, read_image
+from ._afw_models import BoundedFieldValue, ExposurePsf, SkyWcsMap
+from ._afw_summary import summarize_exposure_f, summarize_row, summarize_warp_inputs
+from ._background import change_exposure_f_background
 from ._images import make_exposure
 from ._masks import translate_planes
 
 if TYPE_CHECKING:
-    from lsst.afw.detection import Psf
-    from lsst.afw.geom import SkyWcs
-    from lsst.afw.image import ExposureF, PhotoCalib
+    from lsst.afw.image import ExposureF, Mask, PhotoCalib
     from lsst.afw.table import ExposureRecord
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class SkyWcsMap:
-    """A `lsst.afw.geom.SkyWcs` as a `~..core.PixelSkyMap`.
-
-    ``pixelToSkyArray`` and ``skyToPixelArray`` (afw/geom/skyWcs.py:41-102)
-    return flat arrays.
-    """
-
-    wcs: SkyWcs
-
-    def pixel_to_sky(self, *, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return right ascension and declination, in degrees, of pixels."""
-        x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
-        ra, dec = self.wcs.pixelToSkyArray(x.ravel(), y.ravel(), degrees=True)
-        return ra.reshape(x.shape), dec.reshape(x.shape)
-
-    def sky_to_pixel(self, *, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return pixel x and y of ICRS positions, in degrees."""
-        ra, dec = np.broadcast_arrays(np.asarray(ra, float), np.asarray(dec, float))
-        x, y = self.wcs.skyToPixelArray(ra.ravel(), dec.ravel(), degrees=True)
-        return x.reshape(ra.shape), y.reshape(ra.shape)
+SUMMARY_PARTS = ("psf", "wcs", "photo_calib", "ap_corr")
+"""What a row of a visit summary can replace."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class ExposurePsf:
-    """A `lsst.afw.detection.Psf` as a `~..core.PsfModel`."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExposureFAdapter:
+    """Adapter of `lsst.afw` (`~._adapter.ImageAdapter`)."""
 
-    psf: Psf
+    replace: frozenset[str] = frozenset(SUMMARY_PARTS)
+    """Members of `SUMMARY_PARTS` that the row of a visit summary replaces,
+    where there is one."""
 
-    label: str
-    """Data id for errors."""
+    warp_kernel: str = "lanczos3"
+    """Interpolation with which warps were made."""
 
-    def __call__(self, *, x: float, y: float) -> np.ndarray:
-        """Return the kernel at a pixel position.
-
-        ``computeKernelImage(position)`` (afw/detection/_psf.cc:73-78) returns
-        an image whose pixel (0, 0) holds the star; its box may differ from
-        one position to the next and need not be symmetric (a coadd's PSF).
-
-        Raises
-        ------
-        InvalidExposureError
-            If the model has no value there. All exceptions of afw derive from
-            ``lsst.pex.exceptions.Exception`` (pex/exceptions/wrappers.py:60).
+    def adapt(
+        self, image: Any, *, data_id: Mapping[str, Any], extras: InputExtras = NO_EXTRAS
+    ) -> InputExposure:
+        """Convert an `~lsst.afw.image.ExposureF`; `exposure_from_exposure_f`
+        says how.
         """
-        import lsst.pex.exceptions
-        from lsst.geom import Point2D
+        exposure_f = change_exposure_f_background(
+            read_image(image),
+            revert=read_image(extras.background_revert),
+            apply=read_image(extras.background_apply),
+            ratio=read_image(extras.background_ratio),
+            label=_label(data_id),
+        )
+        return exposure_from_exposure_f(
+            exposure_f, data_id=data_id, visit_summary_row=extras.visit_summary_row, replace=self.replace
+        )
 
-        try:
-            image = self.psf.computeKernelImage(Point2D(float(x), float(y)))
-        except lsst.pex.exceptions.Exception as error:
-            text = str(error).strip().splitlines()[-1]
-            raise InvalidExposureError(
-                f"The PSF of {self.label} has no value at x={x:.0f} y={y:.0f} ({text}); "
-                "refit it or leave the exposure out."
-            ) from error
-        # afw/image/_image/_image.cc:89-98: getX0, getY0, array.
-        return _centre(image.array, x0=image.getX0(), y0=image.getY0())
+    def adapt_warp(
+        self, warp: Any, *, data_id: Mapping[str, Any], wcs: PixelSkyMap, box: Box, bad: Plane
+    ) -> list[WarpedExposure]:
+        """Cut an `~lsst.afw.image.ExposureF` on the grid of the tract;
+        `cut_warp` says how.
+        """
+        from ._warps import cut_warp
+
+        return cut_warp(warp, data_id=data_id, wcs=wcs, box=box, bad=bad, kernel=self.warp_kernel)
+
+    def summarize(
+        self,
+        image: Any,
+        *,
+        data_id: Mapping[str, Any],
+        extras: InputExtras = NO_EXTRAS,
+        names: Iterable[str] = (),
+    ) -> InputSummary:
+        """Return statistics of the row of the visit summary or, without one,
+        of the image's own ``summaryStats``.
+        """
+        row, label = extras.visit_summary_row, _label(data_id)
+        if row is not None:
+            return summarize_row(row, names, label=label)
+        return summarize_exposure_f(image, names, label=label)
+
+    def summarize_warp(self, warp: Any, *, data_id: Mapping[str, Any]) -> InputSummary:
+        """Return the mean FWHM of the PSFs of the detectors in a warp."""
+        return summarize_warp_inputs(warp, label=f"visit={data_id['visit']}")
+
+    def find_band(self, image: Any) -> str | None:
+        """Return the band of the filter label
+        (afw/image/_filterLabel.cc:96-99).
+        """
+        filter_label = image.getFilter() if hasattr(image, "getFilter") else None
+        return filter_label.bandLabel if filter_label and filter_label.hasBandLabel() else None
+
+    def read_artifacts(self, mask: Any) -> ArtifactMask:
+        """Return ``CLIPPED`` of a `~lsst.afw.image.Mask`.
+
+        ``compare_warp_artifact_mask`` is the mask of a warp on the outer box
+        of the patch, to which the artifacts were added as ``CLIPPED``
+        (drp/tasks/assemble_coadd.py:472-483, 1922-1925).
+        """
+        mask = read_image(mask)
+        return ArtifactMask(clipped=_get_plane(mask, "CLIPPED"), x0=int(mask.getX0()), y0=int(mask.getY0()))
 
 
 def exposure_from_exposure_f(
@@ -103,6 +126,7 @@ def exposure_from_exposure_f(
     *,
     data_id: Mapping[str, Any],
     visit_summary_row: ExposureRecord | None = None,
+    replace: frozenset[str] = frozenset(SUMMARY_PARTS),
 ) -> InputExposure:
     """Adapt a `~lsst.afw.image.ExposureF`.
 
@@ -115,9 +139,11 @@ def exposure_from_exposure_f(
         Values of ``visit`` and ``detector``.
     visit_summary_row
         Row of the ``finalVisitSummary`` for this detector. If it is given,
-        its PSF, WCS and photometric calibration take the place of those of
-        the exposure, as in ``_apply_all_calibrations``
+        its PSF, WCS, photometric calibration and aperture corrections take
+        the place of those of the exposure, as in ``_apply_all_calibrations``
         (drp/tasks/make_direct_warp.py:748-868).
+    replace
+        Members of `SUMMARY_PARTS` that the row replaces.
 
     Returns
     -------
@@ -126,40 +152,93 @@ def exposure_from_exposure_f(
 
     Raises
     ------
+    SkippedExposureError
+        If the row lacks what it shall replace, as a detector has whose final
+        calibration failed.
+    UncalibratedExposureError
+        If the exposure itself has no photometric calibration, or none that
+        is finite.
     InvalidExposureError
-        If PSF, WCS or calibration is missing or unusable; the text names the
-        data id and what to do.
+        If PSF or WCS is missing or unusable; the text names the data id and
+        what to do.
 
     Notes
     -----
     Getters of the exposure: afw/image/_exposure/_exposure.cc:93-128 and
-    afw/image/_exposure/_exposureContinued.py:76-98; of the row:
-    afw/table/_exposure.cc:84-93.
+    afw/image/_exposure/_exposureContinued.py:76-98; of its info:
+    afw/image/_exposureInfo.cc:204-205; of the row:
+    afw/table/_exposure.cc:80-94.
     """
-    label = f"visit={data_id['visit']} detector={data_id['detector']}"
-    source = exposure_f if visit_summary_row is None else visit_summary_row
-    where = "the exposure" if visit_summary_row is None else "its row of the visit summary"
+    label = _label(data_id)
     parts = {
-        "PSF": source.getPsf(),
-        "WCS": source.getWcs(),
-        "photometric calibration": source.getPhotoCalib(),
+        "PSF": ("psf", exposure_f.getPsf),
+        "WCS": ("wcs", exposure_f.getWcs),
+        "photometric calibration": ("photo_calib", exposure_f.getPhotoCalib),
+        "aperture corrections": ("ap_corr", lambda: exposure_f.getInfo().getApCorrMap()),
     }
-    for name, part in parts.items():
-        if part is None:
-            raise InvalidExposureError(f"{label} has no {name} in {where}; leave the exposure out.")
-    masked_image = _calibrate(exposure_f, parts["photometric calibration"], label=label)
+    found = {}
+    for name, (key, get) in parts.items():
+        if visit_summary_row is not None and key in replace:
+            found[key] = _part_of_row(visit_summary_row, key, name=name, label=label)
+            continue
+        found[key] = get()
+        if found[key] is None and key == "photo_calib":
+            raise UncalibratedExposureError(f"{label} has no {name}; calibrate it or leave the exposure out.")
+        if found[key] is None and key != "ap_corr":
+            raise InvalidExposureError(f"{label} has no {name}; leave the exposure out.")
+    masked_image = _calibrate(exposure_f, found["photo_calib"], label=label)
     array = exposure_f.mask.array
-    # afw/image/_image/_image.cc:247: plane names and their bit numbers.
-    bits = exposure_f.mask.getMaskPlaneDict()
     return make_exposure(
         data_id=data_id,
         physical_filter=_physical_filter(exposure_f) or str(data_id.get("physical_filter", "")),
         image=masked_image.image.array,
         variance=masked_image.variance.array,
-        flags=translate_planes(bits, lambda name: (array >> bits[name]) & 1 != 0, shape=array.shape),
+        flags=translate_mask(exposure_f.mask),
         bbox=Box.from_shape(array.shape, start=(exposure_f.getY0(), exposure_f.getX0())),
-        psf=ExposurePsf(parts["PSF"], label),
-        wcs=SkyWcsMap(parts["WCS"]),
+        psf=ExposurePsf(found["psf"], label),
+        wcs=SkyWcsMap(found["wcs"]),
+        aperture_corrections=_read_aperture_corrections(found["ap_corr"]),
+    )
+
+
+def translate_mask(mask: Mask) -> np.ndarray:
+    """Return the bits of `Plane` of a `lsst.afw.image.Mask`, ``(y, x)``.
+
+    ``getMaskPlaneDict`` (afw/image/_image/_image.cc:247) gives plane names
+    and their bit numbers.
+    """
+    bits, array = mask.getMaskPlaneDict(), mask.array
+    return translate_planes(bits, lambda name: (array >> bits[name]) & 1 != 0, shape=array.shape)
+
+
+def _get_plane(mask: Mask, name: str) -> np.ndarray:
+    """Return a plane as bool ``(y, x)``; all `False` if there is none."""
+    bits, array = mask.getMaskPlaneDict(), mask.array
+    return (array >> bits[name]) & 1 != 0 if name in bits else np.zeros(array.shape, bool)
+
+
+def _part_of_row(row: ExposureRecord, key: str, *, name: str, label: str) -> Any:
+    """Return a part of a visit summary's row; skip where it is missing."""
+    getters = {
+        "psf": row.getPsf,
+        "wcs": row.getWcs,
+        "photo_calib": row.getPhotoCalib,
+        "ap_corr": row.getApCorrMap,
+    }
+    part = getters[key]()
+    if part is None:
+        raise SkippedExposureError(f"{label} has no {name} in its row of the visit summary.")
+    if key == "photo_calib" and not np.isfinite(part.getInstFluxAtZeroMagnitude()):
+        raise SkippedExposureError(f"The {name} of {label} in its row of the visit summary is not finite.")
+    return part
+
+
+def _read_aperture_corrections(ap_corr_map: Any) -> dict[str, ScalarField]:
+    """Return the fields of an `lsst.afw.image.ApCorrMap`
+    (``items``: afw/image/_apCorrMap/_apCorrMap.cc); none for `None`.
+    """
+    return (
+        {} if ap_corr_map is None else {name: BoundedFieldValue(field) for name, field in ap_corr_map.items()}
     )
 
 
@@ -172,10 +251,14 @@ def _calibrate(exposure_f: ExposureF, photo_calib: PhotoCalib, *, label: str) ->
     """
     zero_point = photo_calib.getInstFluxAtZeroMagnitude()
     if not (np.isfinite(zero_point) and zero_point > 0):
-        raise InvalidExposureError(
+        raise UncalibratedExposureError(
             f"The photometric calibration of {label} is not finite; calibrate it or leave the exposure out."
         )
     return photo_calib.calibrateImage(exposure_f.maskedImage)
+
+
+def _label(data_id: Mapping[str, Any]) -> str:
+    return f"visit={data_id['visit']} detector={data_id['detector']}"
 
 
 def _physical_filter(exposure_f: ExposureF) -> str:
@@ -186,12 +269,3 @@ def _physical_filter(exposure_f: ExposureF) -> str:
     """
     filter_label = exposure_f.getFilter()
     return filter_label.physicalLabel if filter_label and filter_label.hasPhysicalLabel() else ""
-
-
-def _centre(array: np.ndarray, *, x0: int, y0: int) -> np.ndarray:
-    """Pad a kernel so that pixel (0, 0) is its central pixel."""
-    height, width = array.shape
-    radius = max(-x0, -y0, x0 + width - 1, y0 + height - 1)
-    centred = np.zeros((2 * radius + 1, 2 * radius + 1), array.dtype)
-    centred[radius + y0 : radius + y0 + height, radius + x0 : radius + x0 + width] = array
-    return centred

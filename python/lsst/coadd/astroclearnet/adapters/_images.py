@@ -10,24 +10,37 @@
 
 from __future__ import annotations
 
-__all__ = ("VisitImagePsf", "exposure_from_visit_image")
+__all__ = ("VisitImageAdapter", "VisitImagePsf", "exposure_from_visit_image")
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import astropy.units as u
 import numpy as np
 
-from lsst.images import Box, VisitImage
+from lsst.daf.butler import DeferredDatasetHandle
+from lsst.images import Box, Mask, ObservationSummaryStats, VisitImage
 from lsst.images.psfs import PointSpreadFunction
 from lsst.images.serialization import ArchiveReadError
 
-from ..core._errors import InvalidExposureError
-from ..core._exposure import InputExposure, PixelSkyMap, PsfModel
+from ..core._errors import InvalidExposureError, UncalibratedExposureError
+from ..core._exposure import InputExposure, PixelSkyMap, PsfModel, ScalarField
 from ..core._planes import Plane
+from ..core._register import WarpedExposure
 from ..core._warped_psf import normalise_kernel
+from ._adapter import (
+    NO_EXTRAS,
+    ArtifactMask,
+    InputExtras,
+    InputSummary,
+    model_fwhm,
+    read_image,
+    statistics_fwhm,
+)
+from ._background import change_visit_image_background
 from ._geometry import SkyProjectionMap
 from ._masks import translate_planes
 
@@ -48,6 +61,94 @@ class VisitImagePsf:
         ).array
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VisitImageAdapter:
+    """Adapter of `lsst.images` (`~._adapter.ImageAdapter`).
+
+    The final calibration is in the images themselves: there are no visit
+    summaries beside them.
+    """
+
+    revert_background: bool = False
+    """Add the background to an image that was subtracted from it."""
+
+    apply_background: str = ""
+    """Name of a background of the image to subtract from it; none if
+    empty."""
+
+    def adapt(
+        self, image: Any, *, data_id: Mapping[str, Any], extras: InputExtras = NO_EXTRAS
+    ) -> InputExposure:
+        """Convert a `~lsst.images.VisitImage`; `exposure_from_visit_image`
+        says how.
+        """
+        visit_image = change_visit_image_background(
+            read_image(image),
+            revert=self.revert_background,
+            apply=self.apply_background,
+            label=_label(data_id),
+        )
+        return exposure_from_visit_image(visit_image, data_id=data_id)
+
+    def adapt_warp(
+        self, warp: Any, *, data_id: Mapping[str, Any], wcs: PixelSkyMap, box: Box, bad: Plane
+    ) -> list[WarpedExposure]:
+        """Refuse: lsst.images has no class for one visit on the grid of a
+        tract with its PSF (`~lsst.images.VisitImage` needs the frame of a
+        detector).
+        """
+        raise InvalidExposureError(
+            f"visit={data_id['visit']}: lsst.images has no class for warps; use the detector images."
+        )
+
+    def summarize_warp(self, warp: Any, *, data_id: Mapping[str, Any]) -> InputSummary:
+        """Return nothing; `adapt_warp` says why."""
+        return InputSummary()
+
+    def summarize(
+        self,
+        image: Any,
+        *,
+        data_id: Mapping[str, Any],
+        extras: InputExtras = NO_EXTRAS,
+        names: Iterable[str] = (),
+    ) -> InputSummary:
+        """Return the image's ``summary_stats``; where none was measured, the
+        FWHM of its PSF model at the centre of the frame alone.
+        """
+        stats = _read_component(image, "summary_stats")
+        statistics = {}
+        if stats != ObservationSummaryStats():
+            fields = {"psfSigma", "pixelScale", *names} & set(type(stats).model_fields)
+            statistics = {name: float(getattr(stats, name)) for name in fields}
+        fwhm = statistics_fwhm(statistics)
+        if not math.isfinite(fwhm):
+            fwhm = self._measure_fwhm(image, label=_label(data_id))
+        return InputSummary(psf_fwhm=fwhm, statistics=statistics)
+
+    def _measure_fwhm(self, image: Any, *, label: str) -> float:
+        """Return the FWHM of the PSF model in arcsec; NaN without one."""
+        try:
+            psf = _read_component(image, "psf")
+        except ArchiveReadError:
+            return math.nan
+        if not isinstance(psf, PointSpreadFunction):
+            return math.nan
+        wcs = SkyProjectionMap(_read_component(image, "sky_projection"))
+        bbox = _read_component(image, "bbox")
+        return model_fwhm(VisitImagePsf(psf), wcs, x=bbox.x.center, y=bbox.y.center, label=label)
+
+    def find_band(self, image: Any) -> str | None:
+        """Return the band of the image."""
+        return getattr(image, "band", None)
+
+    def read_artifacts(self, mask: Any) -> ArtifactMask:
+        """Return ``CLIPPED`` of a `~lsst.images.Mask` on the tract's grid."""
+        mask = mask if isinstance(mask, Mask) else mask.get()
+        clipped = mask.get("CLIPPED") if "CLIPPED" in mask.schema.names else np.zeros(mask.bbox.shape, bool)
+        return ArtifactMask(clipped=clipped, x0=int(mask.bbox.x.start), y0=int(mask.bbox.y.start))
+
+
 def exposure_from_visit_image(visit_image: VisitImage, *, data_id: Mapping[str, Any]) -> InputExposure:
     """Adapt a `~lsst.images.VisitImage`.
 
@@ -66,15 +167,17 @@ def exposure_from_visit_image(visit_image: VisitImage, *, data_id: Mapping[str, 
 
     Raises
     ------
+    UncalibratedExposureError
+        If the pixels cannot be converted to nJy.
     InvalidExposureError
         If PSF or calibration is missing or unusable; the text names the data
         id and what to do.
     """
-    label = f"visit={data_id['visit']} detector={data_id['detector']}"
+    label = _label(data_id)
     try:
         calibrated = visit_image.convert_unit(u.nJy, copy="as-needed")
     except u.UnitConversionError as error:
-        raise InvalidExposureError(
+        raise UncalibratedExposureError(
             f"The pixels of {label} are in {visit_image.unit} and cannot be converted to nJy: {error} "
             "Attach a photometric_scaling or leave the exposure out."
         ) from error
@@ -87,16 +190,36 @@ def exposure_from_visit_image(visit_image: VisitImage, *, data_id: Mapping[str, 
     if not isinstance(psf, PointSpreadFunction):
         raise InvalidExposureError(f"{label} has no PSF; attach one or leave the exposure out.")
     mask = calibrated.mask
+    flags = translate_planes(mask.schema.names, mask.get, shape=mask.bbox.shape)
+    bounds = visit_image.bounds
+    if bounds != visit_image.bbox:
+        box = visit_image.bbox
+        y, x = np.mgrid[box.y.start : box.y.stop, box.x.start : box.x.stop]
+        flags[~bounds.contains(x=x, y=y)] |= np.uint32(Plane.NO_DATA)
     return make_exposure(
         data_id=data_id,
         physical_filter=calibrated.physical_filter,
         image=calibrated.image.array,
         variance=calibrated.variance.array,
-        flags=translate_planes(mask.schema.names, mask.get, shape=mask.bbox.shape),
+        flags=flags,
         bbox=calibrated.bbox,
         psf=VisitImagePsf(psf),
         wcs=SkyProjectionMap(calibrated.sky_projection),
+        aperture_corrections=dict(visit_image.aperture_corrections),
     )
+
+
+def _read_component(image: Any, name: str) -> Any:
+    """Return a part of a visit image, without the pixels where a handle
+    allows it.
+    """
+    if isinstance(image, DeferredDatasetHandle):
+        return image.get(component=name)
+    return getattr(read_image(image), name)
+
+
+def _label(data_id: Mapping[str, Any]) -> str:
+    return f"visit={data_id['visit']} detector={data_id['detector']}"
 
 
 def make_exposure(
@@ -109,6 +232,7 @@ def make_exposure(
     bbox: Box,
     psf: PsfModel,
     wcs: PixelSkyMap,
+    aperture_corrections: Mapping[str, ScalarField],
 ) -> InputExposure:
     """Check pixels, PSF and WCS of an exposure, the same for every library.
 
@@ -125,7 +249,7 @@ def make_exposure(
         not finite, or have no positive variance, get ``NO_DATA``.
     bbox
         Pixels of the arrays.
-    psf, wcs
+    psf, wcs, aperture_corrections
         Models in the pixels of ``bbox``.
 
     Raises
@@ -149,6 +273,7 @@ def make_exposure(
         y0=int(bbox.y.start),
         psf=psf,
         wcs=wcs,
+        aperture_corrections=aperture_corrections,
     )
     if new.any():
         _LOG.info(

@@ -13,7 +13,7 @@ Nothing else in the package knows these spellings.
 
 from __future__ import annotations
 
-__all__ = ("INPUT_PLANES", "translate_planes")
+__all__ = ("ALWAYS_LEFT_OUT", "FROM_NEIGHBOURS", "INPUT_PLANES", "parse_input_planes", "translate_planes")
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -43,6 +43,7 @@ INPUT_PLANES: Mapping[str, Plane | None] = MappingProxyType(
         "UNMASKEDNAN": Plane.UNMASKED_NAN,
         "UNMASKED_NAN": Plane.UNMASKED_NAN,
         "VIGNETTED": Plane.VIGNETTED,
+        "CLIPPED": Plane.CLIPPED,
         # Known, and no reason to leave a pixel out.
         "PARTLY_VIGNETTED": None,
         "DETECTED": None,
@@ -54,13 +55,54 @@ INPUT_PLANES: Mapping[str, Plane | None] = MappingProxyType(
         "INJECTED": None,
         "INJECTED_CORE": None,
         "BRIGHT_OBJECT": None,
+        "REJECTED": None,
+        "SENSOR_EDGE": None,
+        "INEXACT_PSF": None,
     }
 )
 """Planes of an input, as `lsst.afw` and `lsst.images` spell them (the pairs
 are those of ``get_legacy_visit_image_mask_planes`` in lsst/images _mask.py),
 and what each becomes; `None` is left out silently."""
 
+ALWAYS_LEFT_OUT = Plane.NO_DATA | Plane.UNREPAIRED | Plane.CLIPPED
+"""Planes whose pixels hold nothing of the sky, whatever the policy."""
+
+FROM_NEIGHBOURS = Plane.COSMIC_RAY | Plane.INTERPOLATED
+"""Planes whose values were replaced by some made from neighbours.
+
+Coadds of the Science Pipelines use them (``badMaskPlanes``: lsst/drp_tasks
+dc28b94 assemble_coadd.py:299; lsst/meas_algorithms 4a7591d6 CR.cc:691 sets
+``CR`` and ``INTRP`` together)."""
+
 _reported: set[str] = set()
+
+
+def parse_input_planes(names: Iterable[str]) -> Plane:
+    """Combine the names of planes of an input into one set of bits.
+
+    Parameters
+    ----------
+    names
+        Keys of `INPUT_PLANES`: names of either library.
+
+    Returns
+    -------
+    `Plane`
+        The union; empty for no names.
+
+    Raises
+    ------
+    ValueError
+        If a name is not known, or is that of a plane that is not read.
+    """
+    planes = Plane(0)
+    for name in names:
+        plane = INPUT_PLANES.get(name)
+        if plane is None:
+            known = ", ".join(name for name, plane in INPUT_PLANES.items() if plane)
+            raise ValueError(f"Unknown mask plane {name!r}; known planes: {known}.")
+        planes |= plane
+    return planes
 
 
 def translate_planes(
@@ -81,7 +123,8 @@ def translate_planes(
     -------
     `numpy.ndarray`
         Bits of `Plane`, uint32 ``(y, x)``. Planes that `INPUT_PLANES` does
-        not know are left out; each is named once in a warning.
+        not know are left out; each is named once in a warning. A pixel hit
+        by a cosmic ray that was not interpolated becomes ``UNREPAIRED`` too.
     """
     flags = np.zeros(shape, np.uint32)
     for name in names:
@@ -91,4 +134,6 @@ def translate_planes(
                 _LOG.warning("Mask plane %s of an input is not known; it is ignored.", name)
         elif plane := INPUT_PLANES[name]:
             flags[get(name)] |= np.uint32(plane)
+    unrepaired = (flags & np.uint32(FROM_NEIGHBOURS)) == np.uint32(Plane.COSMIC_RAY)
+    flags[unrepaired] |= np.uint32(Plane.UNREPAIRED)
     return flags

@@ -10,12 +10,12 @@
 
 from __future__ import annotations
 
-__all__ = ("IMAGE_MODELS", "read_exposure")
+__all__ = ("IMAGE_MODELS", "make_adapter")
 
-from collections.abc import Callable
+from typing import Any
 
-from ..core._exposure import InputExposure
-from ._images import exposure_from_visit_image
+from ._adapter import ImageAdapter
+from ._images import VisitImageAdapter
 
 IMAGE_MODELS = {
     "images": "VisitImage of lsst.images",
@@ -23,19 +23,16 @@ IMAGE_MODELS = {
 }
 
 
-def read_exposure(image_model: str) -> Callable[..., InputExposure]:
-    """Return the function that adapts the images of a library.
+def make_adapter(image_model: str, **options: Any) -> ImageAdapter:
+    """Return the adapter of a library.
 
     Parameters
     ----------
     image_model
         One of `IMAGE_MODELS`.
-
-    Returns
-    -------
-    `~collections.abc.Callable`
-        ``adapt(image, *, data_id)``; for ``afw`` also with
-        ``visit_summary_row=``.
+    **options
+        Fields of the adapter: ``replace`` and ``warp_kernel`` for ``afw``,
+        ``revert_background`` and ``apply_background`` for ``images``.
 
     Raises
     ------
@@ -44,9 +41,9 @@ def read_exposure(image_model: str) -> Callable[..., InputExposure]:
     """
     match image_model:
         case "images":
-            return exposure_from_visit_image
+            return VisitImageAdapter(**options)
         case "afw":
-            from ._afw import exposure_from_exposure_f
+            from ._afw import ExposureFAdapter
 
-            return exposure_from_exposure_f
+            return ExposureFAdapter(**options)
     raise ValueError(f"image_model must be one of {', '.join(IMAGE_MODELS)}; got {image_model!r}.")

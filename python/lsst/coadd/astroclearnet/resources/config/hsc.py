@@ -20,9 +20,12 @@ config.image_model = "afw"
 # without finalVisitSummary.
 config.use_visit_summary = True
 
-# Half of the nights in i band are better than 0.6 arcsec; the selection of
-# visits for deepCoadd takes up to 2 arcsec.
-config.max_psf_fwhm = 2.0
+# As coadds of HSC leave pixels out (obs_subaru, config/assembleCoadd.py).
+config.bad_planes = ["NO_DATA", "BAD", "SAT", "EDGE", "SUSPECT", "STREAK"]
+
+# As warps of HSC are made (obs_subaru, config/makeDirectWarp.py); used if
+# inputs is "warps".
+config.warp_kernel = "lanczos5"
 
 # Three exposures are the least with which a cosmic ray can be told from a
 # source.

@@ -1,0 +1,131 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Put together what belongs to each input of a quantum."""
+
+from __future__ import annotations
+
+__all__ = ("collect_inputs",)
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lsst.pipe.base import QuantumContext
+
+from ._assemble_config import AssembleAcnCoaddConfig
+from ._inputs import CoaddInput
+from ._select import wanted_statistics
+from .adapters import InputExtras
+
+_BACKGROUNDS = {
+    "background_reverts": "background_revert",
+    "background_applies": "background_apply",
+    "background_ratios": "background_ratio",
+}
+
+
+def collect_inputs(context: QuantumContext, refs: Any, config: AssembleAcnCoaddConfig) -> list[CoaddInput]:
+    """Return the inputs of a quantum; their pixels are not read.
+
+    Parameters
+    ----------
+    context
+        The quantum's Butler.
+    refs
+        Its inputs, by the names of `AssembleAcnCoaddConnections`.
+    config
+        Configuration of the task.
+
+    Returns
+    -------
+    `list` [`CoaddInput`]
+        One for each exposure or warp. Visit summaries are read one at a time
+        and only the rows of these detectors are kept.
+    """
+    main = refs.calexps if config.inputs == "visits" else refs.warps
+    handles = dict(zip((_key(ref) for ref in main), context.get(main), strict=True))
+    data_ids = {_key(ref): dict(ref.dataId.mapping) for ref in main}
+    selected = _read_selected_visits(context, refs) if config.use_selected_visits else None
+    masks = _find(context, refs, "artifact_masks") if config.use_artifact_masks else {}
+    backgrounds = {name: _find(context, refs, name) for name in _BACKGROUNDS if hasattr(refs, name)}
+    summaries = _read_summaries(context, refs, data_ids.values(), config) if config.use_visit_summary else {}
+    inputs = []
+    for key, handle in handles.items():
+        data_id, visit = data_ids[key], key[:2]
+        row, statistics = summaries.get(visit, {}).get(key[2]), summaries.get(visit, {}).get(None)
+        skip = fault = ""
+        if selected is not None and visit not in selected:
+            skip = "its visit is not among the selected visits"
+        elif config.use_artifact_masks and config.require_artifact_masks and visit not in masks:
+            skip = "its visit has no artifact mask"
+        elif config.use_visit_summary and config.inputs == "visits" and row is None:
+            skip = "has no row in its visit summary"
+        for name, found in backgrounds.items():
+            if key not in found:
+                fault = f"has no {_BACKGROUNDS[name]}"
+        extras = InputExtras(
+            visit_summary_row=row,
+            **{_BACKGROUNDS[name]: found.get(key) for name, found in backgrounds.items()},
+        )
+        inputs.append(
+            CoaddInput(
+                exposure_or_handle=handle,
+                data_id=data_id,
+                extras=extras,
+                visit_statistics=statistics,
+                artifact_mask=masks.get(visit),
+                skip=skip,
+                fault=fault,
+            )
+        )
+    return inputs
+
+
+def _key(ref: Any) -> tuple[Any, ...]:
+    """Return instrument, visit and, where it has one, detector."""
+    data_id = ref.dataId.mapping
+    return tuple(data_id[name] for name in ("instrument", "visit", "detector") if name in data_id)
+
+
+def _find(context: QuantumContext, refs: Any, name: str) -> dict[tuple[Any, ...], Any]:
+    """Return the handles of a connection by instrument, visit, detector."""
+    found = getattr(refs, name)
+    return dict(zip((_key(ref) for ref in found), context.get(found), strict=True))
+
+
+def _read_selected_visits(context: QuantumContext, refs: Any) -> set[tuple[str, int]]:
+    """Return instrument and visit of all keys.
+
+    ``filterWarps`` reads them alike (lsst/drp_tasks dc28b94
+    assemble_coadd.py:1242-1265); a file of JSON or YAML may hold keys as text.
+    """
+    contents = zip(refs.selected_visits, context.get(refs.selected_visits), strict=True)
+    return {(ref.dataId["instrument"], int(visit)) for ref, content in contents for visit in content}
+
+
+def _read_summaries(
+    context: QuantumContext, refs: Any, data_ids: Iterable[Mapping[str, Any]], config: AssembleAcnCoaddConfig
+) -> dict[tuple[str, int], dict[int | None, Any]]:
+    """Return, by visit, the rows of its detectors that are wanted, and under
+    `None` the means over them all.
+
+    Rows are found as in lsst/drp_tasks dc28b94 make_direct_warp.py:802.
+    """
+    from .adapters._afw_summary import visit_statistics
+
+    names = wanted_statistics(config.select)
+    wanted: dict[tuple[str, int], set[int]] = {}
+    for data_id in data_ids:
+        detectors = wanted.setdefault((data_id["instrument"], data_id["visit"]), set())
+        detectors.update([data_id["detector"]] if "detector" in data_id else [])
+    summaries = {}
+    for ref, handle in zip(refs.visit_summaries, context.get(refs.visit_summaries), strict=True):
+        catalog = handle.get()
+        rows = {detector: catalog.find(detector) for detector in wanted.get(_key(ref), ())}
+        summaries[_key(ref)] = {None: visit_statistics(catalog, names), **rows}
+    return summaries

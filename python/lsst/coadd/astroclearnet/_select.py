@@ -1,0 +1,266 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Select visits and detectors by the cuts of the Science Pipelines."""
+
+from __future__ import annotations
+
+__all__ = ("select_inputs", "wanted_statistics")
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._select_config import FALLBACK, SelectInputsConfig
+from .adapters import InputSummary
+
+if TYPE_CHECKING:
+    from ._inputs import CoaddInput
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Cut:
+    """One cut on a statistic of a detector."""
+
+    field: str
+    text: str
+    columns: tuple[str, ...]
+    compute: Callable[..., float] = float
+    is_minimum: bool = False
+
+    def find_fault(self, config: SelectInputsConfig, statistics: Mapping[str, float], band: str) -> str:
+        """Say why a detector fails; empty if it does not."""
+        limit = getattr(config, self.field)
+        if not isinstance(limit, float | int | None):
+            limit = limit.get(band, limit[FALLBACK])
+        if limit is None or limit == math.inf or any(name not in statistics for name in self.columns):
+            return ""
+        value = self.compute(*(statistics[name] for name in self.columns))
+        if (value >= limit) if self.is_minimum else (value <= limit):
+            return ""
+        relation = "not finite" if math.isnan(value) else "below" if self.is_minimum else "above"
+        return f"{self.text} ({value:.4g}) is {relation}: select.{self.field} is {limit:.4g}"
+
+
+_CUTS = (
+    _Cut(
+        field="max_ellip_residual",
+        text="median ellipticity residual of the PSF stars",
+        columns=("psfStarDeltaE1Median", "psfStarDeltaE2Median"),
+        compute=math.hypot,
+    ),
+    _Cut(
+        field="max_size_scatter",
+        text="scatter of the size residual of the PSF stars",
+        columns=("psfStarDeltaSizeScatter",),
+    ),
+    _Cut(
+        field="max_scaled_size_scatter",
+        text="scaled scatter of the size residual of the PSF stars",
+        columns=("psfStarScaledDeltaSizeScatter",),
+    ),
+    _Cut(
+        field="max_psf_trace_radius_delta",
+        text="range of the PSF's trace radius",
+        columns=("psfTraceRadiusDelta",),
+    ),
+    _Cut(
+        field="max_psf_ap_flux_delta",
+        text="range of the PSF's aperture flux",
+        columns=("psfApFluxDelta",),
+    ),
+    _Cut(
+        field="max_psf_ap_corr_sigma_scaled_delta",
+        text="scaled range of the PSF's aperture correction",
+        columns=("psfApCorrSigmaScaledDelta",),
+    ),
+    _Cut(
+        field="min_n_psf_star",
+        text="number of PSF stars",
+        columns=("nPsfStar",),
+        is_minimum=True,
+    ),
+    _Cut(
+        field="max_star_e",
+        text="median ellipticity of the PSF stars",
+        columns=("starEMedian",),
+    ),
+    _Cut(
+        field="max_star_unnormalized_e",
+        text="median unnormalized ellipticity of the PSF stars",
+        columns=("starUnNormalizedEMedian",),
+    ),
+)
+"""Cuts on detectors in the order of ``PsfWcsSelectImagesTask.isValid``
+(selectImages.py:471-594); NaN fails each of them."""
+
+
+def wanted_statistics(config: SelectInputsConfig) -> frozenset[str]:
+    """Return the names of the summary statistics that the cuts need."""
+    return frozenset(name for cut in _CUTS for name in cut.columns) | set(config.min_visit_values)
+
+
+def select_inputs(
+    inputs: Sequence[CoaddInput],
+    summaries: Sequence[InputSummary],
+    *,
+    config: SelectInputsConfig,
+    band: str,
+    log: logging.Logger,
+) -> list[str]:
+    """Say for each input why it is not used.
+
+    Parameters
+    ----------
+    inputs
+        Exposures or warps, in any order.
+    summaries
+        What is known of each.
+    config
+        The cuts.
+    band
+        Band of the patch.
+    log
+        Takes what cuts could not be applied to.
+
+    Returns
+    -------
+    `list` [`str`]
+        The reason for each input; empty if it is used.
+
+    Notes
+    -----
+    A cut whose statistics an input does not have (an image without summary
+    statistics, a column that older visit summaries lack) is not applied to
+    it; a statistic that is NaN fails.
+    """
+    reasons = [one.skip for one in inputs]
+    visits = [(str(one.data_id.get("instrument", "")), int(one.data_id["visit"])) for one in inputs]
+    for n, (one, summary) in enumerate(zip(inputs, summaries, strict=True)):
+        if not reasons[n] and not one.fault:
+            reasons[n] = _find_detector_fault(one, summary, config, band)
+    left_over = [n for n, one in enumerate(inputs) if not reasons[n] and not one.fault]
+    _report_missing(inputs, summaries, left_over, config, log)
+    means = _average_visits(visits, summaries)
+    for n, reason in _cut_visits(left_over, visits, means, config):
+        reasons[n] = reason
+    return reasons
+
+
+def _find_detector_fault(
+    one: CoaddInput, summary: InputSummary, config: SelectInputsConfig, band: str
+) -> str:
+    """Say why a detector is not used; empty if it is."""
+    detector = one.data_id.get("detector")
+    if detector in config.exclude_detectors:
+        return f"detector {detector} is in select.exclude_detectors"
+    if config.max_psf_fwhm is not None and summary.psf_fwhm > config.max_psf_fwhm:
+        limit = f"select.max_psf_fwhm is {config.max_psf_fwhm:.2f}"
+        return f"PSF FWHM of {summary.psf_fwhm:.2f} arcsec is above: {limit}"
+    faults = (cut.find_fault(config, summary.statistics, band) for cut in _CUTS)
+    return next((fault for fault in faults if fault), "")
+
+
+def _average_visits(
+    visits: Sequence[tuple[str, int]], summaries: Sequence[InputSummary]
+) -> dict[tuple[str, int], tuple[float, Mapping[str, float]]]:
+    """Return FWHM in arcsec and other means of each visit; over the
+    detectors on the patch where those of the whole visit are not known.
+    """
+    means = {}
+    for visit in set(visits):
+        own = [summary for one, summary in zip(visits, summaries, strict=True) if one == visit]
+        known = next((summary.visit for summary in own if summary.visit is not None), None)
+        if known is not None:
+            means[visit] = known.psf_fwhm, known.means
+            continue
+        fwhm = np.array([summary.psf_fwhm for summary in own])
+        names = {name for summary in own for name in summary.statistics}
+        columns = {name: [summary.statistics.get(name, math.nan) for summary in own] for name in names}
+        means[visit] = _mean(fwhm), {name: _mean(values) for name, values in columns.items()}
+    return means
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean of what is finite; NaN if nothing is."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def _cut_visits(
+    left_over: Sequence[int],
+    visits: Sequence[tuple[str, int]],
+    means: Mapping[tuple[str, int], tuple[float, Mapping[str, float]]],
+    config: SelectInputsConfig,
+) -> Iterator[tuple[int, str]]:
+    """Yield number and reason of each input whose visit is not used.
+
+    As ``BestSeeingSelectVisitsTask.run`` (selectImages.py:719-754); visits of
+    the same FWHM go by their number.
+    """
+    faults = {}
+    for visit in {visits[n] for n in left_over}:
+        fwhm, others = means[visit]
+        faults[visit] = _find_visit_fault(fwhm, others, config)
+    good = sorted(
+        (visit for visit, fault in faults.items() if not fault),
+        key=lambda visit: (_rank(means[visit][0]), visit),
+    )
+    if config.n_visits_max >= 0:
+        for visit in good[config.n_visits_max :]:
+            faults[visit] = (
+                f"visit FWHM of {means[visit][0]:.2f} arcsec is not among the best: "
+                f"select.n_visits_max is {config.n_visits_max}"
+            )
+    yield from ((n, faults[visits[n]]) for n in left_over if faults[visits[n]])
+
+
+def _find_visit_fault(fwhm: float, others: Mapping[str, float], config: SelectInputsConfig) -> str:
+    """Say why a visit is not used; empty if it is."""
+    high, low = config.max_visit_psf_fwhm, config.min_visit_psf_fwhm
+    if high is not None and fwhm > high:
+        return f"visit FWHM of {fwhm:.2f} arcsec is above: select.max_visit_psf_fwhm is {high:.2f}"
+    if low is not None and fwhm < low:
+        return f"visit FWHM of {fwhm:.2f} arcsec is below: select.min_visit_psf_fwhm is {low:.2f}"
+    for name, limit in sorted(config.min_visit_values.items()):
+        if name in others and not others[name] >= limit:
+            return (
+                f"visit mean of {name} ({others[name]:.4g}) is below: select.min_visit_values is {limit:.4g}"
+            )
+    return ""
+
+
+def _rank(fwhm: float) -> float:
+    """Order visits by seeing, those that are not known last."""
+    return math.inf if math.isnan(fwhm) else fwhm
+
+
+def _report_missing(
+    inputs: Sequence[CoaddInput],
+    summaries: Sequence[InputSummary],
+    left_over: Sequence[int],
+    config: SelectInputsConfig,
+    log: logging.Logger,
+) -> None:
+    """Log which cuts could not be applied."""
+    bare = [inputs[n].label for n in left_over if not summaries[n].statistics]
+    if bare:
+        log.info(
+            "%d inputs have no summary statistics; of the cuts on detectors only that on the PSF FWHM is "
+            "applied to them: %s.",
+            len(bare),
+            "; ".join(bare),
+        )
+    known = [set(summaries[n].statistics) for n in left_over if summaries[n].statistics]
+    missing = set().union(*(wanted_statistics(config) - names for names in known)) if known else set()
+    if missing:
+        log.info("Cuts on %s are not applied: not all inputs have them.", ", ".join(sorted(missing)))

@@ -1,0 +1,148 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tables that say what each input gave and how the fit went."""
+
+from __future__ import annotations
+
+__all__ = ("InputRecord", "make_history_table", "make_inputs_table")
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import astropy.units as u
+import numpy as np
+from astropy.table import Table
+
+if TYPE_CHECKING:
+    from .core import ExposureSummary
+
+
+@dataclasses.dataclass(kw_only=True)
+class InputRecord:
+    """One row of the inputs table."""
+
+    visit: int
+    detector: int
+    physical_filter: str = ""
+    kept: bool = False
+    reason: str = ""
+    """Why it was dropped."""
+    bad: bool = False
+    """Dropped by `on_bad_input`, not by selection."""
+    psf_fwhm: float = float("nan")
+    """FWHM of the PSF, in pixels of the patch."""
+    weight: float = float("nan")
+    n_good: int = 0
+    n_rejected: int = 0
+    chi2: float = float("nan")
+    calibration: dict[str, float] = dataclasses.field(default_factory=dict)
+    """What the fit found for each of `_CALIBRATION`."""
+
+    @property
+    def label(self) -> str:
+        """The data id as the fit knows it (`str`)."""
+        return f"visit={self.visit} detector={self.detector}"
+
+    def summarize(self, fit: ExposureSummary) -> None:
+        """Take over what the fit found."""
+        self.weight, self.chi2 = fit.weight, fit.chi2
+        self.n_good, self.n_rejected = fit.n_pixels, fit.n_rejected
+        self.calibration = {name: getattr(fit, name) for name in _CALIBRATION}
+
+
+_CALIBRATION = {
+    "flux_scale": "Flux relative to the decoded latent image; NaN if there is no signal",
+    "sky": "Sky above that of the decoded latent image, per pixel",
+    "shift_x": "Position of the sources relative to the decoded latent image's, along x",
+    "shift_y": "The same along y",
+}
+_CALIBRATION |= {f"{name}_error": f"Standard error of {name}" for name in _CALIBRATION}
+
+_UNITS = {"weight": u.nJy**-2, "psf_fwhm_pixel": u.pix, "psf_fwhm_arcsec": u.arcsec}
+_UNITS |= {name: u.pix for name in _CALIBRATION if name.startswith("shift")}
+_UNITS |= {name: u.nJy for name in _CALIBRATION if name.startswith("sky")}
+_DESCRIPTIONS = {
+    "weight": "Mean of 1 / sky variance over the cells",
+    "psf_fwhm_pixel": "FWHM of the PSF at the centre of the overlap, in pixels of the patch",
+    "psf_fwhm_arcsec": "The same in arcsec",
+    "n_good": "Pixels used, halos of cells not counted twice",
+    "n_rejected": "Pixels among them that the fit clipped as artifacts",
+    **_CALIBRATION,
+    "chi2": "Reduced chi2 against the decoded latent image",
+    "kept": "Whether the exposure was used",
+    "reason": "Why it was dropped",
+}
+
+
+def make_inputs_table(records: Sequence[InputRecord], *, pixel_scale: float) -> Table:
+    """Make the table of the inputs.
+
+    Parameters
+    ----------
+    records
+        One for each input.
+    pixel_scale
+        Side of a pixel of the patch, in arcsec.
+    """
+    fwhm = np.array([record.psf_fwhm for record in records], dtype=float)
+
+    def column(name: str, dtype: type | str) -> np.ndarray:
+        return np.array([getattr(record, name) for record in records], dtype=dtype)
+
+    table = Table(
+        {
+            "visit": column("visit", np.int64),
+            "detector": column("detector", np.int32),
+            "physical_filter": column("physical_filter", str),
+            "weight": column("weight", float),
+            "psf_fwhm_pixel": fwhm,
+            "psf_fwhm_arcsec": fwhm * pixel_scale,
+            "n_good": column("n_good", np.int64),
+            "n_rejected": column("n_rejected", np.int64),
+            **{
+                name: np.array([record.calibration.get(name, np.nan) for record in records], dtype=float)
+                for name in _CALIBRATION
+            },
+            "chi2": column("chi2", float),
+            "kept": column("kept", bool),
+            "reason": column("reason", str),
+        }
+    )
+    for name, unit in _UNITS.items():
+        table[name].unit = unit
+    for name, text in _DESCRIPTIONS.items():
+        table[name].description = text
+    return table
+
+
+def make_history_table(rows: Sequence[Mapping[str, float | int | str]]) -> Table:
+    """Make the table of the fit history.
+
+    Parameters
+    ----------
+    rows
+        As the fit returns them; a value that is not there becomes NaN (-1
+        for numbers of cells and steps).
+    """
+    kinds = {
+        "cell_i": (np.int64, -1),
+        "cell_j": (np.int64, -1),
+        "stage": (str, ""),
+        "step": (np.int64, -1),
+        "loss": (float, np.nan),
+        "held_out_loss": (float, np.nan),
+        "chi2": (float, np.nan),
+    }
+    return Table(
+        {
+            name: np.array([row.get(name, missing) for row in rows], dtype=dtype)
+            for name, (dtype, missing) in kinds.items()
+        }
+    )

@@ -1,0 +1,201 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The interface that the adapter of each image library has."""
+
+from __future__ import annotations
+
+__all__ = (
+    "NO_EXTRAS",
+    "ArtifactMask",
+    "ImageAdapter",
+    "InputExtras",
+    "InputSummary",
+    "VisitStatistics",
+    "model_fwhm",
+    "read_image",
+    "statistics_fwhm",
+)
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+
+from lsst.images import Box
+
+from ..core._errors import InvalidExposureError
+from ..core._exposure import InputExposure, PixelSkyMap, PsfModel
+from ..core._planes import Plane
+from ..core._register import WarpedExposure
+from ..core._warped_psf import kernel_fwhm, normalise_kernel
+
+SIGMA_TO_FWHM = math.sqrt(8 * math.log(2))
+"""FWHM of a Gaussian of sigma 1."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class InputExtras:
+    """What belongs to an input beside its image; each an object of the image
+    library or a handle for one, `None` where there is none.
+    """
+
+    visit_summary_row: Any = None
+    """Row of the visit summary for this detector."""
+
+    background_revert: Any = None
+    """Background that was subtracted from the image, to be added to it."""
+
+    background_apply: Any = None
+    """Background to be subtracted from the image."""
+
+    background_ratio: Any = None
+    """Ratio of the image flattened for backgrounds to the image as it is."""
+
+
+NO_EXTRAS = InputExtras()
+"""Nothing beside the image."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class VisitStatistics:
+    """Means over the detectors of a visit."""
+
+    psf_fwhm: float
+    """FWHM of the PSF, in arcsec; NaN if no detector has one."""
+
+    means: Mapping[str, float] = MappingProxyType({})
+    """Means of other statistics, by the names of `InputSummary.statistics`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class InputSummary:
+    """What is known of an input without its pixels."""
+
+    psf_fwhm: float = math.nan
+    """FWHM of the PSF, in arcsec; NaN if it is not known."""
+
+    statistics: Mapping[str, float] = MappingProxyType({})
+    """Statistics of the detector, by the names that they have in visit
+    summaries (``lsst.afw.image.ExposureSummaryStats``); empty if none was
+    measured."""
+
+    visit: VisitStatistics | None = None
+    """Means over all detectors of the visit; `None` if only those of the
+    patch are known."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ArtifactMask:
+    """Pixels of a visit that were found to be artifacts."""
+
+    clipped: np.ndarray
+    """Bool ``(y, x)``."""
+
+    x0: int
+    """Pixel x of column 0, on the grid of the tract."""
+
+    y0: int
+    """Pixel y of row 0, on the grid of the tract."""
+
+
+class ImageAdapter(Protocol):
+    """Adapter of an image library.
+
+    An image is an object of the library or a handle whose ``get()`` returns
+    one; handles are read when they are needed, and nothing of them is kept.
+    """
+
+    def adapt(self, image: Any, *, data_id: Mapping[str, Any], extras: InputExtras = ...) -> InputExposure:
+        """Convert a detector image to nJy and canonical mask planes.
+
+        Raises
+        ------
+        UncalibratedExposureError
+            If the pixels cannot be converted to nJy.
+        SkippedExposureError
+            If the final calibration that was asked for does not exist.
+        InvalidExposureError
+            If it cannot be used for another reason. All texts name the data
+            id.
+        """
+        ...
+
+    def adapt_warp(
+        self, warp: Any, *, data_id: Mapping[str, Any], wcs: PixelSkyMap, box: Box, bad: Plane
+    ) -> list[WarpedExposure]:
+        """Cut an image on the grid of the tract into one for each detector.
+
+        Raises
+        ------
+        UncalibratedExposureError
+            If the pixels are not in nJy.
+        InvalidExposureError
+            If it cannot be used for another reason. All texts name the data
+            id.
+        """
+        ...
+
+    def summarize(
+        self,
+        image: Any,
+        *,
+        data_id: Mapping[str, Any],
+        extras: InputExtras = ...,
+        names: Iterable[str] = ...,
+    ) -> InputSummary:
+        """Return what selection needs, read without the pixels.
+
+        Statistics are those of ``names`` that the image or its row of the
+        visit summary has.
+        """
+        ...
+
+    def summarize_warp(self, warp: Any, *, data_id: Mapping[str, Any]) -> InputSummary:
+        """Return what selection needs of an image on the grid of the tract."""
+        ...
+
+    def find_band(self, image: Any) -> str | None:
+        """Return the band of an image, if it says one."""
+        ...
+
+    def read_artifacts(self, mask: Any) -> ArtifactMask:
+        """Return the pixels of plane ``CLIPPED`` of a mask."""
+        ...
+
+
+def read_image(image_or_handle: Any) -> Any:
+    """Return an image, or what a handle returns."""
+    return image_or_handle.get() if hasattr(image_or_handle, "get") else image_or_handle
+
+
+def statistics_fwhm(statistics: Mapping[str, float]) -> float:
+    """Return the FWHM in arcsec that summary statistics say.
+
+    As lsst/pipe_tasks 5b638a48 selectImages.py:521-523 computes it.
+    """
+    sigma, scale = statistics.get("psfSigma", math.nan), statistics.get("pixelScale", math.nan)
+    return sigma * scale * SIGMA_TO_FWHM
+
+
+def model_fwhm(psf: PsfModel, wcs: PixelSkyMap, *, x: float, y: float, label: str) -> float:
+    """Return the FWHM of a PSF model in arcsec at a pixel; NaN if it has no
+    proper value there.
+    """
+    try:
+        fwhm = kernel_fwhm(normalise_kernel(psf(x=x, y=y), label=label))
+    except InvalidExposureError:
+        return math.nan
+    ra, dec = np.radians(wcs.pixel_to_sky(x=x + np.array([0.0, 1.0, 0.0]), y=y + np.array([0.0, 0.0, 1.0])))
+    turn = (ra[1:] - ra[0] + np.pi) % (2 * np.pi) - np.pi
+    steps = np.stack([turn * np.cos(dec[0]), dec[1:] - dec[0]])
+    scale = math.sqrt(abs(steps[0, 0] * steps[1, 1] - steps[0, 1] * steps[1, 0]))
+    return float(fwhm * np.degrees(scale) * 3600)

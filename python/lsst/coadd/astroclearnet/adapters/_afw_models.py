@@ -1,0 +1,109 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Models of `lsst.afw` behind the interfaces of the core.
+
+Paths of upstream files are relative to ``python/lsst/`` of lsst/afw 714e0ed6d
+and lsst/pex_exceptions 786e29f.
+"""
+
+from __future__ import annotations
+
+__all__ = ("BoundedFieldValue", "ExposurePsf", "SkyWcsMap")
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..core._errors import InvalidExposureError
+
+if TYPE_CHECKING:
+    from lsst.afw.detection import Psf
+    from lsst.afw.geom import SkyWcs
+    from lsst.afw.math import BoundedField
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SkyWcsMap:
+    """A `lsst.afw.geom.SkyWcs` as a `~..core.PixelSkyMap`.
+
+    ``pixelToSkyArray`` and ``skyToPixelArray`` (afw/geom/skyWcs.py:41-102)
+    return flat arrays.
+    """
+
+    wcs: SkyWcs
+
+    def pixel_to_sky(self, *, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return right ascension and declination, in degrees, of pixels."""
+        x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+        ra, dec = self.wcs.pixelToSkyArray(x.ravel(), y.ravel(), degrees=True)
+        return ra.reshape(x.shape), dec.reshape(x.shape)
+
+    def sky_to_pixel(self, *, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return pixel x and y of ICRS positions, in degrees."""
+        ra, dec = np.broadcast_arrays(np.asarray(ra, float), np.asarray(dec, float))
+        x, y = self.wcs.skyToPixelArray(ra.ravel(), dec.ravel(), degrees=True)
+        return x.reshape(ra.shape), y.reshape(ra.shape)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ExposurePsf:
+    """A `lsst.afw.detection.Psf` as a `~..core.PsfModel`."""
+
+    psf: Psf
+
+    label: str
+    """Data id for errors."""
+
+    def __call__(self, *, x: float, y: float) -> np.ndarray:
+        """Return the kernel at a pixel position.
+
+        ``computeKernelImage(position)`` (afw/detection/_psf.cc:73-78) returns
+        an image whose pixel (0, 0) holds the star; its box may differ from
+        one position to the next and need not be symmetric (a coadd's PSF).
+
+        Raises
+        ------
+        InvalidExposureError
+            If the model has no value there. All exceptions of afw derive from
+            ``lsst.pex.exceptions.Exception`` (pex/exceptions/wrappers.py:60).
+        """
+        import lsst.pex.exceptions
+        from lsst.geom import Point2D
+
+        try:
+            image = self.psf.computeKernelImage(Point2D(float(x), float(y)))
+        except lsst.pex.exceptions.Exception as error:
+            text = str(error).strip().splitlines()[-1]
+            raise InvalidExposureError(
+                f"The PSF of {self.label} has no value at x={x:.0f} y={y:.0f} ({text}); "
+                "refit it or leave the exposure out."
+            ) from error
+        # afw/image/_image/_image.cc:89-98: getX0, getY0, array.
+        return _centre(image.array, x0=image.getX0(), y0=image.getY0())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BoundedFieldValue:
+    """A `lsst.afw.math.BoundedField` as a `~..core.ScalarField`."""
+
+    field: BoundedField
+
+    def __call__(self, *, x: float, y: float) -> float:
+        """Return ``evaluate(x, y)`` (afw/math/_boundedField.cc:96)."""
+        return float(self.field.evaluate(float(x), float(y)))
+
+
+def _centre(array: np.ndarray, *, x0: int, y0: int) -> np.ndarray:
+    """Pad a kernel so that pixel (0, 0) is its central pixel."""
+    height, width = array.shape
+    radius = max(-x0, -y0, x0 + width - 1, y0 + height - 1)
+    centred = np.zeros((2 * radius + 1, 2 * radius + 1), array.dtype)
+    centred[radius + y0 : radius + y0 + height, radius + x0 : radius + x0 + width] = array
+    return centred

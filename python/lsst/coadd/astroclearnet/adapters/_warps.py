@@ -1,0 +1,188 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Warps of `lsst.afw`: exposures of a visit on the grid of the tract.
+
+The calls were checked against lsst/drp_tasks dc28b94, lsst/pipe_tasks
+5b638a48, lsst/afw 714e0ed6d and lsst/meas_algorithms 4a7591d6.
+"""
+
+from __future__ import annotations
+
+__all__ = ("cut_warp",)
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+
+from lsst.daf.butler import DeferredDatasetHandle
+from lsst.images import Box, NoOverlapError
+
+from ..core._errors import InvalidExposureError, UncalibratedExposureError
+from ..core._exposure import PixelSkyMap
+from ..core._grid_map import box_outline
+from ..core._gridded import place_exposure, variance_share
+from ..core._planes import Plane
+from ..core._register import WarpedExposure
+from ._adapter import read_image
+from ._afw import translate_mask
+from ._afw_models import ExposurePsf, SkyWcsMap
+
+if TYPE_CHECKING:
+    from lsst.afw.image import ExposureF
+    from lsst.afw.table import ExposureRecord
+
+_BORDER = 2  # pixels by which outlines are grown, so that no pixel of an edge is lost
+
+
+def cut_warp(
+    warp: Any, *, data_id: Mapping[str, Any], wcs: PixelSkyMap, box: Box, bad: Plane, kernel: str
+) -> list[WarpedExposure]:
+    """Cut a warp to a box and into its detectors; nothing is resampled.
+
+    Parameters
+    ----------
+    warp
+        An `~lsst.afw.image.ExposureF` that ``makeDirectWarp`` made, or a
+        handle for one; of a handle only the box is read.
+    data_id
+        Value of ``visit``.
+    wcs
+        World coordinates of the tract.
+    box
+        What is wanted, in pixels of the tract.
+    bad
+        Planes whose pixels must not be used.
+    kernel
+        Interpolation with which the warp was made: its variance plane holds
+        the variance of a pixel, which interpolation lowers
+        (`~..core._gridded.variance_share`).
+
+    Returns
+    -------
+    `list` [`WarpedExposure`]
+        One for each detector with data in the box.
+
+    Raises
+    ------
+    UncalibratedExposureError
+        If the pixels are not in nJy.
+    InvalidExposureError
+        If PSF or inputs are not recorded, or the PSF has no value anywhere.
+
+    Notes
+    -----
+    What a warp holds: lsst/drp_tasks make_direct_warp.py:657-669, 886-892
+    (unit ``BUNIT``, checked as in assemble_cell_coadd.py:688-693), inputs
+    lsst/pipe_tasks coaddInputRecorder.py:82-115, 178-192. Detectors are told
+    apart by the outlines of their frames, as in
+    assemble_cell_coadd.py:739-762; where two overlap, the pixel goes to the
+    first, as ``copyGoodPixels`` copies it. The PSF is that of the warp, a
+    ``CoaddPsf``, which has no value off its detectors (lsst/meas_algorithms
+    CoaddPsf.cc:241-250).
+    """
+    label = f"visit={data_id['visit']}"
+    exposure_f = _read_box(warp, box)
+    if exposure_f is None:
+        return []
+    _check_unit(exposure_f, label=label)
+    psf, inputs = exposure_f.getPsf(), exposure_f.getInfo().getCoaddInputs()
+    for name, part in {"PSF": psf, "record of its inputs": inputs}.items():
+        if part is None:
+            raise InvalidExposureError(f"The warp of {label} has no {name}; make it anew or leave it out.")
+    x0, y0 = int(exposure_f.getX0()), int(exposure_f.getY0())
+    image = exposure_f.image.array
+    variance = exposure_f.variance.array / np.float32(variance_share(kernel))
+    flags = translate_mask(exposure_f.mask)
+    pieces = []
+    for row, outline, inside in _split(inputs.ccds, wcs, shape=image.shape, x0=x0, y0=y0):
+        detector = int(row["ccd"])
+        piece_label = f"{label} detector={detector}"
+        piece = place_exposure(
+            visit=int(data_id["visit"]),
+            detector=detector,
+            physical_filter=str(row["filter"]),
+            label=piece_label,
+            image=image,
+            variance=variance,
+            flags=flags,
+            inside=inside,
+            x0=x0,
+            y0=y0,
+            psf=ExposurePsf(psf, piece_label),
+            outline=outline,
+            bad=bad,
+        )
+        if piece is not None:
+            pieces.append(piece)
+    return pieces
+
+
+def _read_box(warp: Any, box: Box) -> ExposureF | None:
+    """Return the part of a warp inside a box; `None` if there is none.
+
+    ``bbox`` is a component and a parameter of the storage class
+    (lsst/drp_tasks assemble_cell_coadd.py:652); ``exposure[box]``:
+    lsst/afw image/_image/_slicing.py.
+    """
+    deferred = isinstance(warp, DeferredDatasetHandle)
+    exposure_f = None if deferred else read_image(warp)
+    whole = Box.from_legacy(warp.get(component="bbox") if deferred else exposure_f.getBBox())
+    try:
+        part = whole.intersection(box)
+    except NoOverlapError:
+        return None
+    from lsst.geom import Box2I, Extent2I, Point2I
+
+    wanted = Box2I(
+        Point2I(int(part.x.start), int(part.y.start)), Extent2I(int(part.x.size), int(part.y.size))
+    )
+    return warp.get(parameters={"bbox": wanted}) if deferred else exposure_f[wanted]
+
+
+def _check_unit(exposure_f: ExposureF, *, label: str) -> None:
+    """Refuse a warp whose pixels are not in nJy."""
+    metadata = exposure_f.metadata
+    unit = metadata["BUNIT"] if "BUNIT" in metadata else "not said (no BUNIT)"
+    if unit != "nJy":
+        raise UncalibratedExposureError(f"The unit of the warp of {label} is {unit}; it must be nJy.")
+
+
+def _split(
+    ccds: Any, wcs: PixelSkyMap, *, shape: tuple[int, int], x0: int, y0: int
+) -> Iterator[tuple[ExposureRecord, np.ndarray, np.ndarray]]:
+    """Yield record, outline and pixels ``(y, x)`` of each detector."""
+    free = np.ones(shape, bool)
+    for row in ccds:
+        frame = Box.from_legacy(row.getBBox())
+        outline = box_outline(
+            SkyWcsMap(row.getWcs()),
+            wcs,
+            x0=int(frame.x.start),
+            y0=int(frame.y.start),
+            height=int(frame.y.size),
+            width=int(frame.x.size),
+        )
+        if outline is None:
+            continue
+        polygon = shapely.Polygon(outline).buffer(_BORDER)
+        low_x, low_y, high_x, high_y = polygon.bounds
+        rows = slice(max(int(low_y) - y0, 0), max(int(high_y) + 2 - y0, 0))
+        columns = slice(max(int(low_x) - x0, 0), max(int(high_x) + 2 - x0, 0))
+        near = free[rows, columns]
+        if not near.size:
+            continue
+        y, x = np.mgrid[: near.shape[0], : near.shape[1]]
+        inside = np.zeros(shape, bool)
+        inside[rows, columns] = near & shapely.contains_xy(
+            polygon, x + (x0 + columns.start), y + (y0 + rows.start)
+        )
+        free &= ~inside
+        yield row, outline, inside
