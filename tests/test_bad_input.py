@@ -288,6 +288,8 @@ def unread(patch):
     """Return an input whose pixels nobody may ask for."""
 
     class Handle:
+        dataId = patch.inputs[0].data_id
+
         def get(self):
             raise AssertionError("read too early")
 

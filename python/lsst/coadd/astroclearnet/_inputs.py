@@ -51,8 +51,8 @@ class CoaddInput:
     """One exposure or warp that may go into a coadd."""
 
     exposure_or_handle: Any
-    """A ``VisitImage``, an ``ExposureF``, an `InputExposure`, or a handle
-    whose ``get()`` returns one of them."""
+    """A ``VisitImage``, an ``ExposureF``, an `InputExposure`, or a handle of
+    the Butler for one of them."""
 
     data_id: Mapping[str, Any]
     """``visit`` and, but for a warp, ``detector``; also ``band`` and

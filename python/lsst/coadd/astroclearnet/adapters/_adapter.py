@@ -173,8 +173,12 @@ class ImageAdapter(Protocol):
 
 
 def read_image(image_or_handle: Any) -> Any:
-    """Return an image, or what a handle returns."""
-    return image_or_handle.get() if hasattr(image_or_handle, "get") else image_or_handle
+    """Return an image, or what a handle returns.
+
+    Masks and records have a method ``get``, too, but no data id.
+    """
+    is_handle = hasattr(image_or_handle, "get") and hasattr(image_or_handle, "dataId")
+    return image_or_handle.get() if is_handle else image_or_handle
 
 
 def statistics_fwhm(statistics: Mapping[str, float]) -> float:

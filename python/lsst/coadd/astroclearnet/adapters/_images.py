@@ -22,7 +22,7 @@ import astropy.units as u
 import numpy as np
 
 from lsst.daf.butler import DeferredDatasetHandle
-from lsst.images import Box, Mask, ObservationSummaryStats, VisitImage
+from lsst.images import Box, ObservationSummaryStats, VisitImage
 from lsst.images.psfs import PointSpreadFunction
 from lsst.images.serialization import ArchiveReadError
 
@@ -144,7 +144,7 @@ class VisitImageAdapter:
 
     def read_artifacts(self, mask: Any) -> ArtifactMask:
         """Return ``CLIPPED`` of a `~lsst.images.Mask` on the tract's grid."""
-        mask = mask if isinstance(mask, Mask) else mask.get()
+        mask = read_image(mask)
         clipped = mask.get("CLIPPED") if "CLIPPED" in mask.schema.names else np.zeros(mask.bbox.shape, bool)
         return ArtifactMask(clipped=clipped, x0=int(mask.bbox.x.start), y0=int(mask.bbox.y.start))
 

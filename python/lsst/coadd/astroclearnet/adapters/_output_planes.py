@@ -130,7 +130,7 @@ def combine_planes(
     """
     height, width = n_image.shape
     used_flags = np.zeros((height, width), np.uint32)
-    edge, left_out = (np.zeros((height, width), bool) for _ in range(2))
+    edge, left_out, clipped = (np.zeros((height, width), bool) for _ in range(3))
     weight_used, weight_saturated = (np.zeros((height, width), np.float32) for _ in range(2))
     n_cells = (height // cell_size, cell_size, width // cell_size, cell_size)
     n_in_cell = np.zeros((n_cells[0], n_cells[2]), int)
@@ -148,6 +148,7 @@ def combine_planes(
             ~good & covering & ((flags & np.uint32(Plane.SATURATED & bad)) != 0)
         )
         left_out[there] |= covering & ((flags & np.uint32(bad & ~_EDGES)) != 0)
+        clipped[there] |= covering & ((flags & np.uint32(Plane.CLIPPED)) != 0)
         edge[there] |= (flags & np.uint32(Plane.DETECTION_EDGE)) != 0
         used, frame = (np.zeros((height, width), bool) for _ in range(2))
         used[there], frame[there] = good, covering
@@ -159,7 +160,7 @@ def combine_planes(
     planes["SATURATED"] = weight_saturated > SATURATED_FRACTION * (weight_used + weight_saturated)
     planes["SATURATED"] |= (used_flags & np.uint32(Plane.SATURATED)) != 0
     planes["SENSOR_EDGE"] = edge
-    planes["CLIPPED"] = n_rejected > 0
+    planes["CLIPPED"] = (n_rejected > 0) | clipped
     planes["REJECTED"] = left_out | planes["CLIPPED"]
     planes["INEXACT_PSF"] = (n_image < expected) | planes["REJECTED"] | planes["SENSOR_EDGE"]
     return planes
