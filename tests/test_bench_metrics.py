@@ -257,7 +257,9 @@ def test_pulls_without_an_error():
 
 @pytest.mark.parametrize("snr", [20.0, 60.0, 500.0])
 @pytest.mark.parametrize(
-    "psf", [galsim.Gaussian(fwhm=2.5), galsim.Moffat(beta=3.5, fwhm=4.2)], ids=["gaussian", "moffat"]
+    "psf",
+    [galsim.Gaussian(fwhm=2.0), galsim.Gaussian(fwhm=2.5), galsim.Moffat(beta=3.5, fwhm=4.2)],
+    ids=["sharp", "gaussian", "moffat"],
 )
 def test_width_of_stars_in_noise(psf, snr):
     kernel = make_kernel(psf)
@@ -266,7 +268,7 @@ def test_width_of_stars_in_noise(psf, snr):
     image = truth + np.random.default_rng(5).standard_normal(truth.shape)
     shapes = metrics.measure_shapes(image, truth, sources, psf=kernel)
     (row,) = metrics.bin_values(shapes["fwhm_ratio"], sources, bins=((20, np.inf),), kinds=("star",))
-    assert row["n"] > 0.98 * len(sources)
+    assert row["n"] > 0.95 * len(sources)
     assert row["median"] == pytest.approx(1.0, abs=0.004 + 2.5 * row["median_error"])
 
 

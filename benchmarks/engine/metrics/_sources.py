@@ -12,6 +12,8 @@ from __future__ import annotations
 
 __all__ = ("coadd_unit", "reconvolve", "select_sources", "truth_at_psf")
 
+import functools
+
 import astropy.table
 import numpy as np
 import scipy.fft
@@ -153,9 +155,15 @@ def truth_at_psf(truth: StackTruth, kernel: np.ndarray, *, halo: int = 0) -> np.
     `numpy.ndarray`
         Noiseless sky in nJy per pixel, float64 ``(y, x)``.
     """
-    image = reconvolve(truth.draw(target_fwhm=_SHARP_FWHM), fwhm=_SHARP_FWHM, kernel=kernel)
+    image = reconvolve(_sharp_sky(truth), fwhm=_SHARP_FWHM, kernel=kernel)
     height, width = image.shape
     return image[halo : height - halo, halo : width - halo]
+
+
+@functools.lru_cache(maxsize=2)
+def _sharp_sky(truth: StackTruth) -> np.ndarray:
+    """Draw the sky once for all cells and peers."""
+    return truth.draw(target_fwhm=_SHARP_FWHM)
 
 
 def reconvolve(image: np.ndarray, *, fwhm: float, kernel: np.ndarray) -> np.ndarray:
