@@ -1,0 +1,155 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rows of a run, picked by what they are about."""
+
+from __future__ import annotations
+
+__all__ = ("SECOND_WEIGHTS", "Pool")
+
+import astropy.table
+import numpy as np
+
+from . import metrics
+from .skies import SHAPE_SNR
+
+SECOND_WEIGHTS = "engine, other weights"
+"""Name of the engine with the weights of another training seed."""
+
+
+class Pool:
+    """Gives the rows of all realisations of some scenes together.
+
+    Parameters
+    ----------
+    tables
+        Gives a table for a name of `~benchmarks.engine.measure.TABLES`.
+    """
+
+    def __init__(self, tables):
+        self._tables = tables
+
+    def scenes(self, *groups: str) -> list[str]:
+        """Names of the scenes of some groups that were run, in order."""
+        rows = self._tables["rows"]
+        if not len(rows):
+            return []
+        chosen = rows[np.isin(rows["group"], groups)]
+        return list(dict.fromkeys(str(name) for name in chosen["scene"]))
+
+    def sources(
+        self,
+        peer: str,
+        plane: str,
+        *,
+        kind: str = "any",
+        snr: tuple[float, float] = (0.0, np.inf),
+        n: tuple[int, int] = (0, 10**6),
+        group: tuple[str, ...] = (),
+        scene: tuple[str, ...] = (),
+        usable: bool = True,
+    ) -> astropy.table.Table:
+        """Pick sources.
+
+        Parameters
+        ----------
+        peer, plane
+            Whose image.
+        kind
+            One of `~benchmarks.engine.metrics.KINDS`.
+        snr
+            Lower <= S/N < upper.
+        n
+            Least and largest number of exposures.
+        group, scene
+            Kinds or names of scenes; empty for all.
+        usable
+            Whether to leave out sources that have neighbours.
+
+        Returns
+        -------
+        `astropy.table.Table`
+            In the order of the run.
+        """
+        table = self._pick("sources", peer, plane, group=group, scene=scene)
+        if not len(table):
+            names = ("snr", "aperture_error", "psf_error", "aperture_sigmas", "psf_pull", "fwhm", "dx", "dy")
+            names += ("fwhm_ratio", "lumps", "ring_height", "ring_depth", "ellipticity_error", "rounding")
+            return astropy.table.Table({name: np.zeros(0) for name in names})
+        chosen = (table["snr"] >= snr[0]) & (table["snr"] < snr[1])
+        chosen &= (table["n"] >= n[0]) & (table["n"] <= n[1])
+        if kind == "galaxy":
+            chosen &= table["kind"] != "star"
+        elif kind != "any":
+            chosen &= table["kind"] == kind
+        if usable:
+            chosen &= table["usable"]
+        return table[chosen]
+
+    def figures(
+        self, peer: str, plane: str, metric: str, *, group: tuple[str, ...] = (), scene: tuple[str, ...] = ()
+    ) -> np.ndarray:
+        """Values of one metric, one a realisation, without those missing."""
+        table = self._pick("rows", peer, plane, group=group, scene=scene)
+        if not len(table):
+            return np.zeros(0)
+        values = np.array(table["value"][table["metric"] == metric], dtype=float)
+        return values[np.isfinite(values)]
+
+    def pairs(self, peer: str, plane: str, separation: float) -> astropy.table.Table:
+        """Pairs of a separation in arcsec."""
+        table = self._pick("pairs", peer, plane)
+        if not len(table):
+            return astropy.table.Table({"resolved": np.zeros(0, dtype=bool), "mag": np.zeros(0)})
+        return table[np.abs(table["separation"] - separation) < 0.02]
+
+    def stamps(self, peer: str, plane: str) -> astropy.table.Table:
+        """Odd galaxies, with ``rank``: which of the S/N of the scene."""
+        table = self._pick("stamps", peer, plane)
+        if len(table):
+            table["rank"] = np.arange(len(table)) % len(SHAPE_SNR)
+        return table
+
+    def completeness(self, peer: str, plane: str, scene: str) -> metrics.Detection | None:
+        """Completeness on a scene without any false detection, or `None` if
+        it was not run.
+        """
+        peaks = self._pick("peaks", peer, plane, scene=(scene,))
+        sources = self._pick("sources", peer, plane, scene=(scene,))
+        if not len(peaks) or not len(sources):
+            return None
+        pairs = []
+        for realisation in np.unique(sources["realisation"]):
+            known = sources[sources["realisation"] == realisation]
+            found = peaks[peaks["realisation"] == realisation]
+            row_of = np.full(int(max(known["source"].max(), found["source"].max())) + 2, -1)
+            row_of[known["source"]] = np.arange(len(known))
+            # Sources beyond the border were not kept.
+            found["source"] = np.where(found["source"] >= 0, row_of[found["source"]], -1)
+            pairs.append((found, known))
+        # The area is for a false rate other than 0.
+        return metrics.completeness(*zip(*pairs, strict=True), area=float(len(pairs)))
+
+    def _pick(
+        self,
+        name: str,
+        peer: str,
+        plane: str,
+        *,
+        group: tuple[str, ...] = (),
+        scene: tuple[str, ...] = (),
+    ) -> astropy.table.Table:
+        table = self._tables[name]
+        if not len(table):
+            return table
+        chosen = (table["peer"] == peer) & (table["plane"] == plane)
+        if group:
+            chosen &= np.isin(table["group"], group)
+        if scene:
+            chosen &= np.isin(table["scene"], scene)
+        return table[chosen]
