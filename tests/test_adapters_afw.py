@@ -6,7 +6,7 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Images of lsst.afw on their way in.
+"""Images of lsst.afw: visit summaries and other parts that only afw has.
 
 The adapter's own decisions are tested with stand-ins that have the methods
 of afw it calls; the calls themselves are tested where afw can be imported.
@@ -14,239 +14,272 @@ of afw it calls; the calls themselves are tested where afw can be imported.
 
 from __future__ import annotations
 
-import sys
-import types
-
-import galsim
+import _afw_stand_ins as fake
 import numpy as np
 import pytest
+from _adapter_scenes import DATA_ID, SCALE, SHAPE, X0, Y0, Afw, Scene, StandIns, make_wcs
 
-from lsst.coadd.astroclearnet.adapters import PatchGeometry, make_adapter
-from lsst.coadd.astroclearnet.adapters._afw import ExposureFAdapter, exposure_from_exposure_f
+from lsst.coadd.astroclearnet.adapters import InputExtras, PatchGeometry, make_adapter
+from lsst.coadd.astroclearnet.adapters._afw import SUMMARY_PARTS, ExposureFAdapter, exposure_from_exposure_f
 from lsst.coadd.astroclearnet.adapters._afw_models import ExposurePsf, SkyWcsMap
-from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane
+from lsst.coadd.astroclearnet.adapters._afw_summary import visit_statistics
+from lsst.coadd.astroclearnet.core import (
+    InvalidExposureError,
+    SkippedExposureError,
+    UncalibratedExposureError,
+)
 
-DATA_ID = {"instrument": "HSC", "visit": 1228, "detector": 50, "physical_filter": "HSC-I"}
-SHAPE = (60, 80)
-PLANES = {"BAD": 0, "SAT": 1, "INTRP": 2, "CR": 3, "EDGE": 4, "DETECTED": 5, "NO_DATA": 8, "HOME_MADE": 11}
-
-
-class Afw(types.SimpleNamespace):
-    """Stand-in for an afw object: a getter for each field."""
-
-    def __getattr__(self, name):
-        field = name.removeprefix("get")
-        if name.startswith("get") and field in self.__dict__:
-            return lambda: self.__dict__[field]
-        raise AttributeError(name)
-
-
-class FakeWcs:
-    """A flat sky; arrays must come in flat, as afw needs them."""
-
-    def __init__(self, ra0=150.0):
-        self.ra0 = ra0
-
-    def pixelToSkyArray(self, x, y, degrees=False):
-        assert degrees and x.ndim == y.ndim == 1
-        return self.ra0 - x * 1e-4, 2 + y * 1e-4
-
-    def skyToPixelArray(self, ra, dec, degrees=False):
-        assert degrees and ra.ndim == dec.ndim == 1
-        return (self.ra0 - ra) * 1e4, (dec - 2) * 1e4
-
-
-class FakePhotoCalib:
-    def __init__(self, scale):
-        self.scale = scale
-
-    def getInstFluxAtZeroMagnitude(self):
-        return 3.63e12 / self.scale if self.scale else np.inf
-
-    def calibrateImage(self, masked_image):
-        image, variance = masked_image.image.array, masked_image.variance.array
-        return Afw(image=Afw(array=image * self.scale), variance=Afw(array=variance * self.scale**2))
-
-
-class FakePsf:
-    """A Gaussian on a box that is not centred on the star."""
-
-    def __init__(self, fwhm=3.5, error=None):
-        self.fwhm, self.error = fwhm, error
-
-    def computeKernelImage(self, position):
-        if self.error is not None:
-            raise self.error
-        stamp = galsim.Gaussian(fwhm=self.fwhm).drawImage(nx=31, ny=31, scale=1, dtype=float).array
-        return Afw(array=stamp[1:, :-3] / stamp[1:, :-3].sum(), X0=-15, Y0=-14)
+LABEL = "visit=1228 detector=50"
+FWHM = 2.354820045
 
 
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch):
-    """Give what the adapter imports where the real modules are missing."""
-    try:
-        import lsst.geom
-        import lsst.pex.exceptions  # noqa: F401
-    except ModuleNotFoundError:
-        import lsst.pex
-
-        geom, exceptions = types.ModuleType("lsst.geom"), types.ModuleType("lsst.pex.exceptions")
-        geom.Point2D = lambda x, y: (x, y)
-        exceptions.Exception = type("Exception", (Exception,), {})
-        for parent, module in ((lsst, geom), (lsst.pex, exceptions)):
-            monkeypatch.setattr(parent, module.__name__.rpartition(".")[2], module, raising=False)
-            monkeypatch.setitem(sys.modules, module.__name__, module)
+    fake.install(monkeypatch)
 
 
 def make_exposure(**changes):
-    image = np.arange(SHAPE[0] * SHAPE[1], dtype=np.float32).reshape(SHAPE)
-    mask = np.zeros(SHAPE, np.int32)
-    mask[1, 1], mask[2, 2], mask[3, 3], mask[4, 4] = (
-        1 << PLANES[n] for n in ("SAT", "CR", "NO_DATA", "EDGE")
-    )
-    mask[5, 5] = 1 << PLANES["DETECTED"] | 1 << PLANES["HOME_MADE"]
-    planes = {
-        "image": Afw(array=image),
-        "variance": Afw(array=np.full(SHAPE, 2, np.float32)),
-        "mask": Afw(array=mask, MaskPlaneDict=PLANES),
-    }
+    exposure = StandIns().make(Scene())
+    exposure.__dict__.update(changes)
+    return exposure
+
+
+def make_row(columns=None, **changes):
+    """A row whose every part differs from the exposure's."""
+    wcs = make_wcs()
+    wcs.wcs.crval = [151.0, 2.0]
+    correction = fake.Afw(evaluate=lambda x, y: 0.9)
     fields = {
-        "Psf": FakePsf(),
-        "Wcs": FakeWcs(),
-        "PhotoCalib": FakePhotoCalib(30.0),
-        "Filter": Afw(physicalLabel="HSC-I2", hasPhysicalLabel=lambda: True),
-        "Info": Afw(ApCorrMap=None),
-        "X0": 100,
-        "Y0": 7,
+        "Psf": fake.GaussianPsf(fwhm=7.0),
+        "Wcs": fake.FlatWcs(wcs),
+        "PhotoCalib": fake.PhotoCalib(2.0),
+        "ApCorrMap": {"base_PsfFlux_instFlux": correction},
+        "BBox": fake.Box.of(SHAPE, x0=X0, y0=Y0),
         **changes,
     }
-    return Afw(maskedImage=Afw(**planes), **planes, **fields)
+    return fake.Record({"id": 50} | (columns or {}), **fields)
 
 
-def test_exposure_is_calibrated():
-    exposure = exposure_from_exposure_f(make_exposure(), data_id=DATA_ID)
-    assert exposure.image[1, 2] == 30 * (SHAPE[1] + 2)
-    np.testing.assert_array_equal(exposure.variance, 2 * 900)
-    assert (exposure.x0, exposure.y0) == (100, 7)
-    assert exposure.physical_filter == "HSC-I2"
-    unrepaired = Plane.COSMIC_RAY | Plane.UNREPAIRED
-    expected = [0, Plane.SATURATED, unrepaired, Plane.NO_DATA, Plane.DETECTION_EDGE, 0, 0]
-    assert exposure.flags[np.arange(7), np.arange(7)].tolist() == [int(plane) for plane in expected]
+def adapt(exposure, row=None, replace=SUMMARY_PARTS):
+    adapter = ExposureFAdapter(replace=frozenset(replace))
+    return adapter.adapt(exposure, data_id=DATA_ID, extras=InputExtras(visit_summary_row=row))
+
+
+def test_adapter_has_the_options_of_the_config():
     assert make_adapter("afw") == ExposureFAdapter()
+    adapter = make_adapter("afw", replace=frozenset(["psf"]), warp_kernel="lanczos5")
+    assert adapter == ExposureFAdapter(replace=frozenset(["psf"]), warp_kernel="lanczos5")
 
 
 def test_kernel_is_centred():
-    kernel = exposure_from_exposure_f(make_exposure(), data_id=DATA_ID).psf(x=140, y=30)
+    """The box of afw's kernel need not have the star in its middle."""
+    kernel = adapt(make_exposure()).psf(x=X0 + 40, y=Y0 + 30)
     assert kernel.shape == (31, 31)
     assert np.unravel_index(kernel.argmax(), kernel.shape) == (15, 15)
 
 
-def test_positions_keep_their_shape():
-    wcs = exposure_from_exposure_f(make_exposure(), data_id=DATA_ID).wcs
-    x, y = np.meshgrid(np.arange(4.0), np.arange(3.0))
-    ra, dec = wcs.pixel_to_sky(x=x, y=y)
-    assert ra.shape == (3, 4)
-    np.testing.assert_allclose(wcs.sky_to_pixel(ra=ra, dec=dec), (x, y), atol=1e-6)
-    assert np.shape(wcs.pixel_to_sky(x=1.0, y=2.0)[0]) == ()
+def find_replaced(exposure):
+    """Say which parts are those of the row."""
+    kernel = exposure.psf(x=X0 + 60, y=Y0 + 40)
+    return {
+        "psf": bool(kernel.max() < 0.03),
+        "wcs": bool(exposure.wcs.pixel_to_sky(x=1000.0, y=1000.0)[0] > 150.5),
+        "photo_calib": bool(exposure.image[0, 0] == 4.0),
+        "ap_corr": bool(exposure.aperture_corrections),
+    }
 
 
-def test_row_of_the_visit_summary_takes_over():
-    row = Afw(Psf=FakePsf(fwhm=5), Wcs=FakeWcs(ra0=151), PhotoCalib=FakePhotoCalib(2.0), ApCorrMap={})
+@pytest.mark.parametrize(
+    "replace", [(), *((part,) for part in SUMMARY_PARTS), SUMMARY_PARTS, ("psf", "ap_corr")]
+)
+def test_each_part_of_the_visit_summary_has_its_switch(replace):
+    found = find_replaced(adapt(make_exposure(), make_row(), replace))
+    assert found == {part: part in replace for part in SUMMARY_PARTS}
+
+
+def test_without_a_row_nothing_is_replaced():
+    assert not any(find_replaced(adapt(make_exposure())).values())
+
+
+def test_parts_that_the_row_replaces_may_be_missing():
     bare = make_exposure(Psf=None, Wcs=None, PhotoCalib=None)
-    exposure = exposure_from_exposure_f(bare, data_id=DATA_ID, visit_summary_row=row)
-    assert exposure.image[0, 3] == 6
-    assert exposure.wcs.pixel_to_sky(x=0.0, y=0.0)[0] == 151
-    old = exposure_from_exposure_f(make_exposure(), data_id=DATA_ID)
-    assert exposure.psf(x=140, y=30).max() < 0.6 * old.psf(x=140, y=30).max()
+    assert all(find_replaced(adapt(bare, make_row())).values())
 
 
-@pytest.mark.parametrize("field", ["Psf", "Wcs", "PhotoCalib"])
-def test_missing_parts_are_named(field):
-    name = {"Psf": "PSF", "Wcs": "WCS", "PhotoCalib": "photometric calibration"}[field]
-    with pytest.raises(InvalidExposureError, match=f"visit=1228 detector=50 has no {name};"):
-        exposure_from_exposure_f(make_exposure(**{field: None}), data_id=DATA_ID)
-    parts = {"Psf": FakePsf(), "Wcs": FakeWcs(), "PhotoCalib": FakePhotoCalib(2.0), "ApCorrMap": {}}
-    parts[field] = None
+FIELDS = {
+    "Psf": ("psf", "PSF"),
+    "Wcs": ("wcs", "WCS"),
+    "PhotoCalib": ("photo_calib", "photometric calibration"),
+    "ApCorrMap": ("ap_corr", "aperture corrections"),
+}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_row_that_lacks_a_part_skips_the_detector(field):
+    """As makeDirectWarp does: its calibration failed, which is no fault."""
+    part, name = FIELDS[field]
+    row = make_row(**{field: None})
+    with pytest.raises(SkippedExposureError, match=f"{LABEL} has no {name} in its row of the visit summary"):
+        adapt(make_exposure(), row)
+    others = set(SUMMARY_PARTS) - {part}
+    assert not find_replaced(adapt(make_exposure(), row, others))[part]
+
+
+@pytest.mark.parametrize("scale", [np.nan, 0.0])
+def test_calibration_of_a_row_that_is_not_finite_skips_the_detector(scale):
+    row = make_row(PhotoCalib=fake.PhotoCalib(scale))
     with pytest.raises(
-        InvalidExposureError, match=f"detector=50 has no {name} in its row of the visit summary"
+        SkippedExposureError, match=f"photometric calibration of {LABEL} in its row.*not finite"
     ):
-        exposure_from_exposure_f(make_exposure(), data_id=DATA_ID, visit_summary_row=Afw(**parts))
+        adapt(make_exposure(), row)
 
 
 @pytest.mark.parametrize("scale", [np.nan, 0.0, np.inf])
-def test_calibration_that_is_not_finite(scale):
-    with pytest.raises(InvalidExposureError, match="calibration of visit=1228 detector=50 is not finite"):
-        exposure_from_exposure_f(make_exposure(PhotoCalib=FakePhotoCalib(scale)), data_id=DATA_ID)
+def test_calibration_of_the_exposure_that_is_not_finite_is_an_error(scale):
+    with pytest.raises(UncalibratedExposureError, match=f"calibration of {LABEL} is not finite"):
+        adapt(make_exposure(PhotoCalib=fake.PhotoCalib(scale)))
+
+
+def test_missing_wcs_is_named():
+    with pytest.raises(InvalidExposureError, match=f"{LABEL} has no WCS"):
+        adapt(make_exposure(Wcs=None))
 
 
 def test_psf_that_cannot_be_evaluated():
     import lsst.pex.exceptions
 
-    psf = FakePsf(error=lsst.pex.exceptions.Exception("no input at this point"))
-    with pytest.raises(InvalidExposureError, match=r"PSF of visit=1228 detector=50 has no value at x=140"):
-        exposure_from_exposure_f(make_exposure(Psf=psf), data_id=DATA_ID)
+    psf = fake.GaussianPsf(error=lsst.pex.exceptions.Exception("no input at this point"))
+    with pytest.raises(InvalidExposureError, match=f"PSF of {LABEL} has no value at x=90"):
+        adapt(make_exposure(Psf=psf))
 
 
 def test_filter_may_be_unknown():
     """A coadd has a band, and no physical filter."""
-    band_only = Afw(hasPhysicalLabel=lambda: False)
-    for filter_label in (band_only, None):
-        exposure = exposure_from_exposure_f(make_exposure(Filter=filter_label), data_id=DATA_ID)
-        assert exposure.physical_filter == "HSC-I"
+    band_only = fake.Afw(
+        hasPhysicalLabel=lambda: False, hasBandLabel=lambda: True, bandLabel="r", physicalLabel=None
+    )
+    adapter = ExposureFAdapter()
+    for filter_label, band in ((band_only, "r"), (None, None)):
+        exposure_f = make_exposure(Filter=filter_label)
+        assert adapt(exposure_f).physical_filter == "HSC-R2"  # that of the data id
+        assert adapter.find_band(exposure_f) == band
+
+
+def test_backgrounds_are_divided_by_their_ratio():
+    """Illumination corrections flatten backgrounds and stars differently."""
+    library, scene = StandIns(), Scene(background=6.0, sky_correction=1.0)
+    extras = library.extras(scene, revert=True, apply=True)
+    ratio = fake.Afw(array=np.full(SHAPE, 2.0, np.float32))
+    extras = InputExtras(**{**vars(extras), "background_ratio": ratio})
+    exposure = library.adapter().adapt(library.make(scene), data_id=DATA_ID, extras=extras)
+    np.testing.assert_allclose(exposure.image, 30 * (2 + 6 / 2 - 1 / 2), rtol=1e-6)
+
+
+def test_background_of_another_size_is_an_error():
+    class BackgroundList(list):
+        def getImage(self):
+            return fake.Afw(array=np.zeros((3, 3), np.float32))
+
+    extras = InputExtras(background_apply=BackgroundList([None]))
+    with pytest.raises(InvalidExposureError, match=f"background of {LABEL} has shape .3, 3."):
+        ExposureFAdapter().adapt(make_exposure(), data_id=DATA_ID, extras=extras)
+
+
+def test_empty_background_changes_nothing():
+    """As in makeDirectWarp: a list of no backgrounds has no image."""
+    exposure = ExposureFAdapter().adapt(
+        make_exposure(), data_id=DATA_ID, extras=InputExtras(background_apply=[], background_revert=[])
+    )
+    np.testing.assert_allclose(exposure.image, 60)
+
+
+def test_summary_of_a_row():
+    row = make_row({"psfSigma": 2.0, "pixelScale": 0.2, "nPsfStar": 30, "meanVar": 5.0})
+    adapter, extras = ExposureFAdapter(), InputExtras(visit_summary_row=row)
+    summary = adapter.summarize(None, data_id=DATA_ID, extras=extras, names=["nPsfStar", "starEMedian"])
+    assert summary.psf_fwhm == pytest.approx(2 * 0.2 * FWHM)
+    assert summary.statistics == {"psfSigma": 2.0, "pixelScale": 0.2, "nPsfStar": 30.0}
+
+
+def test_summary_of_a_row_without_sizes_measures_its_psf():
+    summary = ExposureFAdapter().summarize(
+        None, data_id=DATA_ID, extras=InputExtras(visit_summary_row=make_row({"psfSigma": np.nan}))
+    )
+    assert summary.psf_fwhm == pytest.approx(7.0 * SCALE, rel=0.03)
+
+
+def test_visit_statistics_are_means_over_detectors_with_a_wcs():
+    """One that failed has no WCS; NaN among the others is left out."""
+    catalog = fake.Catalog(
+        make_row({"id": n, "psfSigma": sigma, "pixelScale": 0.2, "effTime": time}, **parts)
+        for n, sigma, time, parts in (
+            (1, 2.0, 10.0, {}),
+            (2, 3.0, np.nan, {}),
+            (3, np.nan, 30.0, {}),
+            (4, 99.0, 99.0, {"Wcs": None}),
+        )
+    )
+    statistics = visit_statistics(catalog, ["effTime", "no_such_column"])
+    assert statistics.psf_fwhm == pytest.approx(2.5 * 0.2 * FWHM)
+    assert statistics.means == {"effTime": 20.0}
+    assert catalog.find(3)["psfSigma"] != catalog.find(3)["psfSigma"]
+    assert catalog.find(7) is None
 
 
 NEEDS_AFW = "lsst.afw is part of the full LSST stack and is not on PyPI"
 
 
-def make_real_exposure():
-    """An exposure of the full stack, made by afw itself."""
-    image = pytest.importorskip("lsst.afw.image", reason=NEEDS_AFW)
-    import lsst.afw.detection
-    import lsst.afw.geom
-    import lsst.geom
-
-    box = lsst.geom.Box2I(lsst.geom.Point2I(100, 7), lsst.geom.Extent2I(SHAPE[1], SHAPE[0]))
-    wcs = lsst.afw.geom.makeSkyWcs(
-        crpix=lsst.geom.Point2D(120, 30),
-        crval=lsst.geom.SpherePoint(150, 2, lsst.geom.degrees),
-        cdMatrix=lsst.afw.geom.makeCdMatrix(0.168 * lsst.geom.arcseconds),
-    )
-    exposure = image.ExposureF(box, wcs)
-    exposure.image.array[:], exposure.variance.array[:] = 3, 2
-    exposure.mask.array[5, 6] |= image.Mask.getPlaneBitMask("SAT")
-    exposure.setPsf(lsst.afw.detection.GaussianPsf(31, 31, 1.5))
-    exposure.setPhotoCalib(image.PhotoCalib(30.0))
-    exposure.setFilter(image.FilterLabel(band="i", physical="HSC-I"))
-    return exposure
-
-
 def test_with_afw():
-    exposure = exposure_from_exposure_f(make_real_exposure(), data_id=DATA_ID)
-    np.testing.assert_allclose(exposure.image, 90)
-    np.testing.assert_allclose(exposure.variance, 1800)
-    assert (exposure.x0, exposure.y0) == (100, 7)
-    assert exposure.flags[5, 6] == Plane.SATURATED and np.count_nonzero(exposure.flags) == 1
+    pytest.importorskip("lsst.afw.image", reason=NEEDS_AFW)
+    exposure = exposure_from_exposure_f(Afw().make(Scene()), data_id=DATA_ID)
     kernel = exposure.psf(x=120, y=30)
     assert kernel.shape == (31, 31) and kernel[15, 15] == kernel.max()
     assert isinstance(exposure.psf, ExposurePsf) and isinstance(exposure.wcs, SkyWcsMap)
-    ra, dec = exposure.wcs.pixel_to_sky(x=np.array([[120.0]]), y=np.array([[30.0]]))
-    assert (ra[0, 0], dec[0, 0]) == pytest.approx((150, 2), abs=1e-9)
-    np.testing.assert_allclose(exposure.wcs.sky_to_pixel(ra=ra, dec=dec), ([[120]], [[30]]), atol=1e-5)
 
 
-def test_visit_summary_row_with_afw():
-    exposure_f = make_real_exposure()
-    import lsst.afw.image
+def test_visit_summary_with_afw():
+    image = pytest.importorskip("lsst.afw.image", reason=NEEDS_AFW)
     import lsst.afw.table
 
-    catalog = lsst.afw.table.ExposureCatalog(lsst.afw.table.ExposureTable.makeMinimalSchema())
+    exposure_f = Afw().make(Scene())
+    schema = lsst.afw.table.ExposureTable.makeMinimalSchema()
+    for name in ("psfSigma", "pixelScale"):
+        schema.addField(name, type=float, doc=name)
+    catalog = lsst.afw.table.ExposureCatalog(schema)
     row = catalog.addNew()
     row.setId(50)
+    row["psfSigma"], row["pixelScale"] = 2.0, 0.2
     row.setPsf(exposure_f.getPsf())
     row.setWcs(exposure_f.getWcs())
-    row.setPhotoCalib(lsst.afw.image.PhotoCalib(2.0))
-    exposure = exposure_from_exposure_f(exposure_f, data_id=DATA_ID, visit_summary_row=row)
-    np.testing.assert_allclose(exposure.image, 6)
+    row.setPhotoCalib(image.PhotoCalib(2.0))
+    row.setApCorrMap(image.ApCorrMap())
+    found = catalog.find(50)
+    extras = InputExtras(visit_summary_row=found)
+    adapter = ExposureFAdapter()
+    np.testing.assert_allclose(adapter.adapt(exposure_f, data_id=DATA_ID, extras=extras).image, 4)
+    summary = adapter.summarize(exposure_f, data_id=DATA_ID, extras=extras, names=["starEMedian"])
+    assert summary.psf_fwhm == pytest.approx(2 * 0.2 * FWHM)
+    assert set(summary.statistics) == {"psfSigma", "pixelScale"}
+    assert visit_statistics(catalog).psf_fwhm == pytest.approx(2 * 0.2 * FWHM)
+    row.setApCorrMap(None)
+    with pytest.raises(SkippedExposureError, match="aperture corrections"):
+        adapter.adapt(exposure_f, data_id=DATA_ID, extras=extras)
+
+
+def test_background_with_afw():
+    pytest.importorskip("lsst.afw.image", reason=NEEDS_AFW)
+    import lsst.afw.math
+
+    exposure_f = Afw().make(Scene())
+    level = exposure_f.image.clone()
+    level.array[:, :] = 0.5
+    background = lsst.afw.math.makeBackground(level, lsst.afw.math.BackgroundControl(4, 4))
+    backgrounds = lsst.afw.math.BackgroundList()
+    styles = (lsst.afw.math.Interpolate.AKIMA_SPLINE, lsst.afw.math.REDUCE_INTERP_ORDER)
+    backgrounds.append((background, *styles, lsst.afw.math.ApproximateControl.UNKNOWN, 0, 0, False))
+    extras = InputExtras(background_apply=backgrounds)
+    exposure = ExposureFAdapter().adapt(exposure_f, data_id=DATA_ID, extras=extras)
+    np.testing.assert_allclose(exposure.image, 30 * 1.5, rtol=1e-4)
 
 
 def test_geometry_from_a_sky_map():

@@ -139,11 +139,7 @@ def _read_box(warp: Any, box: Box) -> ExposureF | None:
         part = whole.intersection(box)
     except NoOverlapError:
         return None
-    from lsst.geom import Box2I, Extent2I, Point2I
-
-    wanted = Box2I(
-        Point2I(int(part.x.start), int(part.y.start)), Extent2I(int(part.x.size), int(part.y.size))
-    )
+    wanted = part.to_legacy()
     return warp.get(parameters={"bbox": wanted}) if deferred else exposure_f[wanted]
 
 

@@ -1,0 +1,267 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Warps: visits that come on the grid of the tract already."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import _afw_stand_ins as fake
+import numpy as np
+import pytest
+from _adapter_scenes import SCALE, SIGMA_TO_FWHM, make_wcs
+from scipy.ndimage import map_coordinates
+
+from lsst.coadd.astroclearnet.adapters import make_adapter
+from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane, UncalibratedExposureError
+from lsst.coadd.astroclearnet.core._gridded import variance_share
+from lsst.images import Box
+
+DATA_ID = {"instrument": "HSC", "visit": 1228, "physical_filter": "HSC-R2", "band": "r"}
+SHAPE = (80, 160)
+X0, Y0 = 5000, -40
+GAP = slice(70, 90)
+"""Columns between the detectors, where there are no data."""
+BOX = Box.factory[-30:30, 5010:5150]
+"""What is wanted: the border of the warp is cut away."""
+NEEDS_AFW = "lsst.afw is part of the full LSST stack and is not on PyPI"
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch):
+    fake.install(monkeypatch)
+
+
+def tract_wcs(*, x=X0 + 80, y=Y0 + 40):
+    wcs = make_wcs()
+    wcs.wcs.crpix = [x + 1, y + 1]
+    return wcs
+
+
+@dataclasses.dataclass
+class TractMap:
+    wcs: object = dataclasses.field(default_factory=tract_wcs)
+
+    def pixel_to_sky(self, *, x, y):
+        return self.wcs.all_pix2world(x, y, 0)
+
+    def sky_to_pixel(self, *, ra, dec):
+        return self.wcs.all_world2pix(ra, dec, 0)
+
+
+def make_planes():
+    """Image, variance and mask of a warp with a gap, in nJy."""
+    image = np.random.default_rng(3).normal(0, 2, SHAPE).astype(np.float32)
+    variance, no_data = np.full(SHAPE, 4.0, np.float32), np.zeros(SHAPE, bool)
+    no_data[:, GAP] = True
+    image[no_data], variance[no_data] = np.nan, np.inf
+    saturated = np.zeros(SHAPE, bool)
+    saturated[20:23, 30:34] = True
+    return image, variance, {"NO_DATA": no_data, "SAT": saturated}
+
+
+def covers(x, y):
+    """Say where the CoaddPsf has a value: on the detectors."""
+    return not X0 + GAP.start <= x < X0 + GAP.stop
+
+
+def make_warp(*, ccds=2, **changes):
+    """Two detectors of 70 x 80 pixels with a gap of 20 between them."""
+    image, variance, planes = make_planes()
+    rows = []
+    for n, first in enumerate((X0, X0 + GAP.stop)[:ccds]):
+        # Its own pixels begin at (0, 0); the WCS says where that is.
+        wcs = tract_wcs(x=X0 + 80 - first, y=40)
+        rows.append(
+            fake.Record(
+                {"ccd": 50 + n, "visit": 1228, "filter": "HSC-R2"},
+                Wcs=fake.FlatWcs(wcs),
+                Psf=fake.GaussianPsf(fwhm=4.0 + n),
+                BBox=fake.Box.of((80, 70), x0=0, y0=0),
+            )
+        )
+    fields = {
+        "metadata": {"BUNIT": "nJy"},
+        "info": {"CoaddInputs": fake.Afw(ccds=rows, visits=[])},
+        "Psf": fake.GaussianPsf(fwhm=4.0, covers=covers),
+        "Wcs": fake.FlatWcs(tract_wcs()),
+        "PhotoCalib": fake.PhotoCalib(1.0),
+        "Filter": None,
+        **changes,
+    }
+    return fake.Exposure(
+        image=image, variance=variance, mask=fake.Mask(planes, SHAPE), x0=X0, y0=Y0, **fields
+    )
+
+
+def cut(warp, box=BOX, bad=Plane.SATURATED, **options):
+    adapter = make_adapter("afw", **options)
+    return adapter.adapt_warp(warp, data_id=DATA_ID, wcs=TractMap(), box=box, bad=bad)
+
+
+def test_warp_is_cut_and_not_resampled():
+    image, _, planes = make_planes()
+    pieces = cut(make_warp())
+    assert [(piece.visit, piece.detector, piece.label) for piece in pieces] == [
+        (1228, 50, "visit=1228 detector=50"),
+        (1228, 51, "visit=1228 detector=51"),
+    ]
+    first, second = pieces
+    assert (first.x0, first.y0, *first.image.shape) == (5010, -30, 60, 60)
+    assert (second.x0, second.y0, *second.image.shape) == (5090, -30, 60, 60)
+    np.testing.assert_array_equal(first.image, image[10:70, 10:70])
+    np.testing.assert_array_equal(second.image, image[10:70, 90:150])
+    np.testing.assert_array_equal(first.good, ~planes["SAT"][10:70, 10:70])
+    assert second.good.all() and first.physical_filter == "HSC-R2"
+
+
+def test_every_pixel_with_data_belongs_to_one_detector():
+    image, *_ = make_planes()
+    pieces = cut(make_warp(), box=Box.factory[-60:60, 4900:5300])
+    assert sum(np.count_nonzero(piece.image) for piece in pieces) == np.count_nonzero(np.isfinite(image))
+
+
+def test_outlines_are_those_of_the_detectors():
+    outlines = [piece.outline for piece in cut(make_warp())]
+    for outline, first in zip(outlines, (X0, X0 + GAP.stop), strict=True):
+        np.testing.assert_allclose(outline.min(axis=0), (first - 0.5, Y0 - 0.5), atol=1e-3)
+        np.testing.assert_allclose(outline.max(axis=0), (first + 69.5, Y0 + 79.5), atol=1e-3)
+
+
+def test_psf_is_that_of_the_warp_and_nearest_where_it_has_none():
+    """The centre of a cell may lie in the gap, where a CoaddPsf fails."""
+    first, second = cut(make_warp())
+    for x in (5030.0, 5080.0, 5400.0):
+        kernel = first.psf(x=x, y=0.0)
+        assert kernel.shape == (31, 31) and kernel.sum() == pytest.approx(1, abs=1e-6)
+        assert np.unravel_index(kernel.argmax(), kernel.shape) == (15, 15)
+    assert second.psf_fwhm == pytest.approx(4.0, rel=0.03)
+
+
+def test_psf_without_a_value_anywhere_is_an_error():
+    nowhere = fake.GaussianPsf(covers=lambda x, y: False)
+    with pytest.raises(InvalidExposureError, match="PSF of visit=1228 detector=50 has no value"):
+        cut(make_warp(Psf=nowhere))
+
+
+@pytest.mark.parametrize("kernel", ["bilinear", "lanczos3", "lanczos5"])
+def test_variance_is_the_power_of_the_noise_before_interpolation(kernel):
+    piece = cut(make_warp(), warp_kernel=kernel)[0]
+    np.testing.assert_allclose(piece.variance, 4.0 / variance_share(kernel), rtol=1e-6)
+
+
+def test_share_of_the_variance_is_that_of_interpolated_noise():
+    """Measured on noise that is shifted by all parts of a pixel."""
+    rng = np.random.default_rng(5)
+    noise = rng.normal(size=(512, 512))
+    y, x = np.mgrid[10:500:1.03, 10:500:1.03]
+    assert map_coordinates(noise, (y, x), order=1).var() == pytest.approx(
+        variance_share("bilinear"), rel=0.02
+    )
+    # A sinc of infinite length would keep all of it.
+    shares = [variance_share(f"lanczos{order}") for order in (2, 3, 5, 9)]
+    assert shares == sorted(shares) and 0.65 < shares[0] and 0.9 < shares[-1] < 1
+    with pytest.raises(ValueError, match="'spline' is not known"):
+        variance_share("spline")
+
+
+@pytest.mark.parametrize(("metadata", "text"), [({}, "is not said"), ({"BUNIT": "adu"}, "is adu")])
+def test_warp_that_is_not_in_njy_is_an_error(metadata, text):
+    with pytest.raises(UncalibratedExposureError, match=f"warp of visit=1228 {text}.*nJy"):
+        cut(make_warp(metadata=metadata))
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"), [({"Psf": None}, "PSF"), ({"info": {"CoaddInputs": None}}, "record of its inputs")]
+)
+def test_warp_that_lacks_a_part_is_an_error(changes, name):
+    with pytest.raises(InvalidExposureError, match=f"warp of visit=1228 has no {name}"):
+        cut(make_warp(**changes))
+
+
+def test_warp_elsewhere_gives_nothing():
+    assert cut(make_warp(), box=Box.factory[1000:1100, 5000:5100]) == []
+
+
+def test_detector_without_data_is_left_out():
+    assert [piece.detector for piece in cut(make_warp(), box=Box.factory[-30:30, 5095:5150])] == [51]
+
+
+def test_artifacts_are_left_out():
+    clipped = np.zeros((60, 140), bool)
+    clipped[5:9, 20:30] = True
+    piece = cut(make_warp())[0].with_artifacts(clipped, x0=5010, y0=-30)
+    assert not piece.good[5:9, 20:30].any()
+    assert (piece.flags[5:9, 20:30] & Plane.CLIPPED != 0).all()
+    assert np.count_nonzero(piece.flags & Plane.CLIPPED) == 40
+
+
+def test_summary_is_the_mean_width_of_the_detectors():
+    summary = make_adapter("afw").summarize_warp(make_warp(), data_id=DATA_ID)
+    assert summary.psf_fwhm == pytest.approx(4.5 * SCALE, rel=0.03)
+
+
+def test_images_have_no_class_for_warps():
+    with pytest.raises(InvalidExposureError, match="visit=1228: lsst.images has no class for warps"):
+        make_adapter("images").adapt_warp(None, data_id=DATA_ID, wcs=TractMap(), box=BOX, bad=Plane.BAD)
+
+
+def make_real_warp():
+    """The same with lsst.afw itself; its PSF has a value everywhere."""
+    image = pytest.importorskip("lsst.afw.image", reason=NEEDS_AFW)
+    import lsst.afw.detection
+    import lsst.afw.geom
+    import lsst.afw.table
+    import lsst.geom
+
+    def sky_wcs(x, y):
+        return lsst.afw.geom.makeSkyWcs(
+            crpix=lsst.geom.Point2D(x, y),
+            crval=lsst.geom.SpherePoint(150, 2, lsst.geom.degrees),
+            cdMatrix=lsst.afw.geom.makeCdMatrix(SCALE * lsst.geom.arcseconds),
+        )
+
+    def box(x0, y0, width, height):
+        return lsst.geom.Box2I(lsst.geom.Point2I(x0, y0), lsst.geom.Extent2I(width, height))
+
+    schema = lsst.afw.table.ExposureTable.makeMinimalSchema()
+    schema.addField("ccd", type=np.int32, doc="Number of the detector.")
+    schema.addField("visit", type=np.int64, doc="Number of the visit.")
+    schema.addField("filter", type=str, size=32, doc="Physical filter.")
+    ccds = lsst.afw.table.ExposureCatalog(schema)
+    psf = lsst.afw.detection.GaussianPsf(31, 31, 4.0 / SIGMA_TO_FWHM)
+    for n, first in enumerate((X0, X0 + GAP.stop)):
+        row = ccds.addNew()
+        row["ccd"], row["visit"], row["filter"] = 50 + n, 1228, "HSC-R2"
+        row.setWcs(sky_wcs(X0 + 80 - first, 40))
+        row.setPsf(psf)
+        row.setBBox(box(0, 0, 70, 80))
+    visits = lsst.afw.table.ExposureCatalog(lsst.afw.table.ExposureTable.makeMinimalSchema())
+    warp = image.ExposureF(box(X0, Y0, SHAPE[1], SHAPE[0]), sky_wcs(X0 + 80, Y0 + 40))
+    pixels, variance, planes = make_planes()
+    warp.image.array[:, :], warp.variance.array[:, :] = pixels, variance
+    for name, marked in planes.items():
+        warp.mask.array[marked] |= warp.mask.getPlaneBitMask(name)
+    warp.metadata["BUNIT"] = "nJy"
+    warp.setPsf(psf)
+    warp.getInfo().setCoaddInputs(image.CoaddInputs(visits, ccds))
+    return warp
+
+
+def test_with_afw():
+    image, _, planes = make_planes()
+    warp = make_real_warp()
+    first, second = cut(warp)
+    assert (first.detector, second.detector) == (50, 51) and first.physical_filter == "HSC-R2"
+    np.testing.assert_array_equal(first.image, image[10:70, 10:70])
+    np.testing.assert_array_equal(second.image, image[10:70, 90:150])
+    np.testing.assert_array_equal(first.good, ~planes["SAT"][10:70, 10:70])
+    assert first.psf_fwhm == pytest.approx(4.0, rel=0.03)
+    summary = make_adapter("afw").summarize_warp(warp, data_id=DATA_ID)
+    assert summary.psf_fwhm == pytest.approx(4.0 * SCALE, rel=0.03)

@@ -1,0 +1,238 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Selection of visits and detectors: each cut, and what is said of it."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import pytest
+
+from lsst.coadd.astroclearnet._inputs import CoaddInput
+from lsst.coadd.astroclearnet._select import select_inputs, wanted_statistics
+from lsst.coadd.astroclearnet._select_config import SelectInputsConfig
+from lsst.coadd.astroclearnet.adapters import InputSummary, VisitStatistics
+from lsst.pex.config import FieldValidationError
+
+GOOD = {
+    "psfSigma": 1.6,
+    "pixelScale": 0.168,
+    "nPsfStar": 60.0,
+    "psfStarDeltaE1Median": 0.001,
+    "psfStarDeltaE2Median": -0.002,
+    "psfStarDeltaSizeScatter": 0.01,
+    "psfStarScaledDeltaSizeScatter": 0.008,
+    "psfTraceRadiusDelta": 0.1,
+    "psfApFluxDelta": 0.05,
+    "psfApCorrSigmaScaledDelta": 0.04,
+    "starEMedian": 0.1,
+    "starUnNormalizedEMedian": 0.5,
+}
+LOG = logging.getLogger("test_select")
+
+
+def make_input(visit=1, detector=50, **fields):
+    data_id = {"instrument": "HSC", "visit": visit, "detector": detector}
+    return CoaddInput(exposure_or_handle=None, data_id=data_id, **fields)
+
+
+def select(summaries, inputs=None, band="i", **fields):
+    config = SelectInputsConfig()
+    config.update(**fields)
+    config.validate()
+    inputs = inputs or [make_input(visit=n + 1) for n in range(len(summaries))]
+    return select_inputs(inputs, summaries, config=config, band=band, log=LOG)
+
+
+def summary(fwhm=0.7, visit=None, **changes):
+    return InputSummary(psf_fwhm=fwhm, statistics={**GOOD, **changes}, visit=visit)
+
+
+def test_defaults_are_those_of_the_stack():
+    """lsst/pipe_tasks selectImages.py:294-400 and lsst/drp_pipe
+    DRP-minimal-calibration.yaml:50-57.
+    """
+    config = SelectInputsConfig()
+    assert config.toDict() == {
+        "max_visit_psf_fwhm": 2.0,
+        "min_visit_psf_fwhm": None,
+        "n_visits_max": -1,
+        "min_visit_values": {},
+        "max_psf_fwhm": 1.8,
+        "max_ellip_residual": 0.007,
+        "max_size_scatter": None,
+        "max_scaled_size_scatter": 0.019,
+        "max_psf_trace_radius_delta": 0.7,
+        "max_psf_ap_flux_delta": 0.24,
+        "max_psf_ap_corr_sigma_scaled_delta": 0.22,
+        "min_n_psf_star": {"fallback": 6},
+        "max_star_e": {"fallback": 0.4},
+        "max_star_unnormalized_e": {"fallback": 2.8},
+        "exclude_detectors": [],
+    }
+    assert wanted_statistics(config) == set(GOOD) - {"psfSigma", "pixelScale"}
+
+
+def test_good_input_is_selected():
+    assert select([summary()]) == [""]
+
+
+CUTS = {
+    "max_ellip_residual": ({"psfStarDeltaE1Median": 0.005, "psfStarDeltaE2Median": 0.005}, 0.008, None),
+    "max_scaled_size_scatter": ({"psfStarScaledDeltaSizeScatter": 0.02}, 0.021, None),
+    "max_psf_trace_radius_delta": ({"psfTraceRadiusDelta": 0.8}, 0.9, None),
+    "max_psf_ap_flux_delta": ({"psfApFluxDelta": 0.25}, 0.26, None),
+    "max_psf_ap_corr_sigma_scaled_delta": ({"psfApCorrSigmaScaledDelta": 0.23}, 0.24, None),
+    "min_n_psf_star": ({"nPsfStar": 5.0}, {"fallback": 5}, {"fallback": 0}),
+    "max_star_e": ({"starEMedian": 0.5}, {"fallback": 0.6}, {"fallback": math.inf}),
+    "max_star_unnormalized_e": ({"starUnNormalizedEMedian": 3.0}, {"fallback": 3.1}, {"fallback": math.inf}),
+}
+"""Values that the default rejects, a limit that takes them, no limit."""
+
+
+@pytest.mark.parametrize("field", CUTS)
+def test_each_cut_on_detectors(field):
+    values, wider, none = CUTS[field]
+    reasons = select([summary(**values), summary()])
+    assert f"select.{field} is" in reasons[0] and reasons[1] == ""
+    assert select([summary(**values)], **{field: wider}) == [""]
+    assert select([summary(**values)], **{field: none}) == [""]
+
+
+@pytest.mark.parametrize("field", [*CUTS, "max_size_scatter"])
+def test_value_that_is_not_a_number_fails(field):
+    """As in the stack: a statistic that could not be measured is no pass."""
+    names = CUTS[field][0] if field in CUTS else ["psfStarDeltaSizeScatter"]
+    limits = {} if field in CUTS else {field: 0.1}
+    (reason,) = select([summary(**dict.fromkeys(names, math.nan))], **limits)
+    assert f"select.{field} is" in reason and "not finite" in reason
+
+
+def test_size_scatter_is_cut_if_asked_for():
+    assert select([summary(psfStarDeltaSizeScatter=0.3)]) == [""]
+    (reason,) = select([summary(psfStarDeltaSizeScatter=0.3)], max_size_scatter=0.2)
+    assert "select.max_size_scatter is 0.2" in reason
+
+
+def test_limits_may_differ_by_band():
+    fields = {"max_star_e": {"u": 0.6, "fallback": 0.4}, "min_n_psf_star": {"u": 3, "fallback": 6}}
+    one = summary(starEMedian=0.5, nPsfStar=4.0)
+    assert select([one], band="u", **fields) == [""]
+    assert select([one], band="g", **fields) != [""]
+
+
+@pytest.mark.parametrize("field", ["min_n_psf_star", "max_star_e", "max_star_unnormalized_e"])
+def test_limits_by_band_need_a_fallback(field):
+    config = SelectInputsConfig()
+    setattr(config, field, {"i": 1})
+    with pytest.raises(FieldValidationError, match=f"{field} needs a key 'fallback'"):
+        config.validate()
+
+
+def test_width_of_a_detector():
+    reasons = select([summary(1.9), summary(1.7)])
+    assert reasons == ["PSF FWHM of 1.90 arcsec is above: select.max_psf_fwhm is 1.80", ""]
+    assert select([summary(1.9)], max_psf_fwhm=None) == [""]
+
+
+def test_excluded_detectors():
+    inputs = [make_input(detector=9), make_input(detector=10)]
+    reasons = select([summary(), summary()], inputs, exclude_detectors=[9])
+    assert reasons == ["detector 9 is in select.exclude_detectors", ""]
+
+
+def test_width_of_a_visit_is_that_of_all_its_detectors():
+    """Two thirds of a visit outside of the patch may be broad."""
+    broad = VisitStatistics(psf_fwhm=2.2)
+    reasons = select([summary(visit=broad), summary()])
+    assert reasons == ["visit FWHM of 2.20 arcsec is above: select.max_visit_psf_fwhm is 2.00", ""]
+    assert select([summary(visit=broad)], max_visit_psf_fwhm=None) == [""]
+    (reason,) = select([summary(0.4)], min_visit_psf_fwhm=0.5)
+    assert "below: select.min_visit_psf_fwhm is 0.50" in reason
+
+
+def test_width_of_a_visit_without_a_summary_is_that_of_its_detectors_here():
+    inputs = [make_input(visit=7, detector=n) for n in (1, 2)] + [make_input(visit=8)]
+    reasons = select([summary(1.0), summary(1.4), summary(1.1)], inputs, max_visit_psf_fwhm=1.15)
+    assert all("visit FWHM of 1.20 arcsec" in reason for reason in reasons[:2]) and reasons[2] == ""
+
+
+def test_means_of_a_visit():
+    fields = {"min_visit_values": {"effTimeZeroPointScale": 0.75}}
+    bad, good = (
+        VisitStatistics(psf_fwhm=0.7, means={"effTimeZeroPointScale": value}) for value in (0.7, 0.8)
+    )
+    reasons = select([summary(visit=bad), summary(visit=good), summary()], **fields)
+    assert "effTimeZeroPointScale (0.7) is below" in reasons[0] and reasons[1:] == ["", ""]
+    (reason,) = select([summary(effTimeZeroPointScale=0.5)], **fields)
+    assert "effTimeZeroPointScale" in reason
+
+
+def test_best_visits_by_seeing():
+    widths = {11: 0.9, 12: 0.6, 13: 0.8, 14: 0.6, 15: 0.7}
+    inputs = [make_input(visit=visit) for visit in widths]
+    summaries = [summary(fwhm) for fwhm in widths.values()]
+
+    def chosen(n):
+        reasons = select(summaries, inputs, n_visits_max=n)
+        return {one.data_id["visit"] for one, reason in zip(inputs, reasons, strict=True) if not reason}
+
+    assert chosen(2) == {12, 14} and chosen(1) == {12}  # the first of equals by number
+    assert chosen(3) == {12, 14, 15} and chosen(-1) == set(widths)
+    reasons = select(summaries, inputs, n_visits_max=4)
+    assert reasons[0] == "visit FWHM of 0.90 arcsec is not among the best: select.n_visits_max is 4"
+
+
+def test_order_of_inputs_does_not_matter():
+    inputs = [make_input(visit=visit, detector=d) for visit in (1, 2, 3) for d in (4, 5)]
+    summaries = [summary(0.6 + 0.1 * (n % 4)) for n in range(6)]
+    forward = select(summaries, inputs, n_visits_max=2)
+    assert select(summaries[::-1], inputs[::-1], n_visits_max=2) == forward[::-1]
+
+
+def test_visits_without_a_usable_detector_are_not_counted():
+    """The best visit has one detector here, and a poor PSF model."""
+    inputs = [make_input(visit=visit) for visit in (1, 2, 3)]
+    summaries = [summary(0.5, nPsfStar=2.0), summary(0.6), summary(0.7)]
+    reasons = select(summaries, inputs, n_visits_max=1)
+    assert "min_n_psf_star" in reasons[0] and reasons[1] == "" and "n_visits_max" in reasons[2]
+
+
+def test_visits_whose_width_is_not_known_come_last():
+    inputs = [make_input(visit=visit) for visit in (1, 2)]
+    reasons = select([InputSummary(), summary(1.5)], inputs, n_visits_max=1)
+    assert reasons[1] == "" and "n_visits_max" in reasons[0]
+
+
+def test_inputs_that_the_caller_leaves_out_stay_out():
+    inputs = [make_input(visit=1, skip="its visit has no artifact mask"), make_input(visit=2)]
+    assert select([summary(), summary()], inputs) == ["its visit has no artifact mask", ""]
+
+
+def test_faults_are_left_to_registration():
+    """They are reported there, and take no place of a good visit."""
+    inputs = [make_input(visit=1, fault="has no background_apply"), make_input(visit=2)]
+    assert select([summary(0.5), summary()], inputs, n_visits_max=1) == ["", ""]
+
+
+def test_input_without_statistics_is_judged_by_its_width(caplog):
+    """Images made elsewhere have none; that is said."""
+    with caplog.at_level(logging.INFO):
+        assert select([InputSummary(psf_fwhm=0.8), summary()]) == ["", ""]
+    assert "1 inputs have no summary statistics" in caplog.text and "visit=1 detector=50" in caplog.text
+    assert "above" in select([InputSummary(psf_fwhm=1.9)])[0]
+
+
+def test_column_that_is_not_there_is_named(caplog):
+    """Visit summaries of older repositories lack some."""
+    old = {name: value for name, value in GOOD.items() if name != "starUnNormalizedEMedian"}
+    with caplog.at_level(logging.INFO):
+        assert select([InputSummary(psf_fwhm=0.7, statistics=old)]) == [""]
+    assert "Cuts on starUnNormalizedEMedian are not applied" in caplog.text
