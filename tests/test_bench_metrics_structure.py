@@ -77,6 +77,20 @@ def test_false_knot_that_outshines_the_galaxy():
     assert metrics.false_structure(image, truth, level=0.3).n_peaks == 1
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_on_a_flat_ridge_is_no_structure(seed):
+    # Two equal ends, each a flat ridge: noise decides which is the higher,
+    # and where.
+    rows, columns = np.indices((60, 60)) - 29.5
+    radius = np.hypot(rows, columns)
+    ring = np.exp(-4 * np.log(2) * ((radius - 12) / 5) ** 2) * (
+        1 + 0.3 * np.cos(np.arctan2(rows, columns)) ** 2
+    )
+    image = 1e4 * ring + np.random.default_rng(seed).normal(0, 10, ring.shape)
+    false = metrics.false_structure(image, 1e4 * ring, sigma=10)
+    assert (false.n_peaks, false.n_dips) == (0, 0)
+
+
 def test_shape_errors():
     bar = draw_bar()
     errors = metrics.shape_errors(0.98 * bar, bar)

@@ -119,7 +119,10 @@ def streak_leakage(
         Image ``(y, x)`` in nJy per pixel.
     reference
         The same without the artifact: best the result of the same method on
-        the same noise, else the noiseless sky at the PSF of the image.
+        the same noise. With the noiseless sky at the PSF of the image the
+        noise stays in: its standard deviation is 0.02 in white noise of a
+        mean of 4 exposures with a trail of the simulator, and grows as the
+        square root of their number.
     artifact
         `ideal_artifact`, ``(y, x)``.
     region

@@ -15,7 +15,7 @@ __all__ = ("FalseStructure", "ShapeErrors", "false_structure", "shape_errors")
 import dataclasses
 
 import numpy as np
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, distance_transform_edt, label
 
 from ._images import relative_rms
 
@@ -89,10 +89,14 @@ def false_structure(
     prominence
         Least prominence relative to the true brightness at the feature.
     sigma
-        Noise of a pixel of a coadd; a prominence below 3 sigma is never
-        counted.
+        Noise of a pixel of a coadd; a prominence below 5 sigma is never
+        counted. Truth with white noise of this sigma then shows a false
+        feature in 0.3 % of odd galaxies at most; at 3 sigma it would be 3 to
+        6 %. So nothing can be found in an object that is itself fainter.
     match_radius
-        Largest distance of a feature from a true one, in pixels.
+        Largest distance in pixels of a feature from a true one, or from the
+        part of that one's hill that is lower by less than the least
+        prominence.
 
     Returns
     -------
@@ -101,17 +105,26 @@ def false_structure(
     """
     image, truth = np.asarray(image, dtype=float), np.asarray(truth, dtype=float)
     region = truth > level * truth.max()
-    plateau = truth >= (1 - prominence) * truth.max()
+    # One summit for both: of two equal ends noise makes either the higher.
+    summit = _highest(image, truth >= (1 - prominence) * truth.max())
     flux = truth[region].sum()
     counts, largest, share = [], 0.0, 0.0
     for sign in (1, -1):
         found, known = (
-            _persistence(sign * plane, region, summit=_highest(plane, plateau) if sign > 0 else None)
+            _persistence(sign * plane, region, summit=summit if sign > 0 else None)
             for plane in (image, truth)
         )
-        false = _find_unmatched(found, known, match_radius)
+        places = [
+            _surroundings(
+                sign * truth, region, feature, match_radius, slack=max(prominence * bright, 5 * sigma)
+            )
+            for feature, bright in zip(
+                known, truth[known[:, 0].astype(int), known[:, 1].astype(int)], strict=True
+            )
+        ]
+        false = _find_unmatched(found, known, places)
         bright = truth[false[:, 0].astype(int), false[:, 1].astype(int)]
-        seen = false[:, 2] >= np.maximum(prominence * bright, 3 * sigma)
+        seen = false[:, 2] >= np.maximum(prominence * bright, 5 * sigma)
         counts.append(int(seen.sum()))
         largest = max(largest, np.max(false[seen, 2] / bright[seen], initial=0.0))
         share += false[seen, 3].sum() / flux
@@ -126,17 +139,33 @@ def _highest(image: np.ndarray, region: np.ndarray) -> tuple[int, int]:
     return place // image.shape[1], place % image.shape[1]
 
 
-def _find_unmatched(found: np.ndarray, known: np.ndarray, radius: float) -> np.ndarray:
+def _surroundings(
+    truth: np.ndarray, region: np.ndarray, feature: np.ndarray, radius: float, *, slack: float
+) -> np.ndarray:
+    """Return where a feature of the truth can be found, bool ``(y, x)``.
+
+    These are the pixels of its own hill nearly as high as its top, and a
+    radius around them: on a ridge the least error moves a peak far.
+    """
+    row, column = int(feature[0]), int(feature[1])
+    level = truth[row, column] - min(slack, 0.5 * feature[2])
+    parts, _ = label(region & (truth >= level), structure=np.ones((3, 3)))
+    return distance_transform_edt(parts != parts[row, column]) <= radius
+
+
+def _find_unmatched(found: np.ndarray, known: np.ndarray, places: list[np.ndarray]) -> np.ndarray:
     """Return the features, as of `_persistence`, that have no partner; a
     feature of the truth is the partner of one at most.
     """
     free = np.full(len(known), True)
     false = []
     for feature in found:
-        distance = np.hypot(*(known[:, :2] - feature[:2]).T)
-        near = np.flatnonzero(free & (distance <= radius) & (known[:, 2] >= 0.5 * feature[2]))
+        row, column = int(feature[0]), int(feature[1])
+        here = np.array([place[row, column] for place in places], dtype=bool)
+        near = np.flatnonzero(free & here & (known[:, 2] >= 0.5 * feature[2]))
         if len(near):
-            free[near[np.argmin(distance[near])]] = False
+            distance = np.hypot(*(known[near, :2] - feature[:2]).T)
+            free[near[np.argmin(distance)]] = False
         else:
             false.append(feature)
     return np.array(false).reshape(-1, 4)
