@@ -57,7 +57,8 @@ def collect_inputs(context: QuantumContext, refs: Any, config: AssembleAcnCoaddC
     inputs = []
     for key, handle in handles.items():
         data_id, visit = data_ids[key], key[:2]
-        row, statistics = summaries.get(visit, {}).get(key[2]), summaries.get(visit, {}).get(None)
+        rows, detector = summaries.get(visit, {}), data_id.get("detector")
+        row = None if detector is None else rows.get(detector)
         skip = fault = ""
         if selected is not None and visit not in selected:
             skip = "its visit is not among the selected visits"
@@ -77,7 +78,7 @@ def collect_inputs(context: QuantumContext, refs: Any, config: AssembleAcnCoaddC
                 exposure_or_handle=handle,
                 data_id=data_id,
                 extras=extras,
-                visit_statistics=statistics,
+                visit_statistics=rows.get(None),
                 artifact_mask=masks.get(visit),
                 skip=skip,
                 fault=fault,

@@ -32,7 +32,11 @@ class AssembleAcnCoaddConnections(
     dimensions=_PATCH,
     defaultTemplates={"calexp_type": "calexp", "coadd_name": "acn"},
 ):
-    """Datasets of `AssembleAcnCoaddTask`; YAML can rename each of them."""
+    """Datasets of `AssembleAcnCoaddTask`; YAML can rename each of them.
+
+    What goes with an image does not constrain the graph: an image that lacks
+    it is left out by the task, which says so, and not by the query.
+    """
 
     calexps = cT.Input(
         doc="Calibrated, sky-subtracted detector images.",
@@ -57,6 +61,7 @@ class AssembleAcnCoaddConnections(
         dimensions=_WARP,
         multiple=True,
         deferLoad=True,
+        deferGraphConstraint=True,
     )
     background_reverts = cT.Input(
         doc="Backgrounds to be added to calexps; used if revert_background is set.",
@@ -65,6 +70,7 @@ class AssembleAcnCoaddConnections(
         dimensions=("instrument", "visit", "detector"),
         multiple=True,
         deferLoad=True,
+        deferGraphConstraint=True,
     )
     background_applies = cT.Input(
         doc="Backgrounds to be subtracted from calexps; used if apply_background is set.",
@@ -73,6 +79,7 @@ class AssembleAcnCoaddConnections(
         dimensions=("instrument", "visit", "detector"),
         multiple=True,
         deferLoad=True,
+        deferGraphConstraint=True,
     )
     background_ratios = cT.Input(
         doc="Images by which these backgrounds are divided; used if apply_background_ratio is set.",
@@ -81,6 +88,7 @@ class AssembleAcnCoaddConnections(
         dimensions=("instrument", "visit", "detector"),
         multiple=True,
         deferLoad=True,
+        deferGraphConstraint=True,
     )
     selected_visits = cT.Input(
         doc="Visits that may be used, as keys; used if use_selected_visits is set.",
@@ -96,6 +104,7 @@ class AssembleAcnCoaddConnections(
         dimensions=("instrument", "visit"),
         multiple=True,
         deferLoad=True,
+        deferGraphConstraint=True,
     )
     sky_map = cT.Input(
         doc="Sky map; used if image_model is 'afw'.",

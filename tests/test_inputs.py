@@ -1,0 +1,426 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What becomes of the inputs of a patch: collected, selected, registered."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from types import SimpleNamespace
+
+import _afw_stand_ins as fake
+import numpy as np
+import pytest
+from conftest import DATA_ID
+
+from lsst.coadd.astroclearnet._assemble_config import AssembleAcnCoaddConfig
+from lsst.coadd.astroclearnet._collect import collect_inputs
+from lsst.coadd.astroclearnet._inputs import CoaddInput, prepare_inputs
+from lsst.coadd.astroclearnet.adapters import InputExtras
+from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddTask, UnusableInputsError
+from lsst.coadd.astroclearnet.core import Plane
+from lsst.daf.butler import Butler, DatasetType
+from lsst.images import Box, Mask, MaskPlane, MaskSchema
+from lsst.images.fields import ChebyshevField
+from lsst.pipe.base import InMemoryDatasetHandle, Pipeline
+from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
+
+LOG = logging.getLogger("test_inputs")
+PATCH = DATA_ID
+
+
+def make_config(*, select=None, **fields):
+    config = AssembleAcnCoaddConfig()
+    config.update(**({"method": "mean"} | fields))
+    config.select.update(**(select or {}))
+    config.validate()
+    return config
+
+
+def prepare(patch, inputs=None, config=None, band="i"):
+    return prepare_inputs(
+        patch.inputs if inputs is None else inputs,
+        config=config or make_config(),
+        geometry=patch.geometry,
+        band=band,
+        halo=10,
+        pixel_scale=0.168,
+        scratch=None,
+        log=LOG,
+    )
+
+
+def change(one, change, **fields):
+    """Return an input with a changed copy of its image."""
+    image = one.exposure_or_handle.copy()
+    change(image)
+    return dataclasses.replace(one, exposure_or_handle=image, **fields)
+
+
+# Selection of visit images by what they carry themselves.
+
+
+def with_statistics(one, **values):
+    good = {
+        "psfSigma": 2.0,
+        "pixelScale": 0.168,
+        "nPsfStar": 50,
+        "psfStarDeltaE1Median": 0.001,
+        "psfStarDeltaE2Median": 0.001,
+        "psfStarScaledDeltaSizeScatter": 0.01,
+        "psfTraceRadiusDelta": 0.1,
+        "psfApFluxDelta": 0.1,
+        "psfApCorrSigmaScaledDelta": 0.1,
+        "starEMedian": 0.1,
+        "starUnNormalizedEMedian": 0.1,
+    }
+
+    def put(image):
+        for name, value in {**good, **values}.items():
+            setattr(image.summary_stats, name, value)
+
+    return change(one, put)
+
+
+def test_cuts_take_the_statistics_that_a_visit_image_carries(small_patch, caplog):
+    bad = [{"psfApFluxDelta": 0.3}, {"nPsfStar": 3}, {"starEMedian": np.nan}, {}]
+    inputs = [with_statistics(one, **values) for one, values in zip(small_patch.inputs, bad, strict=True)]
+    with caplog.at_level(logging.INFO):
+        warped, records = prepare(small_patch, inputs)
+    assert [one.visit for one in warped] == [29330]
+    reasons = [record.reason for record in records]
+    for reason, field in zip(
+        reasons, ("max_psf_ap_flux_delta", "min_n_psf_star", "max_star_e"), strict=False
+    ):
+        assert f"select.{field} is" in reason
+        assert f"out: {reason}" in caplog.text
+    assert reasons[3] == "" and records[3].kept and not any(record.bad for record in records)
+    assert records[0].psf_fwhm == pytest.approx(2.0 * 2.3548, rel=1e-3)
+    assert records[0].physical_filter == "HSC-I"
+
+
+def test_best_visits_by_the_seeing_of_the_images_themselves(small_patch):
+    _, everything = prepare(small_patch)
+    widths = {record.visit: record.psf_fwhm for record in everything}
+    warped, records = prepare(small_patch, config=make_config(select={"n_visits_max": 2}))
+    best = sorted(sorted(widths, key=widths.get)[:2])
+    assert [one.visit for one in warped] == best
+    for record in records:
+        assert record.kept == (record.visit in best)
+        assert ("select.n_visits_max is 2" in record.reason) == (record.visit not in best)
+        # Known before any pixel is read, from the PSF at another place.
+        assert record.psf_fwhm == pytest.approx(widths[record.visit], rel=0.05)
+
+
+def test_pixels_of_inputs_that_are_not_selected_are_not_read(small_repo, small_patch, monkeypatch):
+    """Handles are asked for components first."""
+    asked = []
+    with Butler.from_config(str(small_repo), collections="HSC/defaults") as butler:
+        refs = sorted(butler.query_datasets("calexp"), key=lambda ref: ref.dataId["visit"])
+        handles = [butler.getDeferred(ref) for ref in refs]
+        real = type(handles[0]).get
+
+        def get(self, *, component=None, **options):
+            asked.append((self.dataId["visit"], component))
+            return real(self, component=component, **options)
+
+        monkeypatch.setattr(type(handles[0]), "get", get)
+        inputs = [
+            CoaddInput(exposure_or_handle=handle, data_id=dict(handle.dataId.mapping)) for handle in handles
+        ]
+        warped, _ = prepare(small_patch, inputs, make_config(select={"n_visits_max": 1}))
+    assert [visit for visit, component in asked if component is None] == [warped[0].visit]
+    assert {"summary_stats", "psf"} <= {component for _, component in asked}
+
+
+def test_excluded_detector(small_patch):
+    _, records = prepare(small_patch, config=make_config(select={"exclude_detectors": [49]}))
+    assert [record.kept for record in records] == [record.detector != 49 for record in records]
+    assert any(not record.kept for record in records)
+
+
+# What is asked for in the configuration.
+
+
+def test_detector_that_is_skipped_is_no_fault(small_patch, caplog):
+    """However many: they do not count towards max_bad_fraction."""
+    skip = "has no row in its visit summary"
+    inputs = [dataclasses.replace(one, skip=skip) for one in small_patch.inputs[:3]]
+    task = AssembleAcnCoaddTask(config=make_config(on_bad_input="raise"))
+    with caplog.at_level(logging.INFO):
+        result = task.run(inputs=[*inputs, small_patch.inputs[3]], geometry=small_patch.geometry, band="i")
+    table = result.inputs_table
+    assert list(table["kept"]) == [False, False, False, True]
+    assert set(table["reason"][:3]) == {skip}
+    assert f"Leaving visit=29324 detector=50 out: {skip}" in caplog.text
+    assert not [record for record in caplog.records if "29324" in record.getMessage() and record.levelno > 20]
+
+
+def test_two_physical_filters_of_a_band_may_mix(small_patch):
+    """HSC-R and HSC-R2 are both r; here two names of i."""
+
+    def rename(image):
+        image._obs_info = image.obs_info.model_copy(update={"physical_filter": "HSC-I2"})
+
+    first, *rest = small_patch.inputs
+    other = change(first, rename, data_id={**first.data_id, "physical_filter": "HSC-I2"})
+    result = AssembleAcnCoaddTask(config=make_config()).run(
+        inputs=[other, *rest], geometry=small_patch.geometry, band="i"
+    )
+    table = result.inputs_table
+    assert table["kept"].all()
+    assert list(table["physical_filter"]) == ["HSC-I2", "HSC-I", "HSC-I", "HSC-I"]
+    assert list(result.coadd.provenance.inputs["physical_filter"]) == ["HSC-I2", "HSC-I", "HSC-I", "HSC-I"]
+    assert result.coadd.band == "i" and result.n_image.array.max() == 4
+
+
+def test_interpolated_pixels_are_used_or_left_out(small_patch):
+    used, _ = prepare(small_patch)
+    left_out, _ = prepare(small_patch, config=make_config(use_interpolated=False))
+    for one, other in zip(used, left_out, strict=True):
+        repaired = (one.flags & np.uint32(Plane.INTERPOLATED)) != 0
+        bad = (one.flags & np.uint32(Plane.BAD | Plane.SATURATED | Plane.STREAK)) != 0
+        assert one.good[repaired & ~bad].all() and (repaired & ~bad).any()
+        assert not other.good[repaired].any()
+
+
+def test_bad_planes_may_be_spelt_as_in_either_library(small_patch):
+    config = make_config(bad_planes=["SAT", "SUSPECT", "EDGE", "CR"])
+    same = make_config(bad_planes=["SATURATED", "SUSPECT", "DETECTION_EDGE", "COSMIC_RAY"])
+    assert config.bad_plane_bits == same.bad_plane_bits
+    assert Plane.NO_DATA in config.bad_plane_bits and Plane.BAD not in config.bad_plane_bits
+    default = AssembleAcnCoaddConfig()
+    stack = Plane.NO_DATA | Plane.BAD | Plane.SATURATED | Plane.DETECTION_EDGE
+    assert stack in default.bad_plane_bits and Plane.INTERPOLATED not in default.bad_plane_bits
+
+
+@pytest.mark.parametrize("apply", [False, True])
+def test_backgrounds_of_visit_images(small_patch, apply):
+    """A sky correction lowers the coadd by what it says, calibrated."""
+
+    def add(image):
+        level = ChebyshevField(image.bbox, np.array([[3.0]]), unit=image.unit)
+        image.backgrounds.add("skyCorr", level)
+
+    inputs = [change(one, add) for one in small_patch.inputs]
+    plain, _ = prepare(small_patch, inputs)
+    changed, _ = prepare(small_patch, inputs, make_config(apply_background=apply))
+    for one, other, original in zip(plain, changed, inputs, strict=True):
+        difference = (one.image - other.image)[one.good]
+        scaling = original.exposure_or_handle.photometric_scaling
+        expected = 3.0 * float(np.mean(scaling.render().array)) if apply else 0.0
+        assert np.median(difference) == pytest.approx(expected, rel=0.02)
+
+
+def test_background_that_is_not_there_is_a_fault(small_patch):
+    config = make_config(revert_background=True, on_bad_input="raise")
+    with pytest.raises(UnusableInputsError, match="visit=29324.*which background was subtracted"):
+        prepare(small_patch, config=config)
+    config = make_config(apply_background=True, background_name="other", on_bad_input="raise")
+    with pytest.raises(UnusableInputsError, match="no background 'other'; there is: none"):
+        prepare(small_patch, config=config)
+
+
+def make_artifacts(box):
+    mask = Mask(0, schema=MaskSchema([MaskPlane("CLIPPED", "Artifact.")]), bbox=box)
+    clipped = np.zeros(box.shape, bool)
+    clipped[40:60, 70:90] = True
+    mask.set("CLIPPED", clipped)
+    return mask
+
+
+def test_artifact_masks_are_left_out_and_marked(small_patch):
+    box = small_patch.geometry.outer_bbox
+    first, *rest = small_patch.inputs
+    handle = InMemoryDatasetHandle(make_artifacts(box), visit=29324)
+    result = AssembleAcnCoaddTask(config=make_config()).run(
+        inputs=[dataclasses.replace(first, artifact_mask=handle), *rest],
+        geometry=small_patch.geometry,
+        band="i",
+    )
+    here = np.s_[40:60, 70:90]
+    plain, _ = prepare(small_patch)
+    warped, _ = prepare(small_patch, [dataclasses.replace(first, artifact_mask=handle), *rest])
+    place = plain[0].slices_within(x0=box.x.start + 70, y0=box.y.start + 40, height=20, width=20)[0]
+    assert plain[0].good[place].any() and not warped[0].good[place].any()
+    assert result.coadd.mask.get("CLIPPED")[here].all()
+    assert result.coadd.mask.get("REJECTED")[here].all()
+
+
+# Collecting what belongs together.
+
+
+def ref(**data_id):
+    return SimpleNamespace(dataId=SimpleNamespace(mapping={"instrument": "HSC", **data_id}))
+
+
+class Ref(SimpleNamespace):
+    def __init__(self, **data_id):
+        full = {"instrument": "HSC", **data_id}
+        super().__init__(dataId=type("DataId", (dict,), {"mapping": property(dict)})(full))
+
+
+class Context:
+    """The quantum's Butler: handles for what is deferred."""
+
+    def __init__(self, **contents):
+        self.contents = contents
+
+    def get(self, refs):
+        return [self.contents[next(iter(refs)).connection][self._key(one)] for one in refs] if refs else []
+
+    @staticmethod
+    def _key(one):
+        return tuple(one.dataId[name] for name in ("visit", "detector") if name in one.dataId)
+
+
+def make_refs(connection, *keys):
+    refs = []
+    for key in keys:
+        one = Ref(**dict(zip(("visit", "detector"), key, strict=False)))
+        one.connection = connection
+        refs.append(one)
+    return refs
+
+
+KEYS = ((1, 50), (1, 58), (2, 50))
+
+
+def collect(config, **contents):
+    refs = SimpleNamespace(**{name: make_refs(name, *found) for name, found in contents.items()})
+    return collect_inputs(Context(**contents), refs, config)
+
+
+def afw_config(**fields):
+    return make_config(image_model="afw", **fields)
+
+
+def test_rows_of_visit_summaries_go_with_their_exposures():
+    """Each detector gets its own row, or is left out."""
+    row = fake.Record({"id": 50, "psfSigma": 2.0, "pixelScale": 0.2}, Wcs="WCS")
+    inputs = collect(
+        afw_config(use_visit_summary=True),
+        calexps=dict.fromkeys(KEYS, "handle"),
+        visit_summaries={(1,): InMemoryDatasetHandle(fake.Catalog([row]))},
+    )
+    first, second, third = inputs
+    assert first.extras.visit_summary_row is row and first.skip == first.fault == ""
+    assert (
+        first.visit_statistics.psf_fwhm == second.visit_statistics.psf_fwhm == pytest.approx(0.942, abs=1e-3)
+    )
+    for one in (second, third):
+        assert one.extras.visit_summary_row is None and one.skip == "has no row in its visit summary"
+    assert third.visit_statistics is None
+
+
+def test_backgrounds_go_with_their_exposures():
+    config = afw_config(revert_background=True, apply_background=True, apply_background_ratio=True)
+    inputs = collect(
+        config,
+        calexps=dict.fromkeys(KEYS, "handle"),
+        background_reverts={key: f"revert {key}" for key in KEYS},
+        background_applies={key: f"apply {key}" for key in KEYS[:2]},
+        background_ratios={key: f"ratio {key}" for key in KEYS},
+    )
+    assert vars(inputs[1].extras) == vars(
+        InputExtras(
+            background_revert="revert (1, 58)",
+            background_apply="apply (1, 58)",
+            background_ratio="ratio (1, 58)",
+        )
+    )
+    assert [one.fault for one in inputs] == ["", "", "has no background_apply"]
+
+
+@pytest.mark.parametrize("key", [1, "1"])
+def test_visits_that_are_not_selected_are_skipped(key):
+    """Keys of a dictionary may come back from a file as text."""
+    config = make_config(use_selected_visits=True)
+    inputs = collect(config, calexps=dict.fromkeys(KEYS, "handle"), selected_visits={(): {key: True}})
+    assert [one.skip for one in inputs] == ["", "", "its visit is not among the selected visits"]
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_visits_without_an_artifact_mask(required):
+    config = make_config(use_artifact_masks=True, require_artifact_masks=required)
+    inputs = collect(config, calexps=dict.fromkeys(KEYS, "handle"), artifact_masks={(1,): "mask"})
+    assert [one.artifact_mask for one in inputs] == ["mask", "mask", None]
+    assert [one.skip for one in inputs] == ["", "", "its visit has no artifact mask" if required else ""]
+
+
+def test_warps_take_the_place_of_exposures():
+    """Their detectors were selected when they were made."""
+    config = afw_config(inputs="warps", use_visit_summary=True)
+    row = fake.Record({"id": 50, "psfSigma": 2.0, "pixelScale": 0.2}, Wcs="WCS")
+    inputs = collect(
+        config,
+        warps={(1,): "first", (2,): "second"},
+        visit_summaries={(1,): InMemoryDatasetHandle(fake.Catalog([row]))},
+    )
+    assert [one.exposure_or_handle for one in inputs] == ["first", "second"]
+    assert [one.label for one in inputs] == ["visit=1", "visit=2"]
+    assert not any(one.skip or one.fault for one in inputs)
+    assert inputs[0].visit_statistics.psf_fwhm == pytest.approx(0.942, abs=1e-3)
+
+
+# In a repository.
+
+
+def execute(repo, output, config=(), pipeline="mean", label="assembleMeanCoadd"):
+    uri = f"resource://lsst.coadd.astroclearnet/resources/pipelines/{pipeline}.yaml"
+    butler = SimplePipelineExecutor.prep_butler(str(repo), inputs=["HSC/defaults"], output=output)
+    pipeline = Pipeline.from_uri(uri)
+    for name, value in dict(config).items():
+        pipeline.addConfigOverride(label, name, value)
+    where = "skymap='hsc_rings_demo' AND tract=9813 AND patch=40 AND band='i'"
+    executor = SimplePipelineExecutor.from_pipeline(pipeline, where=where, butler=butler)
+    executor.run(register_dataset_types=True)
+    return executor.butler
+
+
+def test_selected_visits_and_artifact_masks_of_a_repository(fresh_repo, small_patch):
+    """Datasets of other tasks: read, applied, and told in the table."""
+    box, visits = small_patch.geometry.outer_bbox, [29324, 29326, 29328]
+    with Butler.from_config(str(fresh_repo), writeable=True, run="HSC/runs/demo") as butler:
+        patch_dimensions = ("instrument", "skymap", "tract", "patch")
+        for name, storage_class, more in (
+            ("deepCoaddVisits", "StructuredDataDict", "band"),
+            ("compare_warp_artifact_mask", "MaskV2", "visit"),
+        ):
+            butler.registry.registerDatasetType(
+                DatasetType(name, (*patch_dimensions, more), storage_class, universe=butler.dimensions)
+            )
+        place = {key: value for key, value in PATCH.items() if key != "band"} | {"instrument": "HSC"}
+        butler.put(dict.fromkeys(visits, True), "deepCoaddVisits", place | {"band": "i"})
+        for visit in visits[:2]:
+            butler.put(make_artifacts(box), "compare_warp_artifact_mask", place | {"visit": visit})
+    config = {"use_selected_visits": True, "use_artifact_masks": True, "require_artifact_masks": False}
+    butler = execute(fresh_repo, "u/selected", config)
+    table = butler.get("deepCoadd_inputs", PATCH)
+    assert list(table["kept"]) == [visit in visits for visit in table["visit"]]
+    reasons = set(table["reason"][~table["kept"]])
+    assert reasons == {"its visit is not among the selected visits"}
+    coadd = butler.get("deepCoadd", PATCH)
+    assert coadd.mask.get("CLIPPED")[40:60, 70:90].all()
+    # The third visit has no mask, and the fourth is not used.
+    n_image = butler.get("deepCoadd_nImage", PATCH).array
+    assert n_image[40:60, 70:90].max() == 1 and n_image.max() == 3
+
+
+def test_box_of_artifacts_may_be_smaller_than_the_patch(small_patch):
+    """It has no border, where the patch has a halo."""
+    outer = small_patch.geometry.outer_bbox
+    box = Box.factory[outer.y.start + 20 : outer.y.start + 90, outer.x.start + 5 : outer.x.start + 120]
+    one = dataclasses.replace(small_patch.inputs[0], artifact_mask=make_artifacts(box))
+    plain, _ = prepare(small_patch, small_patch.inputs[:1])
+    warped, _ = prepare(small_patch, [one])
+    lost = plain[0].good & ~warped[0].good
+    y, x = np.nonzero(lost)
+    assert (y + warped[0].y0).min() == box.y.start + 40 and (y + warped[0].y0).max() == box.y.start + 59
+    assert (x + warped[0].x0).min() == box.x.start + 70 and (x + warped[0].x0).max() == box.x.start + 89
