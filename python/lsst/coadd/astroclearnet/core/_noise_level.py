@@ -14,9 +14,9 @@ __all__ = ("measure_noise_scale",)
 
 import numpy as np
 import torch
-from torch.nn.functional import max_pool2d, pad
 
-from ._fourier import FourierGrid
+from ._clip import brightest_nearby
+from ._fourier import FourierGrid, parts
 
 _REACH = 4
 """Pixels around a hole or a source in which nothing is measured."""
@@ -41,6 +41,7 @@ def measure_noise_scale(
     model: torch.Tensor,
     used: torch.Tensor,
     transfer: torch.Tensor,
+    power: torch.Tensor,
     sky_variance: torch.Tensor,
     prior: float,
     grid: FourierGrid,
@@ -59,11 +60,13 @@ def measure_noise_scale(
     residual
         Exposures minus prediction ``(n, h, w)``; of any value where not used.
     model
-        The model on the padded grid.
+        Transform of the model.
     used
         1 where a pixel is used, ``(n, h, w)``.
     transfer
         Transfer functions of the PSFs, ``(n, rows, columns // 2 + 1)``.
+    power
+        Their squares.
     sky_variance
         Noise power that is assumed, ``(n,)``.
     prior
@@ -88,30 +91,35 @@ def measure_noise_scale(
     if n < 2:
         return torch.ones(n, device=residual.device)
     half = _HalfGrid(grid)
-    psf = half.lowpass(transfer)
-    mixing, power = _expected_power(psf, used, 1.0 / sky_variance, prior, half)
-    spectrum = half.lowpass(grid.transform(residual * used))
-    filtered = half.inverse(psf.conj() * spectrum)
-    filtered_model = half.inverse((psf.real**2 + psf.imag**2) * half.lowpass(grid.transform(model)))
-    noise = sky_variance * ((psf.real**2 + psf.imag**2) * half.mode_weight).sum((-2, -1))
-    bright = filtered_model.abs() > _FAINT * noise.sqrt()[:, None, None]
-    empty = ~(half.near_hole(used) | half.near(bright))
+    squared = half.lowpass(power)
+    mixing, expected = _expected_power(squared, used, 1.0 / sky_variance, prior, half)
+    faint = _FAINT * (sky_variance * half.mean(squared)).sqrt()
+    sky = half.lowpass(model)
     ratio, error = np.ones(n), np.full(n, np.inf)
     scale = (mixing @ sky_variance).cpu().numpy().astype(float)
-    modes = half.modes(power, empty).cpu().numpy().astype(float)
-    for t in np.flatnonzero((modes > _MIN_MODES) & (scale > 0)):
-        low, high = np.percentile(filtered[t][empty[t]].cpu().numpy(), [15.866, 84.134])
-        ratio[t] = (0.5 * (high - low)) ** 2 / scale[t]
-        # Asymptotic variance of the squared width between these percentiles;
-        # 1.3 times less since their samples are less correlated.
-        error[t] = ratio[t] * (2.86 / modes[t]) ** 0.5
+    independent = half.independent_share(expected).cpu().numpy().astype(float)
+    for part in parts(residual):
+        spectra = half.lowpass(grid.transform(residual[part] * used[part]))
+        filtered = half.inverse(spectra.mul_(half.lowpass(transfer[part]).conj_physical_()))
+        bright = half.near(half.inverse(squared[part] * sky), faint[part])
+        empty = half.near_hole(used[part]) + bright == 0
+        for t, values, chosen in zip(range(n)[part], filtered, empty, strict=True):
+            kept = values[chosen].cpu().numpy()
+            modes = independent[t] * len(kept)
+            if modes > _MIN_MODES and scale[t] > 0:
+                low, high = np.percentile(kept, [15.866, 84.134])
+                ratio[t] = (0.5 * (high - low)) ** 2 / scale[t]
+                # Asymptotic variance of the squared width between these
+                # percentiles; 1.3 times less since what lies beyond them is
+                # less correlated.
+                error[t] = ratio[t] * (2.86 / modes) ** 0.5
     share = (mixing * sky_variance).cpu().numpy().astype(float) / scale[:, None].clip(1e-30)
     factors = _shrink(ratio, error, share)
     return torch.as_tensor(factors, dtype=torch.float32, device=residual.device)
 
 
 def _expected_power(
-    psf: torch.Tensor, used: torch.Tensor, weight: torch.Tensor, prior: float, half: _HalfGrid
+    squared: torch.Tensor, used: torch.Tensor, weight: torch.Tensor, prior: float, half: _HalfGrid
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what each exposure's noise adds to each filtered residual.
 
@@ -123,7 +131,6 @@ def _expected_power(
     power
         Spectrum ``(n, rows, columns)`` of the filtered residuals.
     """
-    squared = psf.real**2 + psf.imag**2
     flat = squared.flatten(1)
     # Only exposures that see the same sky share in its model.
     seen = used[:, ::4, ::4].flatten(1)
@@ -195,21 +202,25 @@ class _HalfGrid:
     def inverse(self, spectrum: torch.Tensor) -> torch.Tensor:
         return self._grid.crop(self._grid.inverse(spectrum)) / 4.0
 
+    def mean(self, power: torch.Tensor) -> torch.Tensor:
+        """Average a spectrum over the modes of the whole grid."""
+        return (power * self.mode_weight).sum((-2, -1))
+
     def near_hole(self, used: torch.Tensor) -> torch.Tensor:
-        """Whether a hole or the edge is within reach, of every other pixel."""
-        marked = pad(1.0 - used, (_REACH, _REACH, _REACH, _REACH), value=1.0)[:, None]
-        size = 2 * _REACH + 1
-        columns = max_pool2d(marked, (1, size), (1, 2))
-        return max_pool2d(columns, (size, 1), (2, 1))[:, 0] > 0
+        """1 where a hole or the edge is within reach, of every other pixel;
+        else 0.
+        """
+        hole = brightest_nearby(1.0 - used, _REACH)
+        hole[..., :_REACH, :] = hole[..., -_REACH:, :] = 1.0
+        hole[..., :_REACH] = hole[..., -_REACH:] = 1.0
+        return hole[..., ::2, ::2]
 
-    def near(self, marked: torch.Tensor) -> torch.Tensor:
-        """Whether a mark is within reach, where every other pixel is given."""
-        size = _REACH + 1
-        rows = max_pool2d(marked.float()[:, None], (size, 1), 1, (size // 2, 0))
-        return max_pool2d(rows, (1, size), 1, (0, size // 2))[:, 0] > 0
+    def near(self, images: torch.Tensor, limits: torch.Tensor) -> torch.Tensor:
+        """1 where an image, of every other pixel, is above its limit within
+        reach, else 0.
+        """
+        return torch.gt(brightest_nearby(images.abs(), _REACH // 2), limits[:, None, None], out=images)
 
-    def modes(self, power: torch.Tensor, empty: torch.Tensor) -> torch.Tensor:
-        """Count the independent samples in what is left of each exposure."""
-        mean = (power * self.mode_weight).sum((-2, -1))
-        square = (power**2 * self.mode_weight).sum((-2, -1))
-        return 4.0 * empty.sum((-2, -1)) * mean**2 / square
+    def independent_share(self, power: torch.Tensor) -> torch.Tensor:
+        """Count the independent samples for each of this grid's pixels."""
+        return 4.0 * self.mean(power) ** 2 / self.mean(power**2)

@@ -22,27 +22,36 @@ import dataclasses
 
 import numpy as np
 import torch
-from torch.nn.functional import huber_loss, max_pool2d
 
-from ._decoder import Decoder
-from ._fourier import FourierGrid
+from ._clip import Clipper, clip_against_median
+from ._fourier import FourierGrid, parts
 from ._noise_level import measure_noise_scale
 from ._stack import CellStack, HistoryRow
+from ._wiener import WienerSolver
 
 FILL_STRENGTH = 3e-5
 """Strength of the Wiener prior of what holes are filled with."""
 
-_STAGES = ((1e-3, 4, True), (1e-4, 4, True), (FILL_STRENGTH, 4, True), (FILL_STRENGTH, 12, False))
-"""Strength of the Wiener prior, most solver steps, and whether to clip after
-them. A strong prior at first keeps artifacts from being fitted."""
+_STAGES = (
+    # strength, steps, tolerance, clips
+    (1e-3, 2, 0.05, True),
+    (1e-4, 2, 0.05, True),
+    (FILL_STRENGTH, 2, 0.05, True),
+    (FILL_STRENGTH, 12, 0.02, False),
+)
+"""Strength of the Wiener prior, most solver steps, error relative to the
+noise at which to stop before, and whether to clip after them. A strong prior
+at first keeps artifacts from being fitted."""
+
+_MANY = 8
+"""Exposures from which on a hole is a small loss: with fewer, more has to be
+solved for."""
 
 _MEASURE_NOISE_AFTER = 2
 """Stage whose residuals tell the noise: the last that is clipped."""
 
-_TOLERANCE = 1e-6
-_MODEL_ERROR = 0.05
-"""Error of the Wiener model relative to the brightest pixel nearby: its
-prior and the PSF's own error leave a pattern around stars."""
+_ENOUGH_PIXELS = 1000
+"""Pixels that tell the level of the sky."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,51 +110,14 @@ class Statistic:
         return self.grid.inverse(data * self.response(strength=strength, fwhm=fwhm))
 
 
-def _sky_variance(variance: np.ndarray, good: np.ndarray) -> np.ndarray:
+def _sky_variance(stack: CellStack) -> np.ndarray:
     """Low quantile of each exposure's variance: its sky, free of sources."""
-    return np.array([np.quantile(v[g], 0.1) for v, g in zip(variance, good, strict=True)])
-
-
-def _spread(mask: torch.Tensor, size: int) -> torch.Tensor:
-    return max_pool2d(mask[:, None], size, 1, size // 2)[:, 0]
-
-
-def _first_clip(
-    image: torch.Tensor, good: torch.Tensor, sigma: torch.Tensor, psf_peak: torch.Tensor
-) -> torch.Tensor:
-    """Mark what stands far above the median of the exposures.
-
-    `torch.nanmedian` takes the lower of two middle values, so that a cosmic
-    ray in one of two exposures is seen too. The tolerance allows for what
-    seeing does to the peak of a star.
-    """
-    blank = torch.full_like(image, float("nan"))
-    median = torch.nan_to_num(torch.where(good > 0, image, blank).nanmedian(0).values)
-    sharper = (psf_peak / psf_peak.median() - 1.0).clamp_min(0.0)[:, None, None]
-    tolerance = (0.5 + 1.3 * sharper) * max_pool2d(median.abs()[None, None], 5, 1, 2)[0]
-    excess = image - median
-    ratio = excess / sigma
-    # A lonely exposure is its own median: nothing can be said there.
-    core = ((ratio > 5.5) & (excess > tolerance) & (good > 0)).float()
-    wing = _spread(core, 3) * ((ratio > 2.0) & (excess > 0.5 * tolerance))
-    return _spread(wing, 3) * ((ratio > 1.5) & (excess > 0.3 * tolerance))
-
-
-def _clip(residual: torch.Tensor, good: torch.Tensor, clip_sigma: float) -> torch.Tensor:
-    """Mark artifacts in residuals in units of sigma.
-
-    Light is added by cosmic rays, trails and ghosts, never taken away, and an
-    artifact drags the model up in all exposures. So an exposure is clipped
-    only where it is among the worst, and a deficit counts half.
-    """
-    score = torch.where(residual > 0, residual, -0.5 * residual) * good
-    core = ((score > clip_sigma) & (score > 0.6 * score.amax(0))).float()
-    # Resampling spreads a sharp artifact with alternating signs.
-    size = residual.abs()
-    marked = torch.maximum(_spread(core, 3), _spread(core * (score > 4 * clip_sigma), 5))
-    for _ in range(2):
-        marked = torch.maximum(marked, _spread(marked, 5) * (size > 1.5))
-    return marked
+    levels = []
+    for variance, good in zip(stack.variance, stack.good, strict=True):
+        few = good[::4, ::4]
+        where = np.s_[::4, ::4] if few.sum() > _ENOUGH_PIXELS else np.s_[:]
+        levels.append(np.quantile(variance[where][good[where]], 0.1))
+    return np.array(levels)
 
 
 def compute_statistic(
@@ -175,42 +147,45 @@ def compute_statistic(
     """
     n, height, width = stack.image.shape
     grid = FourierGrid.for_images(height=height, width=width, device=device)
-    good = torch.as_tensor(stack.good, device=device).float()
+    good = torch.as_tensor(stack.good, device=device)
     image = torch.as_tensor(stack.image, dtype=torch.float32, device=device) * good
-    sky = torch.as_tensor(_sky_variance(stack.variance, stack.good), dtype=torch.float32, device=device)
-    variance = torch.as_tensor(stack.variance, dtype=torch.float32, device=device)
-    variance = torch.where(good > 0, variance, sky[:, None, None].expand_as(variance))
+    level = _sky_variance(stack)[:, None, None]
+    variance = np.where(stack.good, stack.variance, level).astype(np.float32)
+    variance, sky = (
+        torch.as_tensor(x, dtype=torch.float32, device=device) for x in (variance, level[:, 0, 0])
+    )
     transfer = grid.transfer(torch.as_tensor(stack.psf, dtype=torch.float32, device=device))
 
-    solver = _WienerSolver(transfer, sky, grid)
+    solver = WienerSolver(image, transfer, sky, grid)
+    clipper = Clipper(clip_sigma)
     noise_scale = torch.ones(n, device=device)
-    used = good
+    used = good.float()
     if n > 1:
         psf_peak = torch.as_tensor(stack.psf.max((1, 2)), dtype=torch.float32, device=device)
-        used = good * (1.0 - _first_clip(image, good, variance.sqrt(), psf_peak))
-    model = torch.zeros(grid.shape, device=device)
+        used = clip_against_median(image, good, variance, psf_peak)
     history: list[HistoryRow] = []
-    for number, (strength, steps, clips) in enumerate(_STAGES):
-        model = solver.solve(image, used, start=model, strength=strength, steps=steps)
-        prediction = solver.predict(model)
+    for number, (strength, steps, tolerance, clips) in enumerate(_STAGES):
+        ease = min(1.0, n / _MANY)
+        left = solver.solve(
+            used, strength=strength, steps=steps if ease == 1 else 2 * steps, tolerance=ease * tolerance
+        )
         if number == _MEASURE_NOISE_AFTER:
             noise_scale = measure_noise_scale(
-                residual=image - prediction,
-                model=model,
+                residual=solver.residual,
+                model=solver.spectrum,
                 used=used,
                 transfer=transfer,
+                power=solver.power,
                 sky_variance=sky,
                 prior=strength * solver.den0,
                 grid=grid,
             )
             sky = sky * noise_scale
-            variance = variance * noise_scale[:, None, None]
-            solver = _WienerSolver(transfer, sky, grid)
-        history.append(fit_quality("statistic", number, image, prediction, variance, used))
+            variance.mul_(noise_scale[:, None, None])
+            solver.reweigh(sky)
+        history.append(_make_row("statistic", number, solver.residual, variance, used))
         if clips and n > 1:
-            bright = max_pool2d(prediction.abs()[:, None], 5, 1, 2)[:, 0]
-            residual = (image - prediction) / (variance + (_MODEL_ERROR * bright) ** 2).sqrt()
-            used = good * (1.0 - _clip(residual, good, clip_sigma))
+            clipper.find_used(image, solver.residual, good, variance, score=solver.spare, used=used)
     return Statistic(
         grid=grid,
         psf_transfer=transfer,
@@ -219,8 +194,8 @@ def compute_statistic(
         image=image,
         variance=variance,
         used=used,
-        rejected=(good > 0) & (used == 0),
-        data=solver.complete(image, used, model),
+        rejected=good & (used == 0),
+        data=solver.complete(used, left),
         den=solver.den,
         inflation=_inflation(used, 1.0 / sky[:, None, None], grid),
         history=tuple(history),
@@ -240,79 +215,33 @@ def fit_quality(
     """Make a row of the fit history: mean Huber loss and reduced chi2 of a
     prediction of the exposures, over the pixels in use.
     """
-    residual = (image - model) * variance.rsqrt()
-    loss = huber_loss(residual, torch.zeros_like(residual), reduction="none", delta=huber_delta)
-    n_used = used.sum()
+    return _make_row(stage, step, image - model, variance, used, huber_delta=huber_delta)
+
+
+def _make_row(
+    stage: str,
+    step: int,
+    residual: torch.Tensor,
+    variance: torch.Tensor,
+    used: torch.Tensor,
+    *,
+    huber_delta: float = 3.0,
+) -> HistoryRow:
+    loss = chi2 = n_used = 0.0
+    # A quarter of the rows tells as much as the history needs.
+    for one, level, kept in zip(residual[:, ::4], variance[:, ::4], used[:, ::4], strict=True):
+        size = (one * level.rsqrt()).mul_(kept).abs_()
+        clamped = size.clamp(max=huber_delta)
+        n_used += float(kept.sum())
+        chi2 += float((size * size).sum())
+        loss += float((clamped * size.sub(clamped, alpha=0.5)).sum())
     return {
         "stage": stage,
         "step": step,
-        "loss": float((used * loss).sum() / n_used),
+        "loss": loss / max(n_used, 1.0),
         "held_out_loss": float("nan"),
-        "chi2": float((used * residual**2).sum() / n_used),
+        "chi2": chi2 / max(n_used, 1.0),
     }
-
-
-class _WienerSolver:
-    """Conjugate gradients for the Wiener model of a stack with holes.
-
-    The normal equations of full coverage are diagonal in Fourier space: they
-    are the preconditioner, and without holes one step is exact.
-    """
-
-    def __init__(self, transfer: torch.Tensor, sky_variance: torch.Tensor, grid: FourierGrid):
-        self._decoder = Decoder(transfer, grid, latent_fwhm=0.0)
-        self._transfer = transfer
-        self._weight = 1.0 / sky_variance[:, None, None]
-        self._grid = grid
-        self.den = (transfer.abs() ** 2 * self._weight).sum(0)
-
-    @property
-    def den0(self) -> float:
-        """Sum of the weights."""
-        return float(self.den[0, 0])
-
-    def predict(self, model: torch.Tensor) -> torch.Tensor:
-        """Predict the exposures, ``(n, h, w)``, from the model."""
-        return self._decoder.forward(model)
-
-    def solve(
-        self, image: torch.Tensor, used: torch.Tensor, *, start: torch.Tensor, strength: float, steps: int
-    ) -> torch.Tensor:
-        """Fit the model to the pixels in use, from a start."""
-        prior = strength * self.den0
-        weight = self._weight * used
-
-        def normal(sky: torch.Tensor) -> torch.Tensor:
-            return self._decoder.adjoint(weight * self._decoder.forward(sky)) + prior * sky
-
-        def precondition(sky: torch.Tensor) -> torch.Tensor:
-            return self._grid.inverse(self._grid.transform(sky) / (self.den + prior))
-
-        target = self._decoder.adjoint(weight * image)
-        enough = _TOLERANCE * (target * precondition(target)).sum()
-        model, residual = start, target - normal(start)
-        better = precondition(residual)
-        direction, size = better, (residual * better).sum()
-        for _ in range(steps):
-            if size <= enough:
-                break
-            image_of = normal(direction)
-            length = size / (direction * image_of).sum()
-            model = model + length * direction
-            residual = residual - length * image_of
-            better = precondition(residual)
-            size, last = (residual * better).sum(), size
-            direction = better + (size / last) * direction
-        return model
-
-    def complete(self, image: torch.Tensor, used: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
-        """D of the exposures with every hole, and the padding that no
-        exposure has seen, filled with the prediction.
-        """
-        filled = self._grid.inverse(self._transfer * self._grid.transform(model))
-        inner = self._grid.crop(filled)
-        inner[:] = torch.where(used > 0, image, inner)
-        return (self._transfer.conj() * self._grid.transform(filled) * self._weight).sum(0)
 
 
 def _inflation(used: torch.Tensor, weight: torch.Tensor, grid: FourierGrid) -> torch.Tensor:
@@ -323,7 +252,9 @@ def _inflation(used: torch.Tensor, weight: torch.Tensor, grid: FourierGrid) -> t
     on the scale of the PSF, so that dividing by it leaves profiles alone.
     """
     share = torch.zeros(grid.shape, device=used.device)
-    grid.crop(share)[:] = (used * weight).sum(0) / weight.sum()
+    for part in parts(used):
+        grid.crop(share).add_((used[part] * weight[part]).sum(0))
+    share /= weight.sum()
     smooth = grid.inverse(grid.transform(share) * grid.gaussian(5.0))
     least = float(weight.min() / weight.sum())
     return smooth.clamp(min=least, max=1.0).rsqrt()
