@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import _afw_stand_ins as fake
 import numpy as np
 import pytest
+from _inputs_data import change, make_config
 from conftest import DATA_ID
 
 from lsst.coadd.astroclearnet._assemble_config import AssembleAcnCoaddConfig
@@ -35,14 +36,6 @@ LOG = logging.getLogger("test_inputs")
 PATCH = DATA_ID
 
 
-def make_config(*, select=None, **fields):
-    config = AssembleAcnCoaddConfig()
-    config.update(**({"method": "mean"} | fields))
-    config.select.update(**(select or {}))
-    config.validate()
-    return config
-
-
 def prepare(patch, inputs=None, config=None, band="i"):
     return prepare_inputs(
         patch.inputs if inputs is None else inputs,
@@ -54,13 +47,6 @@ def prepare(patch, inputs=None, config=None, band="i"):
         scratch=None,
         log=LOG,
     )
-
-
-def change(one, change, **fields):
-    """Return an input with a changed copy of its image."""
-    image = one.exposure_or_handle.copy()
-    change(image)
-    return dataclasses.replace(one, exposure_or_handle=image, **fields)
 
 
 # Selection of visit images by what they carry themselves.
