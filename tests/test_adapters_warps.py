@@ -144,6 +144,13 @@ def test_psf_is_that_of_the_warp_and_nearest_where_it_has_none():
     assert second.psf_fwhm == pytest.approx(4.0, rel=0.03)
 
 
+def test_psf_may_lack_values_in_a_whole_corner():
+    """As a CoaddPsf does outside of a polygon of validity."""
+    psf = fake.GaussianPsf(fwhm=4.0, covers=lambda x, y: x > X0 + 55 and y > 0)
+    first = cut(make_warp(Psf=psf), box=Box.factory[-60:60, 4900:5300])[0]
+    assert first.psf(x=5001.0, y=-39.0).sum() == pytest.approx(1, abs=1e-6)
+
+
 def test_psf_without_a_value_anywhere_is_an_error():
     nowhere = fake.GaussianPsf(covers=lambda x, y: False)
     with pytest.raises(InvalidExposureError, match="PSF of visit=1228 detector=50 has no value"):

@@ -128,3 +128,21 @@ def test_whole_pixel_shift_is_exact():
     warped = warp(exposure)
     # Sky (150, 2) is array element [240, 237] here, and [200, 210] there.
     np.testing.assert_allclose(warped.image, image[40 : 40 + 400, 27 : 27 + 420], atol=2e-4)
+
+
+def test_cell_where_a_psf_has_no_value_does_without_the_exposure(caplog):
+    """The others are used; one bad corner must not stop a patch."""
+
+    class Cornered:
+        def __call__(self, *, x, y):
+            if x < PATCH["x0"] + 100:
+                raise InvalidExposureError("The PSF of visit=1 detector=2 has NaN or infinite pixels.")
+            return np.ones((1, 1), np.float32)
+
+    good = warp(make_exposure(image=np.ones((SIZE, SIZE), np.float32)))
+    bad = dataclasses.replace(good, visit=2, label="visit=2 detector=2", psf=Cornered())
+    cell = {"y0": PATCH["y0"] + 150, "height": 50, "width": 50}
+    left = cut_stack([good, bad], bad=Plane.BAD, x0=PATCH["x0"] + 50, **cell)
+    right = cut_stack([good, bad], bad=Plane.BAD, x0=PATCH["x0"] + 150, **cell)
+    assert left.labels == ("visit=1 detector=2",) and len(right.labels) == 2
+    assert "Not used in the cell around x=8075 y=-175: The PSF of visit=1" in caplog.text

@@ -105,7 +105,7 @@ class ExposureFAdapter:
 
     def find_band(self, image: Any) -> str | None:
         """Return the band of the filter label
-        (afw/image/_filterLabel.cc:96-99).
+        (afw/image/_filterLabel.cc:97-100).
         """
         filter_label = image.getFilter() if hasattr(image, "getFilter") else None
         return filter_label.bandLabel if filter_label and filter_label.hasBandLabel() else None
@@ -164,10 +164,10 @@ def exposure_from_exposure_f(
 
     Notes
     -----
-    Getters of the exposure: afw/image/_exposure/_exposure.cc:93-128 and
+    Getters of the exposure: afw/image/_exposure/_exposure.cc:93-127 and
     afw/image/_exposure/_exposureContinued.py:76-98; of its info:
     afw/image/_exposureInfo.cc:204-205; of the row:
-    afw/table/_exposure.cc:80-94.
+    afw/table/_exposure.cc:84-94.
     """
     label = _label(data_id)
     parts = {

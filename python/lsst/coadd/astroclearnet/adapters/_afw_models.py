@@ -72,7 +72,7 @@ class ExposurePsf:
         ------
         InvalidExposureError
             If the model has no value there. All exceptions of afw derive from
-            ``lsst.pex.exceptions.Exception`` (pex/exceptions/wrappers.py:60).
+            ``lsst.pex.exceptions.Exception`` (pex/exceptions/wrappers.py:54).
         """
         import lsst.pex.exceptions
         from lsst.geom import Point2D

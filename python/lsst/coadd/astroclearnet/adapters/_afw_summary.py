@@ -93,7 +93,7 @@ def summarize_exposure_f(image: Any, names: Iterable[str], *, label: str) -> Inp
 
     Notes
     -----
-    Fields: afw/image/_exposureSummaryStats.py:36.
+    Fields: afw/image/_exposureSummaryStats.py:41.
     """
     stats = _read_component(image, "summaryStats")
     wanted = () if stats is None else (*_SIZE, *names)
@@ -130,9 +130,9 @@ def _read_component(image: Any, name: str) -> Any:
     """Return a part of an exposure, without the pixels where a handle allows
     it; `None` if it has none.
 
-    Components: obs/base/formatters/fitsExposure.py:740-770; getters:
-    afw/image/_exposure/_exposure.cc:103-128 and
-    afw/image/_exposureInfoContinued.py:30.
+    Components: obs/base/formatters/fitsExposure.py:751-772, 275; getters:
+    afw/image/_exposure/_exposure.cc:111-127 and
+    afw/image/_exposureInfoContinued.py:31.
     """
     if isinstance(image, DeferredDatasetHandle):
         return image.get(component=name)

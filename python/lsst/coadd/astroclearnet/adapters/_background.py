@@ -68,7 +68,7 @@ def change_exposure_f_background(
     subtractBackground.py:48-90), which multiplies the image by the ratio and
     divides it again: a background divided by the ratio is the same, and the
     variance stays as it is. ``BackgroundList.getImage``: lsst/afw 714e0ed6d
-    math/_backgroundList.py:213; ``clone``: image/_image/_slicing.py.
+    math/_backgroundList.py:213; ``clone``: image/_image/_slicing.py:275.
     """
     if not revert and not apply:
         return exposure_f

@@ -86,7 +86,7 @@ def cut_warp(
     assemble_cell_coadd.py:739-762; where two overlap, the pixel goes to the
     first, as ``copyGoodPixels`` copies it. The PSF is that of the warp, a
     ``CoaddPsf``, which has no value off its detectors (lsst/meas_algorithms
-    CoaddPsf.cc:241-250).
+    CoaddPsf.cc:264-272).
     """
     label = f"visit={data_id['visit']}"
     exposure_f = _read_box(warp, box)

@@ -24,7 +24,7 @@ from ._register import WarpedExposure
 from ._warped_psf import kernel_fwhm, normalise_kernel
 
 _LATTICE = 16  # pixels between positions at which a PSF is tried
-_TRIALS = 12  # positions that are tried before giving up
+_TRIALS = 24  # positions that are tried before giving up
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,7 +59,9 @@ class GridPsf:
             If the model yields no proper kernel at any of them.
         """
         distance = np.hypot(self.positions[:, 0] - x, self.positions[:, 1] - y)
-        nearest = self.positions[np.argsort(distance, kind="stable")[:_TRIALS]]
+        # Ever farther, because a model may lack values in a whole corner.
+        ranks = np.unique(np.geomspace(1, len(distance), _TRIALS).astype(int) - 1)
+        nearest = self.positions[np.argsort(distance, kind="stable")[ranks]]
         trials = nearest if distance.min() > _LATTICE else np.concatenate([[(x, y)], nearest])
         for n, (trial_x, trial_y) in enumerate(trials, start=1):
             try:

@@ -13,18 +13,22 @@ from __future__ import annotations
 __all__ = ("WarpedExposure", "WarpedField", "cut_stack", "warp_exposure")
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
+from ._errors import InvalidExposureError
 from ._exposure import InputExposure, PixelSkyMap, PsfModel, ScalarField
 from ._grid_map import GridMap, frame_outline, overlap_box, patch_to_native
 from ._planes import Plane
 from ._resample import resample
 from ._stack import CellStack
 from ._warped_psf import WarpedPsf, kernel_fwhm
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -252,7 +256,8 @@ def cut_stack(
     -------
     `CellStack` or `None`
         The exposures with at least one good pixel, by visit and detector,
-        with the PSFs at the centre of the cell; `None` if there is none.
+        with the PSFs at the centre of the cell; `None` if there is none. An
+        exposure whose PSF has no value there is left out with a warning.
     """
     images, variances, goods, kernels, labels = [], [], [], [], []
     for one in sorted(warped, key=lambda one: (one.visit, one.detector, one.label)):
@@ -266,13 +271,20 @@ def cut_stack(
         image, good = np.zeros((height, width), np.float32), np.zeros((height, width), bool)
         # A plain level where there are no data keeps weights finite there.
         variance = np.full((height, width), np.median(one.variance[here][good_here]), np.float32)
+        try:
+            kernel = one.psf(x=x0 + (width - 1) / 2, y=y0 + (height - 1) / 2)
+        except InvalidExposureError as error:
+            _LOG.warning(
+                "Not used in the cell around x=%d y=%d: %s", x0 + width // 2, y0 + height // 2, error
+            )
+            continue
         good[there] = good_here
         image[good] = one.image[here][good_here]
         variance[good] = one.variance[here][good_here]
         images.append(image)
         variances.append(variance)
         goods.append(good)
-        kernels.append(one.psf(x=x0 + (width - 1) / 2, y=y0 + (height - 1) / 2))
+        kernels.append(kernel)
         labels.append(one.label)
     if not labels:
         return None
