@@ -58,19 +58,17 @@ def storage_classes(graph):
     return {name: node.storage_class_name for name, node in graph.dataset_types.items()}
 
 
-@pytest.mark.parametrize("name", ["acn", "mean", "demo", "hsc"])
+@pytest.mark.parametrize("name", ["acn", "mean", "demo"])
 def test_every_name_is_registered_as_documented(name):
     found = storage_classes(resolve(load(name)))
-    image = "ExposureF" if name == "hsc" else "VisitImage"
-    assert found["calexp"] == image
+    assert found["calexp"] == "VisitImage"
     if name != "mean":
         assert {key: found[key] for key in OUTPUTS} == OUTPUTS
-        assert found["deepCoadd"] == ("ExposureF" if name == "hsc" else "CellCoadd")
+        assert found["deepCoadd"] == "CellCoadd"
     else:
         assert found["deepCoadd"] == "CellCoadd" and found["deepCoadd_nImage"] == "ImageV2"
         assert "acn_latent" not in found
-    assert ("skyMap" in found) == (name == "hsc")
-    assert ("finalVisitSummary" in found) == (name == "hsc")
+    assert "skyMap" not in found and "finalVisitSummary" not in found
     assert ("acn_truth_catalog" in found) == (name == "demo")
 
 
@@ -138,7 +136,7 @@ def test_contracts_catch_settings_that_do_not_fit(override, text):
     assert caught.type.__name__ == "ContractError"
 
 
-@pytest.mark.parametrize("name", ["hsc", "fast", "paper"])
+@pytest.mark.parametrize("name", ["hsc", "lsstcam", "fast", "paper"])
 def test_config_files_hold_valid_overrides(name):
     from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddConfig
 

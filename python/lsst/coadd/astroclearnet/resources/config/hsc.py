@@ -10,7 +10,7 @@
 #
 #     pipetask run ... -p acn.yaml -c parameters:image_model=afw -C assembleAcnCoadd:hsc.py
 #
-# or, with this file in it already, -p hsc.yaml.
+# or, with this file in it already, -p HSC/acn.yaml.
 
 # calexp is an ExposureF; the geometry of the patch comes from skyMap.
 config.image_model = "afw"

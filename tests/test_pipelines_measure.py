@@ -1,0 +1,241 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Measurement of acn_coadd by the tasks of the Science Pipelines.
+
+Those tasks cannot be installed from PyPI: their connections are checked
+against a copy of what the upstream source says, and against the tasks
+themselves where they can be imported.
+"""
+
+import importlib.util
+
+import pytest
+
+from lsst.daf.butler import DimensionUniverse, StorageClassFactory
+from lsst.pipe.base import Pipeline
+
+PIPELINES = "resource://lsst.coadd.astroclearnet/resources/pipelines"
+
+CELL, EXPOSURE, CATALOG = "MultipleCellCoadd", "ExposureF", "SourceCatalog"
+
+UPSTREAM = {
+    # lsst/pipe_tasks 5b638a48 multiBand.py:73-170.
+    "lsst.pipe.tasks.multiBand.DetectCoaddSourcesTask": {
+        "fields": {"useCellCoadds"},
+        "inputs": {"exposure_cells": ("{inputCoaddName}CoaddCell", CELL)},
+        "outputs": {
+            "detectionSchema": ("{outputCoaddName}Coadd_det_schema", CATALOG),
+            "outputBackgrounds": ("{outputCoaddName}Coadd_calexp_background", "Background"),
+            "outputSources": ("{outputCoaddName}Coadd_det", CATALOG),
+            "outputExposure": ("{outputCoaddName}Coadd_calexp", EXPOSURE),
+        },
+    },
+    # lsst/pipe_tasks 5b638a48 mergeDetections.py:122-170.
+    "lsst.pipe.tasks.mergeDetections.MergeDetectionsTask": {
+        "fields": {"priorityList"},
+        "inputs": {
+            "schema": ("{inputCoaddName}Coadd_det_schema", CATALOG),
+            "catalogs": ("{inputCoaddName}Coadd_det", CATALOG),
+            "skyMap": ("skyMap", "SkyMap"),
+        },
+        "outputs": {
+            "outputSchema": ("{outputCoaddName}Coadd_mergeDet_schema", CATALOG),
+            "outputPeakSchema": ("{outputCoaddName}Coadd_peak_schema", "PeakCatalog"),
+            "outputCatalog": ("{outputCoaddName}Coadd_mergeDet", CATALOG),
+        },
+    },
+    # lsst/meas_extensions_scarlet b538e17 deconvolveExposureTask.py:92-151.
+    "lsst.meas.extensions.scarlet.deconvolveExposureTask.DeconvolveExposureTask": {
+        "fields": {"useCellCoadds"},
+        "inputs": {
+            "coadd_cell": ("{inputCoaddName}CoaddCell", CELL),
+            "background": ("{inputCoaddName}Coadd_calexp_background", "Background"),
+            "catalog": ("{inputCoaddName}Coadd_mergeDet", CATALOG),
+        },
+        "outputs": {"deconvolved": ("deconvolved_{inputCoaddName}_coadd", EXPOSURE)},
+    },
+    # lsst/pipe_tasks 5b638a48 deblendCoaddSourcesPipeline.py:42-137.
+    "lsst.pipe.tasks.deblendCoaddSourcesPipeline.DeblendCoaddSourcesMultiTask": {
+        "fields": {"useCellCoadds"},
+        "inputs": {
+            "inputSchema": ("{inputCoaddName}Coadd_mergeDet_schema", CATALOG),
+            "peakSchema": ("{inputCoaddName}Coadd_peak_schema", "PeakCatalog"),
+            "mergedDetections": ("{inputCoaddName}Coadd_mergeDet", CATALOG),
+            "coadds_cell": ("{inputCoaddName}CoaddCell", CELL),
+            "backgrounds": ("{inputCoaddName}Coadd_calexp_background", "Background"),
+            "deconvolvedCoadds": ("deconvolved_{inputCoaddName}_coadd", EXPOSURE),
+        },
+        "outputs": {
+            "outputSchema": ("{outputCoaddName}Coadd_deblendedFlux_schema", CATALOG),
+            "deblendedCatalog": ("{outputCoaddName}Coadd_deblendedCatalog", CATALOG),
+            "scarletModelData": ("{outputCoaddName}Coadd_scarletModelData", "LsstScarletModelData"),
+            "objectParents": ("object_parent_patch", CATALOG),
+        },
+    },
+    # lsst/pipe_tasks 5b638a48 multiBand.py:418-520; without doPropagateFlags.
+    "lsst.pipe.tasks.multiBand.MeasureMergedCoaddSourcesTask": {
+        "fields": {"useCellCoadds", "doPropagateFlags"},
+        "inputs": {
+            "inputSchema": ("{inputCoaddName}Coadd_deblendedFlux_schema", CATALOG),
+            "exposure_cells": ("{inputCoaddName}CoaddCell", CELL),
+            "background": ("{inputCoaddName}Coadd_calexp_background", "Background"),
+            "skyMap": ("skyMap", "SkyMap"),
+            "scarletCatalog": ("{inputCoaddName}Coadd_deblendedCatalog", CATALOG),
+            "scarletModels": ("{inputCoaddName}Coadd_scarletModelData", "LsstScarletModelData"),
+        },
+        "outputs": {
+            "outputSchema": ("{outputCoaddName}Coadd_meas_schema", CATALOG),
+            "outputSources": ("{outputCoaddName}Coadd_meas", CATALOG),
+        },
+    },
+    # lsst/pipe_tasks 5b638a48 mergeMeasurements.py:36-66.
+    "lsst.pipe.tasks.mergeMeasurements.MergeMeasurementsTask": {
+        "fields": {"priorityList"},
+        "inputs": {
+            "inputSchema": ("{inputCoaddName}Coadd_meas_schema", CATALOG),
+            "catalogs": ("{inputCoaddName}Coadd_meas", CATALOG),
+        },
+        "outputs": {
+            "outputSchema": ("{outputCoaddName}Coadd_ref_schema", CATALOG),
+            "mergedCatalog": ("{outputCoaddName}Coadd_ref", CATALOG),
+        },
+    },
+    # lsst/drp_tasks dc28b94 forcedPhotCoadd.py:34-122.
+    "lsst.drp.tasks.forcedPhotCoadd.ForcedPhotCoaddTask": {
+        "fields": {"useCellCoadds"},
+        "inputs": {
+            "inputSchema": ("{inputCoaddName}Coadd_ref_schema", CATALOG),
+            "exposure_cell": ("{inputCoaddName}CoaddCell", CELL),
+            "background": ("{inputCoaddName}Coadd_calexp_background", "Background"),
+            "refCat": ("{inputCoaddName}Coadd_ref", CATALOG),
+            "refCatInBand": ("{inputCoaddName}Coadd_meas", CATALOG),
+            "scarletModels": ("{inputCoaddName}Coadd_scarletModelData", "LsstScarletModelData"),
+            "refWcs": ("{inputCoaddName}Coadd.wcs", "Wcs"),
+        },
+        "outputs": {
+            "outputSchema": ("{outputCoaddName}Coadd_forced_src_schema", CATALOG),
+            "measCat": ("{outputCoaddName}Coadd_forced_src", CATALOG),
+        },
+    },
+}
+"""Connections that these tasks have with ``useCellCoadds`` set (detection
+without ``forceExactBinning``), and the fields that the pipelines set."""
+
+TEMPLATES = {"inputCoaddName": "deep", "outputCoaddName": "deep"}
+
+
+def load(name):
+    return Pipeline.from_uri(f"{PIPELINES}/{name}.yaml")
+
+
+def settings_of(pipeline, label):
+    """Return what a pipeline sets for a task: connections, other fields."""
+    settings = {}
+    for config in pipeline._pipelineIR.tasks[label].config or ():
+        settings |= config.rest
+    connections = {
+        key.removeprefix("connections."): value
+        for key, value in settings.items()
+        if key.startswith("connections.")
+    }
+    return connections, {key for key in settings if not key.startswith("connections.")}
+
+
+def connect(pipeline, label):
+    """Return the dataset and storage class of each connection of a task."""
+    facts = UPSTREAM[pipeline._pipelineIR.tasks[label].klass]
+    changed, fields = settings_of(pipeline, label)
+    known = {*facts["inputs"], *facts["outputs"]}
+    assert set(changed) <= known | set(TEMPLATES), label
+    assert fields <= facts["fields"], label
+    templates = TEMPLATES | {key: changed[key] for key in TEMPLATES if key in changed}
+    found = {}
+    for kind in ("inputs", "outputs"):
+        found[kind] = {
+            name: (changed.get(name, dataset).format(**templates), storage)
+            for name, (dataset, storage) in facts[kind].items()
+        }
+    return found
+
+
+def flow(name):
+    """Return all that the tasks of a pipeline read and write, by dataset."""
+    pipeline = load(name)
+    read, written = {}, {}
+    for label in pipeline.task_labels:
+        connected = connect(pipeline, label)
+        for dataset, storage_class in connected["inputs"].values():
+            read.setdefault(dataset.partition(".")[0], set()).add(storage_class)
+        for dataset, storage_class in connected["outputs"].values():
+            assert dataset not in written
+            written[dataset] = storage_class
+    return read, written
+
+
+@pytest.mark.parametrize(
+    ("name", "outside"),
+    [
+        ("acn-measure", {"acn_coadd": {CELL}, "skyMap": {"SkyMap"}}),
+        ("acn-measure-latent", {"acn_coadd": {CELL}, "acn_latent": {EXPOSURE}, "skyMap": {"SkyMap"}}),
+    ],
+)
+def test_everything_else_is_made_on_the_way(name, outside):
+    """Each input is an image of ours, or written by another of the tasks."""
+    read, written = flow(name)
+    assert {dataset: read[dataset] for dataset in set(read) - set(written)} == outside
+    for dataset in set(read) & set(written):
+        assert read[dataset] <= {written[dataset], "Wcs"}, dataset
+    assert not any(dataset.startswith("deep") for dataset in {*read, *written})
+
+
+def test_variant_reads_the_latent_and_deconvolves_nothing():
+    read, written = flow("acn-measure-latent")
+    assert "acn_latent" in read and not any("deconvolved" in dataset for dataset in {*read, *written})
+    base, variant = load("acn-measure"), load("acn-measure-latent")
+    assert set(base.task_labels) - set(variant.task_labels) == {"deconvolveAcnCoadd"}
+    assert variant.subsets["measure"] == set(variant.task_labels)
+
+
+@pytest.mark.parametrize("storage_class", [CELL, EXPOSURE])
+def test_stack_converts_cell_coadds_to_what_the_tasks_read(storage_class):
+    """``converters`` in lsst/daf_butler storageClasses.yaml."""
+    converters = StorageClassFactory().getStorageClass(storage_class).converters
+    method = {CELL: "to_legacy_cell_coadd", EXPOSURE: "to_legacy"}[storage_class]
+    assert converters["lsst.images.cells.CellCoadd"] == f"lsst.images.cells.CellCoadd.{method}"
+
+
+def test_labels_and_catalogues_are_not_those_of_deep_coadds():
+    """So that both can lie in one collection."""
+    _, written = flow("acn-measure")
+    assert all("acn" in dataset for dataset in written)
+    assert all("Acn" in label for label in load("acn-measure").task_labels)
+
+
+@pytest.mark.parametrize("name", ["acn-measure", "acn-measure-latent"])
+def test_pipelines_resolve_where_the_tasks_are_installed(name):
+    missing = [
+        package
+        for package in ("lsst.pipe.tasks", "lsst.drp.tasks", "lsst.meas.extensions.scarlet")
+        if not _is_installed(package)
+    ]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} cannot be imported: PyPI has no such package.")
+    graph = load(name).to_graph()
+    graph.resolve(dimensions=DimensionUniverse(), dataset_types={})
+    read, written = flow(name)
+    for dataset, storage_class in written.items():
+        assert graph.dataset_types[dataset].storage_class_name == storage_class
+    assert {*read, *written} <= set(graph.dataset_types)
+
+
+def _is_installed(package):
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ImportError:
+        return False
