@@ -26,7 +26,8 @@ from lsst.coadd.astroclearnet.adapters import (
 )
 from lsst.coadd.astroclearnet.adapters import _masks as masks
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane
-from lsst.images import Box, Image, MaskPlane
+from lsst.images import Box, Image, MaskPlane, Polygon
+from lsst.images.fields import ChebyshevField, ProductField
 from lsst.images.psfs import GaussianPointSpreadFunction, PointSpreadFunction
 from lsst.images.serialization import ArchiveReadError
 
@@ -129,6 +130,31 @@ def test_scaling_that_varies_over_the_frame():
     scaling = 30 + 3 * (column - (SHAPE[1] - 1) / 2) / (SHAPE[1] / 2)
     np.testing.assert_allclose(exposure.image, np.broadcast_to(2 * scaling, SHAPE), rtol=1e-5)
     np.testing.assert_allclose(exposure.variance, np.broadcast_to(4 * scaling**2, SHAPE), rtol=1e-5)
+
+
+def test_scaling_that_is_a_product():
+    """As that of a fit of the whole survey is: zero point times flat field
+    times area of the pixels.
+    """
+    visit_image = make_image(image=np.full(SHAPE, 2.0), unit=u.electron)
+    bbox = visit_image.bbox
+    flat = ChebyshevField(bbox, np.array([[1.0, 0.1], [0.05, 0.0]]), unit=u.nJy / u.electron)
+    area = ChebyshevField(bbox, np.array([[30.0, 0.0], [3.0, 0.0]]))
+    visit_image.photometric_scaling = ProductField([flat, area])
+    exposure = exposure_from_visit_image(visit_image, data_id=DATA_ID)
+    scaling = flat.render(bbox).array * area.render(bbox).array
+    np.testing.assert_allclose(exposure.image, 2 * scaling, rtol=1e-5)
+    np.testing.assert_allclose(exposure.variance, 4 * scaling**2, rtol=1e-5)
+
+
+def test_pixels_outside_of_the_bounds_are_left_out():
+    """A vignetted corner, say: the image says where it is valid."""
+    x = np.array([X0 - 0.5, X0 + 59.5, X0 + 59.5, X0 - 0.5])
+    y = np.array([Y0 - 0.5, Y0 - 0.5, Y0 + 89.5, Y0 + 89.5])
+    visit_image = make_image()
+    visit_image._bounds = Polygon(x_vertices=x, y_vertices=y)
+    flags = exposure_from_visit_image(visit_image, data_id=DATA_ID).flags
+    assert not flags[:, :60].any() and (flags[:, 60:] == Plane.NO_DATA).all()
 
 
 @pytest.mark.parametrize("unit", [u.electron, u.dimensionless_unscaled, u.s])
