@@ -29,9 +29,10 @@ from lsst.coadd.astroclearnet.core._fourier import FourierGrid
 from lsst.coadd.astroclearnet.training import TrainingOptions, train_encoder
 from lsst.coadd.astroclearnet.training._banks import make_galaxy_bank, make_stack_bank
 from lsst.coadd.astroclearnet.training._loss import TrainingLoss
-from lsst.coadd.astroclearnet.training._skies import SkyGenerator
+from lsst.coadd.astroclearnet.training._skies import SkyGenerator, SkyOptions
 
-_SMALL = TrainingOptions(steps=6, n_galaxies=12, n_stacks=4, size=64, batch=2)
+_SKIES = SkyOptions(psf_error=0.01, neighbours=0.4, close=0.6)
+_SMALL = TrainingOptions(steps=6, pair_steps=3, n_galaxies=12, n_stacks=4, size=64, batch=2)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def skies():
     grid = FourierGrid(height=96, width=96, shape=(96, 96))
     rng = np.random.default_rng(2)
     banks = make_galaxy_bank(rng, 30), make_stack_bank(rng, 6, grid=grid)
-    return SkyGenerator(*banks, grid=grid, seed=3), grid, banks
+    return SkyGenerator(*banks, grid=grid, options=_SKIES, seed=3), grid, banks
 
 
 def test_banks_are_normalised(skies):
@@ -115,10 +116,11 @@ def test_training_is_reproducible():
 
 def test_training_learns():
     """Fifty steps better the loss of fresh skies by a lot."""
-    options = dataclasses.replace(_SMALL, steps=50, learning_rate=4e-3)
+    options = dataclasses.replace(_SMALL, steps=50, pair_steps=0, learning_rate=4e-3)
     grid = FourierGrid(height=64, width=64, shape=(64, 64))
     rng = np.random.default_rng(9)
-    generator = SkyGenerator(make_galaxy_bank(rng, 12), make_stack_bank(rng, 4, grid=grid), grid=grid, seed=5)
+    banks = make_galaxy_bank(rng, 12), make_stack_bank(rng, 4, grid=grid)
+    generator = SkyGenerator(*banks, grid=grid, options=_SKIES, seed=5)
     batches = [generator.draw(4) for _ in range(3)]
 
     def loss(encoder):
@@ -150,7 +152,18 @@ def test_shipped_weights_are_small_and_say_how_they_were_made():
 def test_command_writes_weights_and_keeps_existing_ones(tmp_path):
     """``acn train`` writes a file that loads, and never replaces unasked."""
     path = tmp_path / "weights.safetensors"
-    arguments = ["train", str(path), "--steps", "2", "--n-galaxies", "10", "--n-stacks", "2"]
+    arguments = [
+        "train",
+        str(path),
+        "--steps",
+        "2",
+        "--pair-steps",
+        "1",
+        "--n-galaxies",
+        "10",
+        "--n-stacks",
+        "2",
+    ]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     StatisticEncoder().load_state_dict(safetensors.torch.load_file(path))

@@ -38,10 +38,11 @@ _RESIDUAL_STRENGTH = 0.005
 """Noise level of the filter that brings the residual to the target PSF: a
 lower one sharpens it more and amplifies its noise."""
 
-_FLUX_FWHM = 6.0
-"""FWHM in pixels at which latent and residual are compared for flux."""
+_FLUX_FWHM = 10.0
+"""FWHM in pixels at which latent and residual are compared for flux: wide, so
+that a source gets its flux whatever its shape in the latent."""
 
-_FLUX_CAUTION = 10.0
+_FLUX_CAUTION = 3.0
 """S/N at which half of a flux difference is believed."""
 
 

@@ -45,14 +45,18 @@ class TrainingLoss:
         The grid of the skies.
     flux_weight
         Weight of the flux term. Larger values make it oscillate.
+    sharp_weight
+        Weight of the errors at the latent's own PSF, which tell close pairs
+        apart.
     """
 
     _TRUTH_ERROR = 0.015
     _EDGE = 14
 
-    def __init__(self, grid: FourierGrid, *, flux_weight: float = 0.01):
+    def __init__(self, grid: FourierGrid, *, flux_weight: float = 0.01, sharp_weight: float = 0.35):
         self._grid = grid
         self._flux_weight = flux_weight
+        self._sharp_weight = sharp_weight
         self._disc = grid.disc(_APERTURE)
         self.bias = np.zeros((len(FLUX_BINS), _N_KINDS))
 
@@ -64,7 +68,7 @@ class TrainingLoss:
         """
         grid = self._grid
         error, truth = grid.transform(latent - batch.truth), grid.transform(batch.truth)
-        terms = [(0.35, 1.5, 1.5 * unit), (0.5, 2.0, 0.9 * unit), (1.0, 2.5, 0.7 * unit)]
+        terms = [(self._sharp_weight, 1.5, 1.5 * unit), (0.5, 2.0, 0.9 * unit), (1.0, 2.5, 0.7 * unit)]
         for fwhm in (4.5, 8.0):
             area = 2.0 * np.sqrt(np.pi) * fwhm * FWHM_TO_SIGMA
             noise = batch.den[:, :1, :1].rsqrt() * batch.inflation / area

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("SkyGenerator", "Source", "TrainingBatch")
+__all__ = ("SkyGenerator", "SkyOptions", "Source", "TrainingBatch")
 
 import dataclasses
 
@@ -21,11 +21,22 @@ from ..core._encoder import LATENT_FWHM
 from ..core._fourier import FWHM_TO_SIGMA, FourierGrid
 from ._banks import GalaxyBank, StackBank
 
-_PSF_ERROR = 0.015
-"""Scatter of the width of the PSF about what was said, relative."""
-
 _SHARE_WITH_GAPS = 0.3
 """Share of the skies whose coverage is not even."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SkyOptions:
+    """What the skies of one phase of the training are like."""
+
+    psf_error: float
+    """Scatter of the width of the PSF about what was said, relative."""
+
+    neighbours: float
+    """Share of the sources that are placed beside another."""
+
+    close: float
+    """Share of those that are a blended pair with it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,14 +80,25 @@ class SkyGenerator:
         What to draw from.
     grid
         Square grid of the skies.
+    options
+        How skies are drawn.
     seed
         Seed of all that is random.
     """
 
-    def __init__(self, galaxies: GalaxyBank, stacks: StackBank, *, grid: FourierGrid, seed: int):
+    def __init__(
+        self,
+        galaxies: GalaxyBank,
+        stacks: StackBank,
+        *,
+        grid: FourierGrid,
+        options: SkyOptions,
+        seed: int,
+    ):
         self._galaxies = galaxies
         self._stacks = stacks
         self._grid = grid
+        self._options = options
         self._rng = np.random.default_rng(seed)
         self._torch = torch.Generator().manual_seed(seed)
 
@@ -111,7 +133,9 @@ class SkyGenerator:
 
     def _psf_error(self, den: torch.Tensor) -> torch.Tensor:
         """Transfer of PSFs a little broader or narrower than said."""
-        relative = torch.as_tensor(self._rng.normal(0.0, _PSF_ERROR, len(den)), dtype=torch.float32)
+        relative = torch.as_tensor(
+            self._rng.normal(0.0, self._options.psf_error, len(den)), dtype=torch.float32
+        )
         # The mean squared width follows from the fall of den near frequency 0.
         fall = torch.log(den[:, 0, 0] / den[:, 0, 2]) / self._grid.frequency_squared[0, 2]
         excess = (relative * fall)[:, None, None]
@@ -166,7 +190,7 @@ class SkyGenerator:
         signal_to_noise = 10 ** (rng.uniform(0.3, 2.7) if faint else rng.uniform(2.0, 4.0))
         is_star = rng.uniform() < 0.42
         y, x = rng.uniform(0, sky.shape[0], 2)
-        if others and rng.uniform() < 0.42:
+        if others and rng.uniform() < self._options.neighbours:
             y, x, signal_to_noise, is_star = self._neighbour(others, signal_to_noise, is_star)
         if is_star:
             _add_star(sky, y=y, x=x, flux=signal_to_noise / sensitivity)
@@ -182,7 +206,7 @@ class SkyGenerator:
     def _neighbour(self, others: list[Source], signal_to_noise: float, is_star: bool):
         """Place a source beside another; close pairs are alike in flux."""
         rng = self._rng
-        close = rng.uniform() < 0.6
+        close = rng.uniform() < self._options.close
         first = others[-1] if close else others[rng.integers(len(others))]
         distance = rng.uniform(1.7, 4.6) if close else rng.uniform(2.0, 12.0)
         if close:

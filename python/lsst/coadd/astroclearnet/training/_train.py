@@ -26,7 +26,7 @@ from ..core._encoder import EncoderInputs, StatisticEncoder
 from ..core._fourier import FourierGrid
 from ._banks import make_galaxy_bank, make_stack_bank
 from ._loss import TrainingLoss
-from ._skies import SkyGenerator
+from ._skies import SkyGenerator, SkyOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,10 @@ class TrainingOptions:
     """Seed of the banks, the skies and the first weights."""
 
     steps: int = 3600
-    """Optimiser steps."""
+    """Optimiser steps on all kinds of skies, with PSFs that can be wrong."""
+
+    pair_steps: int = 900
+    """Optimiser steps after them: more close pairs, better known PSFs."""
 
     batch: int = 4
     """Skies a step."""
@@ -55,6 +58,17 @@ class TrainingOptions:
     """Highest learning rate; it falls with a cosine."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Phase:
+    """A part of the training with its own skies, rate and loss."""
+
+    name: str
+    steps: int
+    learning_rate: float
+    skies: SkyOptions
+    sharp_weight: float
+
+
 _WARM_UP = 30
 _AVERAGE_FROM = 0.3
 _AVERAGE_WEIGHT = 0.995
@@ -64,9 +78,26 @@ _FIRST_WEIGHT = 0.25
 _ERROR_WEIGHT = 0.05
 
 
-def train_encoder(
-    options: TrainingOptions, *, report: Callable[[str], None] = print, start: StatisticEncoder | None = None
-) -> StatisticEncoder:
+def _phases(options: TrainingOptions) -> list[_Phase]:
+    return [
+        _Phase(
+            name="all skies",
+            steps=options.steps,
+            learning_rate=options.learning_rate,
+            skies=SkyOptions(psf_error=0.015, neighbours=0.42, close=0.6),
+            sharp_weight=0.35,
+        ),
+        _Phase(
+            name="pairs",
+            steps=options.pair_steps,
+            learning_rate=0.4 * options.learning_rate,
+            skies=SkyOptions(psf_error=0.008, neighbours=0.52, close=0.8),
+            sharp_weight=1.0,
+        ),
+    ]
+
+
+def train_encoder(options: TrainingOptions, *, report: Callable[[str], None] = print) -> StatisticEncoder:
     """Train an encoder.
 
     Parameters
@@ -75,8 +106,6 @@ def train_encoder(
         Sizes, seed and duration.
     report
         Takes a line of progress.
-    start
-        Encoder to go on from; a new one if `None`.
 
     Returns
     -------
@@ -87,41 +116,54 @@ def train_encoder(
     rng = np.random.default_rng(options.seed)
     grid = FourierGrid(height=options.size, width=options.size, shape=(options.size, options.size))
     report(f"drawing {options.n_galaxies} galaxies and {options.n_stacks} stacks")
-    galaxies = make_galaxy_bank(rng, options.n_galaxies)
-    stacks = make_stack_bank(rng, options.n_stacks, grid=grid)
-    skies = SkyGenerator(galaxies, stacks, grid=grid, seed=options.seed)
-    encoder = (start or StatisticEncoder()).to(memory_format=torch.channels_last).train()
-    loss_of = TrainingLoss(grid)
+    banks = make_galaxy_bank(rng, options.n_galaxies), make_stack_bank(rng, options.n_stacks, grid=grid)
+    encoder = StatisticEncoder().to(memory_format=torch.channels_last)
+    for number, phase in enumerate(_phases(options)):
+        skies = SkyGenerator(*banks, grid=grid, options=phase.skies, seed=options.seed + 1000 * number)
+        _run_phase(encoder.train(), phase, skies, grid, batch=options.batch, report=report)
+    return encoder.eval()
+
+
+def _run_phase(
+    encoder: StatisticEncoder,
+    phase: _Phase,
+    skies: SkyGenerator,
+    grid: FourierGrid,
+    *,
+    batch: int,
+    report: Callable[[str], None],
+) -> None:
+    """Train through one phase and leave the mean weights in the encoder."""
+    loss_of = TrainingLoss(grid, sharp_weight=phase.sharp_weight)
     optimiser = torch.optim.AdamW(
-        encoder.parameters(), lr=options.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4
+        encoder.parameters(), lr=phase.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4
     )
     average: dict[str, torch.Tensor] = {}
     losses, started = [], time.monotonic()
-    for step in range(options.steps):
-        _set_rate(optimiser, options, step)
-        batch = skies.draw(options.batch)
-        inputs = EncoderInputs.from_statistic(batch.data, batch.den, grid, inflation=batch.inflation)
+    for step in range(phase.steps):
+        _set_rate(optimiser, phase, step)
+        drawn = skies.draw(batch)
+        inputs = EncoderInputs.from_statistic(drawn.data, drawn.den, grid, inflation=drawn.inflation)
         output = encoder(inputs, slope=_SLOPE)
-        loss = loss_of(output.latent, batch, inputs.unit, with_flux=step >= _FLUX_FROM)
-        loss = loss + _FIRST_WEIGHT * loss_of(output.first, batch, inputs.unit, with_flux=False)
+        loss = loss_of(output.latent, drawn, inputs.unit, with_flux=step >= _FLUX_FROM)
+        loss = loss + _FIRST_WEIGHT * loss_of(output.first, drawn, inputs.unit, with_flux=False)
         losses.append(float(loss.detach()))
-        loss = loss + _ERROR_WEIGHT * loss_of.error_term(output, batch, inputs.unit)
+        loss = loss + _ERROR_WEIGHT * loss_of.error_term(output, drawn, inputs.unit)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimiser.step()
-        if step >= _AVERAGE_FROM * options.steps:
+        if step >= _AVERAGE_FROM * phase.steps:
             _accumulate(average, encoder)
         if (step + 1) % 100 == 0:
-            _report_progress(report, step + 1, options.steps, losses, loss_of, started)
+            _report_progress(report, phase, step + 1, losses, loss_of, started)
     if average:
         encoder.load_state_dict(average)
-    return encoder.eval()
 
 
-def _set_rate(optimiser: torch.optim.Optimizer, options: TrainingOptions, step: int) -> None:
-    cosine = 0.5 * (1.0 + np.cos(np.pi * step / options.steps))
-    rate = options.learning_rate * min(1.0, (step + 1) / _WARM_UP) * (0.02 + 0.98 * cosine)
+def _set_rate(optimiser: torch.optim.Optimizer, phase: _Phase, step: int) -> None:
+    cosine = 0.5 * (1.0 + np.cos(np.pi * step / phase.steps))
+    rate = phase.learning_rate * min(1.0, (step + 1) / _WARM_UP) * (0.02 + 0.98 * cosine)
     for group in optimiser.param_groups:
         group["lr"] = rate
 
@@ -134,12 +176,13 @@ def _accumulate(average: dict[str, torch.Tensor], encoder: StatisticEncoder) -> 
             average[name] = value.clone()
 
 
-def _report_progress(report, step, steps, losses, loss_of: TrainingLoss, started: float) -> None:
+def _report_progress(report, phase: _Phase, step: int, losses, loss_of: TrainingLoss, started: float) -> None:
     elapsed = time.monotonic() - started
     bias = " ".join("/".join(f"{100 * b:+.1f}" for b in row) for row in loss_of.bias)
     report(
-        f"step {step}/{steps} loss {np.mean(losses[-100:]):.4f} flux bias % (star/small/large) {bias} "
-        f"{elapsed:.0f} s, about {elapsed / step * (steps - step):.0f} s left"
+        f"{phase.name}: step {step}/{phase.steps} loss {np.mean(losses[-100:]):.4f} "
+        f"flux bias % (star/small/large) {bias} "
+        f"{elapsed:.0f} s, about {elapsed / step * (phase.steps - step):.0f} s left"
     )
 
 
