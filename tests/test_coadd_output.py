@@ -196,7 +196,7 @@ def test_mask_planes_of_a_result(geometry):
     rejected = np.zeros(BOX.shape, int)
     rejected[10, 20] = 2
     planes = combine(warped, n_rejected=rejected)
-    assert {*planes, "ACN_UNTRUSTED"} == {plane.name for plane in OUTPUT_PLANES}
+    assert {*planes, "ACN_UNTRUSTED", "BRIGHT_OBJECT"} == {plane.name for plane in OUTPUT_PLANES}
     # As in the stack, a plane that was left out is not passed on: else every
     # pixel of a deep coadd would be BAD.
     assert not planes["BAD"].any()

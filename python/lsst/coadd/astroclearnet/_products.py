@@ -157,11 +157,12 @@ def describe_noise(fit: PatchFit) -> dict[str, float]:
         ``noise_correlation_X_Y``, the coefficient at a lag of X and Y pixels,
         and ``noise_area``, the pixels that share one independent value: the
         noise of a sum over many pixels is ``sqrt(noise_area)`` times what the
-        variance plane alone says.
+        variance plane alone says. Empty if there is no noise to measure.
     """
     found = measure_noise_correlation(fit.noise, fit.coadd_variance, fit.n_image > 0)
     lags = {f"noise_correlation_{x}_{y}": found.at(x=x, y=y) for x, y in _LAGS}
-    return {**lags, "noise_area": found.area}
+    numbers = {**lags, "noise_area": found.area}
+    return {name: value for name, value in numbers.items() if np.isfinite(value)}
 
 
 def make_coadds(

@@ -115,6 +115,15 @@ def make_cell_coadd(
     ValueError
         If shapes disagree, a plane is not known, a kernel is not normalised,
         or ``cell_size`` does not divide the patch.
+
+    Notes
+    -----
+    The full stack reads it as an ``ExposureF`` (``CellCoadd.to_legacy``,
+    lsst/images 30.2026.4300 cells/_coadd.py:654-715) with PSF, WCS, band,
+    ``PhotoCalib(1)``, BUNIT and all planes, and as a ``MultipleCellCoadd``
+    (:556-652) with the inputs of each cell and aperture corrections, too:
+    those have no place in the former. A transmission curve has none in
+    either: take it from the inputs that the provenance names.
     """
     bbox = geometry.outer_bbox
     height, width = bbox.shape

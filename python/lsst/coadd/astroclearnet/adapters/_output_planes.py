@@ -74,6 +74,11 @@ OUTPUT_PLANES: tuple[MaskPlane, ...] = (
         "the limit, in a cell whose fit did not converge, or at odds with the exposures. The limits are "
         "the fields 'trust' of the configuration; the metadata say what each has flagged.",
     ),
+    MaskPlane(
+        "BRIGHT_OBJECT",
+        "In a region around a bright object. Left to other tasks: it is here because those that flag by it "
+        "(obs_subaru config/measureCoaddSources.py) stop where there is no such plane.",
+    ),
     *(MaskPlane(plane.name or "", text) for plane, text in _PROPAGATED.items()),
 )
 """Planes of every `CellCoadd` that this package writes, with definitions.
@@ -116,7 +121,8 @@ def combine_planes(
     Returns
     -------
     `dict`
-        For each of `OUTPUT_PLANES` but `UNTRUSTED` a bool array ``(y, x)``.
+        For each of `OUTPUT_PLANES` but `UNTRUSTED` and ``BRIGHT_OBJECT`` a
+        bool array ``(y, x)``.
 
     Notes
     -----
