@@ -8,10 +8,10 @@
 
 """Coadds as the full stack reads them: ExposureF and MultipleCellCoadd.
 
-The conversions are those of lsst.images 30.2026.4300 (cells/_coadd.py,
-lines 556-715; other line numbers below are of that package, too). They need lsst.afw, which
-PyPI does not have: what they ask of a coadd is checked everywhere, the result
-where it can be made.
+The conversions are those of lsst.images 30.2026.4300 (cells/_coadd.py, lines
+556-715; other line numbers below are of that package, too). They need
+lsst.afw, which PyPI does not have: what they ask of a coadd is checked
+everywhere, the result where it can be made.
 """
 
 import dataclasses
