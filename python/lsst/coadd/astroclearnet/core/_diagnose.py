@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.nn.functional import max_pool2d
 
+from ._clip import brightest_nearby
 from ._statistic import Statistic
 
 PARAMETERS = ("flux_scale", "sky", "shift_x", "shift_y")
@@ -29,8 +29,8 @@ _MODEL_ERROR = 0.03
 star from deciding for all sources, and the wings of its PSF from deciding
 for it."""
 
-_NEAR, _AROUND = 7, 31
-"""Width in pixels of what is nearby, and of what is left aside around bright
+_NEAR, _AROUND = 3, 15
+"""Pixels on each side that are nearby, and that are left aside around bright
 pixels that were not used: what is left of a saturated star tells little."""
 
 _BRIGHT = 20.0
@@ -71,20 +71,21 @@ def diagnose(statistic: Statistic, model: torch.Tensor) -> Diagnosis:
     model
         The prediction of every exposure, ``(n, h, w)``, in nJy per pixel.
     """
-    residual = statistic.image - model
-    weight = statistic.used / statistic.variance
-    n_used = statistic.used.sum((1, 2)).clamp_min(1.0)
-    chi2 = (weight * residual**2).sum((1, 2)) / n_used
-    weight = _robust_weight(statistic, model)
-    templates = torch.stack(
-        [model, torch.ones_like(model), -_gradient(model, axis=-1), -_gradient(model, axis=-2)], dim=1
-    )
-    weighted = templates * weight[:, None]
-    normal = torch.einsum("nphw,nqhw->npq", weighted, templates).double().cpu().numpy()
-    target = torch.einsum("nphw,nhw->np", weighted, residual).double().cpu().numpy()
+    chi2, normal, target = [], [], []
+    for image, variance, used, one in zip(
+        statistic.image, statistic.variance, statistic.used, model, strict=True
+    ):
+        residual = image - one
+        chi2.append(float((used * residual**2 / variance).sum() / used.sum().clamp_min(1.0)))
+        weight = _robust_weight(variance, used, one)
+        gradients = [-_gradient(one, axis=axis) for axis in (-1, -2)]
+        templates = torch.stack([one, torch.ones_like(one), *gradients]).flatten(1)
+        weighted = templates * weight.flatten()
+        normal.append((weighted @ templates.T).double().cpu().numpy())
+        target.append((weighted @ residual.flatten()).double().cpu().numpy())
     fits = [_solve(matrix, vector) for matrix, vector in zip(normal, target, strict=True)]
     return Diagnosis(
-        chi2=chi2.cpu().numpy().astype(float),
+        chi2=np.array(chi2),
         values=np.array([values for values, _ in fits]) + [1.0, 0.0, 0.0, 0.0],
         errors=np.array([errors for _, errors in fits]),
     )
@@ -114,17 +115,11 @@ def summarize(diagnoses: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, f
     return found
 
 
-def _robust_weight(statistic: Statistic, model: torch.Tensor) -> torch.Tensor:
-    near = _spread(model.abs(), _NEAR)
-    lost = (statistic.used == 0) & (model > _BRIGHT * statistic.variance.sqrt())
-    apart = 1.0 - _spread(lost.float(), _AROUND)
-    return statistic.used * apart / (statistic.variance + (_MODEL_ERROR * near) ** 2)
-
-
-def _spread(images: torch.Tensor, size: int) -> torch.Tensor:
-    """Return the maxima in squares of a size, rows first, columns then."""
-    rows = max_pool2d(images[:, None], (size, 1), 1, (size // 2, 0))
-    return max_pool2d(rows, (1, size), 1, (0, size // 2))[:, 0]
+def _robust_weight(variance: torch.Tensor, used: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
+    near = brightest_nearby(model.abs(), _NEAR)
+    weight = used / (variance + (_MODEL_ERROR * near) ** 2)
+    lost = (1.0 - used) * (model > _BRIGHT * variance.sqrt())
+    return weight * (1.0 - brightest_nearby(lost, _AROUND)) if lost.amax() else weight
 
 
 def _gradient(images: torch.Tensor, *, axis: int) -> torch.Tensor:

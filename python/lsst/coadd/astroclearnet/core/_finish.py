@@ -235,7 +235,8 @@ def finish_linear(
     psf
         Its PSF kernel, ``(p, p)``, sum 1.
     """
-    model = statistic.psf_transfer * (statistic.data / (statistic.den + 1e-3 * statistic.den0))
+    decoder = Decoder(statistic.psf_transfer, statistic.grid, latent_fwhm=0.0)
+    model = decoder.predict(statistic.data / (statistic.den + 1e-3 * statistic.den0))
     return _make_fit(
         statistic,
         latent=image,
@@ -246,7 +247,7 @@ def finish_linear(
         latent_psf=psf,
         coadd_psf=psf,
         history=statistic.history,
-        **_compare(statistic, statistic.grid.crop(statistic.grid.inverse(model))),
+        **_compare(statistic, model),
     )
 
 

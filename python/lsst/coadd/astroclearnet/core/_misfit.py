@@ -14,6 +14,8 @@ __all__ = ("measure_misfit",)
 
 import torch
 
+from ._clip import brightest_nearby
+from ._fourier import parts
 from ._statistic import Statistic
 
 _MODEL_ERROR = 0.02
@@ -48,25 +50,32 @@ def measure_misfit(statistic: Statistic, model: torch.Tensor) -> tuple[torch.Ten
         been raised by 10 % of the brightest pixel nearby, so that the small
         errors of PSFs do not count.
     """
-    grid, used = statistic.grid, statistic.used
-    residual = statistic.image - model
-    weight = used / statistic.variance
-    transfer = statistic.psf_transfer
-    squared = grid.transform(grid.inverse(transfer) ** 2)
+    grid = statistic.grid
+    # Sums of the squares of the kernels.
+    power = grid.mean_power(statistic.psf_transfer.abs() ** 2)[:, None, None]
+    weights, models, scores = (torch.zeros_like(model[0]) for _ in range(3))
+    total = torch.zeros_like(statistic.psf_transfer[0])
+    for part in parts(model):
+        image, variance, used = (x[part] for x in (statistic.image, statistic.variance, statistic.used))
+        residual, weight = image - model[part], used / variance
+        total += (statistic.psf_transfer[part].conj() * grid.transform(weight * residual)).sum(0)
+        weights += (weight * power[part]).sum(0)
+        models += (weight * model[part]).sum(0)
+        near = brightest_nearby(model[part].abs(), 2).mul_(_CHI2_ERROR).square_().add_(variance)
+        scores += (used * residual.square_() / near).sum(0)
 
-    def correlate(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
-        return grid.crop(grid.inverse((kernels.conj() * grid.transform(images)).sum(0)))
-
-    precision = correlate(weight, squared)
+    # One mean PSF, and one of its square, where only errors depend on it.
+    transfer = (statistic.den / statistic.den0).sqrt()
+    squared = grid.transform(grid.inverse(transfer.to(torch.complex64)) ** 2)
+    precision = grid.crop(grid.inverse(grid.transform(weights) * squared / squared[0, 0].real))
     enough = precision > 1e-3 * precision.amax()
     precision = precision.clamp_min(1e-3 * float(precision.amax()) + 1e-30)
-    flux = correlate(weight * residual, transfer) / precision
-    bright = correlate(weight * model, transfer) / precision
+    flux = grid.crop(grid.inverse(total)) / precision
+    bright = grid.crop(grid.inverse(grid.transform(models) * transfer)) / precision
     misfit = flux / (1.0 / precision + (_MODEL_ERROR * bright) ** 2).sqrt()
-
-    near = torch.nn.functional.max_pool2d(model.abs()[:, None], 5, 1, 2)[:, 0]
-    score = used * residual**2 / (statistic.variance + (_CHI2_ERROR * near) ** 2)
     window = grid.gaussian(_CHI2_FWHM)
-    smooth = [grid.crop(grid.inverse(window * grid.transform(one))) for one in (score.sum(0), used.sum(0))]
+    smooth = [
+        grid.crop(grid.inverse(window * grid.transform(one))) for one in (scores, statistic.used.sum(0))
+    ]
     chi2 = smooth[0] / smooth[1].clamp_min(0.1)
     return torch.where(enough, misfit, 0.0), torch.where(enough, chi2, 0.0)

@@ -50,6 +50,10 @@ solved for."""
 _MEASURE_NOISE_AFTER = 2
 """Stage whose residuals tell the noise: the last that is clipped."""
 
+_LEAST_PAD, _REACH = 8, 30
+"""Least padding in pixels, and how far light is taken to reach around the
+edge of the grid."""
+
 _ENOUGH_PIXELS = 1000
 """Pixels that tell the level of the sky."""
 
@@ -117,11 +121,11 @@ def _sky_variance(stack: CellStack) -> np.ndarray:
         few = good[::4, ::4]
         where = np.s_[::4, ::4] if few.sum() > _ENOUGH_PIXELS else np.s_[:]
         levels.append(np.quantile(variance[where][good[where]], 0.1))
-    return np.array(levels)
+    return np.array(levels, dtype=np.float32)
 
 
 def compute_statistic(
-    stack: CellStack, *, device: torch.device | str = "cpu", clip_sigma: float = 4.5
+    stack: CellStack, *, device: torch.device | str = "cpu", clip_sigma: float = 4.5, halo: int = 0
 ) -> Statistic:
     """Reduce a stack to its sufficient statistic.
 
@@ -139,6 +143,10 @@ def compute_statistic(
         Where the tensors live.
     clip_sigma
         Residual in sigma above which a pixel can be an artifact.
+    halo
+        Border in pixels that the caller crops from all results. What wraps
+        around the edge of the grid may end there, so that the grid can be
+        the smaller.
 
     Returns
     -------
@@ -149,11 +157,10 @@ def compute_statistic(
     grid = FourierGrid.for_images(height=height, width=width, device=device)
     good = torch.as_tensor(stack.good, device=device)
     image = torch.as_tensor(stack.image, dtype=torch.float32, device=device) * good
-    level = _sky_variance(stack)[:, None, None]
-    variance = np.where(stack.good, stack.variance, level).astype(np.float32)
-    variance, sky = (
-        torch.as_tensor(x, dtype=torch.float32, device=device) for x in (variance, level[:, 0, 0])
-    )
+    level = _sky_variance(stack)
+    sky = torch.as_tensor(level, device=device)
+    variance = np.where(stack.good, stack.variance, level[:, None, None])
+    variance = torch.as_tensor(variance, dtype=torch.float32, device=device)
     transfer = grid.transfer(torch.as_tensor(stack.psf, dtype=torch.float32, device=device))
 
     solver = WienerSolver(image, transfer, sky, grid)
