@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("CoaddInput", "FitFailedError", "UnusableInputsError", "prepare_inputs")
+__all__ = ("CoaddInput", "prepare_inputs")
 
 import contextlib
 import dataclasses
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsst.images import Box
-from lsst.pipe.base import AlgorithmError
 
+from ._errors import UnusableInputsError
 from ._select import select_inputs, wanted_statistics
 from ._tables import InputRecord
 from .adapters import (
@@ -85,33 +85,6 @@ class CoaddInput:
         """What inputs are sorted by."""
         data_id = self.data_id
         return str(data_id.get("instrument", "")), int(data_id["visit"]), int(data_id.get("detector", -1))
-
-
-class UnusableInputsError(AlgorithmError):
-    """Too many of the inputs of a patch cannot be used."""
-
-    def __init__(self, *, n_bad: int, n_inputs: int, first_reason: str, max_bad_fraction: float):
-        self.n_bad, self.n_inputs, self.first_reason = n_bad, n_inputs, first_reason
-        super().__init__(
-            f"{n_bad} of {n_inputs} inputs cannot be used (max_bad_fraction is {max_bad_fraction:g}); "
-            f"the first: {first_reason}"
-        )
-
-    @property
-    def metadata(self) -> dict[str, int | str]:
-        return {"n_bad": self.n_bad, "n_inputs": self.n_inputs, "first_reason": self.first_reason}
-
-
-class FitFailedError(AlgorithmError):
-    """The fit ran, but its result cannot be used."""
-
-    def __init__(self, message: str, details: Mapping[str, float | int | str]):
-        super().__init__(message)
-        self._details = dict(details)
-
-    @property
-    def metadata(self) -> dict[str, float | int | str]:
-        return self._details
 
 
 def prepare_inputs(

@@ -42,7 +42,8 @@ from ._about import describe_run, make_seed, summarize_run
 from ._assemble_config import AssembleAcnCoaddConfig
 from ._collect import collect_inputs
 from ._connections import AssembleAcnCoaddConnections
-from ._inputs import CoaddInput, FitFailedError, UnusableInputsError, prepare_inputs
+from ._errors import FitFailedError, UnusableInputsError
+from ._inputs import CoaddInput, prepare_inputs
 from ._products import CellRecorder, make_coadds, make_planes
 from ._tables import InputRecord, make_history_table, make_inputs_table
 from .adapters import PatchGeometry, check_cell_size, make_n_image

@@ -108,7 +108,9 @@ def cut_warp(
         piece = place_exposure(
             visit=int(data_id["visit"]),
             detector=detector,
-            physical_filter=str(row["filter"]),
+            physical_filter=str(
+                row["filter"] if "filter" in row.schema else data_id.get("physical_filter", "")
+            ),
             label=piece_label,
             image=image,
             variance=variance,
