@@ -14,6 +14,7 @@ __all__ = ("LATENT_FWHM", "PaperEncoder", "PaperNetwork")
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -29,6 +30,11 @@ _KERNELS = (3, 5, 9)
 _LINEAR_KERNELS = (5, 9, 15)
 _LEARNING_RATE = 5e-3
 _GRADIENT_CLIP = 0.5
+
+_HELD_OUT_SHARE = 0.02
+_HELD_OUT_SIZE = 4
+"""Share of each exposure, in blocks of some pixels, that training neither
+shows to the encoder nor computes the loss on."""
 
 
 class PaperEncoder(nn.Module):
@@ -131,51 +137,84 @@ class PaperNetwork:
         steps = self._options.paper_steps
         optimiser = torch.optim.Adam(self._encoder.parameters(), lr=_LEARNING_RATE)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        inputs = [self._inputs(statistic, labels) for statistic, labels in cells]
+        generator = np.random.default_rng(self._options.seed)
+        held_out = [_hold_out(statistic, generator) for statistic, _ in cells]
+        inputs = [
+            self._inputs(statistic, labels, shown=1.0 - hidden)
+            for (statistic, labels), hidden in zip(cells, held_out, strict=True)
+        ]
         decoders = [Decoder(s.psf_transfer, s.grid, latent_fwhm=LATENT_FWHM) for s, _ in cells]
         stride = max(1, steps // 20)
         history: list[HistoryRow] = []
         self._encoder.train()
         for step in range(steps):
             which = step % len(cells)
-            loss, chi2 = self._loss(cells[which][0], *inputs[which], decoders[which])
+            loss, row = self._loss(cells[which][0], *inputs[which], decoders[which], held_out[which])
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self._encoder.parameters(), _GRADIENT_CLIP)
             optimiser.step()
             schedule.step()
             if step % stride == 0 or step == steps - 1:
-                row = {"stage": "paper", "step": step, "loss": float(loss.detach())}
-                history.append({**row, "held_out_loss": float("nan"), "chi2": chi2})
-                report(f"step {step + 1}/{steps}: loss {float(loss.detach()):.4f}, chi2 {chi2:.3f}")
+                history.append({"stage": "paper", "step": step, **row})
+                report(
+                    f"step {step + 1}/{steps}: loss {row['loss']:.4f}, held out {row['held_out_loss']:.4f}, "
+                    f"chi2 {row['chi2']:.3f}"
+                )
         self._encoder.eval().requires_grad_(False)
         return history
 
     def restore(self, statistic: Statistic, labels: Sequence[str]) -> torch.Tensor:
         """Return the latent on the padded grid."""
-        exposures, unit = self._inputs(statistic, labels)
+        exposures, unit = self._inputs(statistic, labels, shown=1.0)
         latent = torch.zeros(statistic.grid.shape, device=exposures.device)
         statistic.grid.crop(latent)[:] = self._encoder(exposures)[0] * unit
         return latent
 
-    def _inputs(self, statistic: Statistic, labels: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Exposures in units of the sky noise of a typical one, holes filled
-        with the mean of the others.
+    def _inputs(
+        self, statistic: Statistic, labels: Sequence[str], *, shown: torch.Tensor | float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Exposures in units of the sky noise of a typical one, holes and
+        what is not shown filled with the mean of the others.
         """
-        weight = statistic.used / statistic.sky_variance[:, None, None]
+        used = statistic.used * shown
+        weight = used / statistic.sky_variance[:, None, None]
         mean = (weight * statistic.image).sum(0) / weight.sum(0).clamp_min(1e-12 * float(weight.max()))
-        filled = torch.where(statistic.used > 0, statistic.image, mean)
+        filled = torch.where(used > 0, statistic.image, mean)
         unit = statistic.sky_variance.median().sqrt()
         place = {label: k for k, label in enumerate(labels)}
         planes = [filled[place[label]] if label in place else mean for label in self._labels]
         exposures = (torch.stack(planes) / unit)[None]
         return exposures.contiguous(memory_format=torch.channels_last), unit
 
-    def _loss(self, statistic: Statistic, exposures, unit, decoder: Decoder) -> tuple[torch.Tensor, float]:
+    def _loss(
+        self,
+        statistic: Statistic,
+        exposures: torch.Tensor,
+        unit: torch.Tensor,
+        decoder: Decoder,
+        hidden: torch.Tensor,
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the loss, and the figures of a row of history."""
         model = decoder.forward(self._encoder(exposures)[0] * unit)
         residual = (statistic.image - model) * statistic.variance.rsqrt()
         delta = self._options.huber_delta
-        loss = nn.functional.huber_loss(residual, torch.zeros_like(residual), reduction="none", delta=delta)
-        n_used = statistic.used.sum()
-        chi2 = float((statistic.used * residual.detach() ** 2).sum() / n_used)
-        return (statistic.used * loss).sum() / n_used, chi2
+        huber = nn.functional.huber_loss(residual, torch.zeros_like(residual), reduction="none", delta=delta)
+        loss = _mean(huber, statistic.used * (1.0 - hidden))
+        with torch.no_grad():
+            held_out = _mean(huber, statistic.used * hidden)
+            chi2 = _mean(residual**2, statistic.used)
+        return loss, {"loss": float(loss.detach()), "held_out_loss": float(held_out), "chi2": float(chi2)}
+
+
+def _mean(image: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return (weight * image).sum() / weight.sum()
+
+
+def _hold_out(statistic: Statistic, generator: np.random.Generator) -> torch.Tensor:
+    """Choose what to hold out, 1 there and else 0, ``(n, h, w)``."""
+    n, height, width = statistic.image.shape
+    size = _HELD_OUT_SIZE
+    blocks = generator.random((n, -(-height // size), -(-width // size))) < _HELD_OUT_SHARE
+    hidden = blocks.repeat(size, 1).repeat(size, 2)[:, :height, :width]
+    return torch.as_tensor(hidden.astype(np.float32), device=statistic.image.device)
