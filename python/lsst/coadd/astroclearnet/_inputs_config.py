@@ -118,7 +118,9 @@ class InputsConfig(Config):
         "the Science Pipelines do. Unset it to leave them out; the PSF is then less exact around them.",
         default=True,
     )
-    select = ConfigField[SelectInputsConfig](doc="Cuts on visits and detectors, those of the Science Pipelines.", dtype=SelectInputsConfig)
+    select = ConfigField[SelectInputsConfig](
+        doc="Cuts on visits and detectors, those of the Science Pipelines.", dtype=SelectInputsConfig
+    )
 
     def validate(self) -> None:
         """Check that the fields agree.
