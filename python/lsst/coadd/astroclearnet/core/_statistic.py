@@ -16,9 +16,10 @@ of D (Kaiser 2004; Bosch et al., DMTN-015; Zackay & Ofek 2017).
 
 from __future__ import annotations
 
-__all__ = ("FILL_STRENGTH", "Statistic", "compute_statistic", "fit_quality")
+__all__ = ("FILL_STRENGTH", "Statistic", "compute_statistic", "fit_quality", "reduce_part")
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -46,6 +47,9 @@ at first keeps artifacts from being fitted."""
 _MANY = 8
 """Exposures from which on a hole is a small loss: with fewer, more has to be
 solved for."""
+
+_PART_STEPS, _PART_TOLERANCE = 8, 0.05
+"""The same for a part of the exposures, which starts from nothing."""
 
 _MEASURE_NOISE_AFTER = 2
 """Stage whose residuals tell the noise: the last that is clipped."""
@@ -206,6 +210,40 @@ def compute_statistic(
         den=solver.den,
         inflation=_inflation(used, 1.0 / sky[:, None, None], grid),
         history=tuple(history),
+    )
+
+
+def reduce_part(whole: Statistic, which: Sequence[int]) -> Statistic:
+    """Reduce some of the exposures of a stack that is reduced already.
+
+    The noise and the pixels in use are taken as they are; holes are filled
+    with a model of the chosen exposures alone, so that nothing of the others
+    comes in.
+
+    Parameters
+    ----------
+    whole
+        The statistic of all exposures.
+    which
+        Indices of those wanted.
+
+    Returns
+    -------
+    `Statistic`
+        The statistic of them.
+    """
+    index = torch.as_tensor(which, device=whole.image.device)
+    names = ("psf_transfer", "sky_variance", "noise_scale", "image", "variance", "used", "rejected")
+    part = {name: getattr(whole, name)[index] for name in names}
+    solver = WienerSolver(part["image"], part["psf_transfer"], part["sky_variance"], whole.grid)
+    left = solver.solve(part["used"], strength=FILL_STRENGTH, steps=_PART_STEPS, tolerance=_PART_TOLERANCE)
+    return dataclasses.replace(
+        whole,
+        data=solver.complete(part["used"], left),
+        den=solver.den,
+        inflation=_inflation(part["used"], 1.0 / part["sky_variance"][:, None, None], whole.grid),
+        history=(),
+        **part,
     )
 
 
