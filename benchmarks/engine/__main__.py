@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one realisation, small scenes, no costly peer")
     parser.add_argument("--scenes", default="", help=f"names or kinds of scenes, {names}")
     parser.add_argument("--peers", default="", help=f"names of peers, {names}")
+    parser.add_argument("--realisations", type=int, help="most observations of each scene")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
     parser.add_argument("--out", type=Path, help="folder of the results (default: bench/SET)")
     parser.add_argument("--weights", type=Path, help="weights of the engine, instead of the shipped ones")
@@ -49,7 +50,12 @@ def main() -> None:
         print(write_report(Results.read(arguments.report_only), arguments.report_only))
         return
     try:
-        scenes = select_scenes(arguments.set, _split(arguments.scenes), quick=arguments.quick)
+        scenes = select_scenes(
+            arguments.set,
+            _split(arguments.scenes),
+            quick=arguments.quick,
+            realisations=arguments.realisations,
+        )
         peers = select_peers(_split(arguments.peers))
     except ValueError as error:
         parser.error(str(error))

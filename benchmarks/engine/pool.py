@@ -42,6 +42,25 @@ class Pool:
         chosen = rows[np.isin(rows["group"], groups)]
         return list(dict.fromkeys(str(name) for name in chosen["scene"]))
 
+    def groups(self) -> list[str]:
+        """Kinds of scenes that were run, in order."""
+        rows = self._tables["rows"]
+        return list(dict.fromkeys(str(name) for name in rows["group"])) if len(rows) else []
+
+    def planes(self) -> list[tuple[str, str]]:
+        """Peers and their planes, in order; the plane is empty for what is
+        measured of a peer as a whole.
+        """
+        rows = self._tables["rows"]
+        if not len(rows):
+            return []
+        return list(dict.fromkeys((str(peer), str(plane)) for peer, plane in rows["peer", "plane"]))
+
+    @staticmethod
+    def cut(sources: astropy.table.Table, snr: tuple[float, float]) -> astropy.table.Table:
+        """Cut a range of S/N out of some sources."""
+        return sources[(sources["snr"] >= snr[0]) & (sources["snr"] < snr[1])]
+
     def sources(
         self,
         peer: str,

@@ -316,7 +316,9 @@ def make_scenes(set: str) -> tuple[Scene, ...]:
     return tuple(scenes)
 
 
-def select_scenes(set: str, names: tuple[str, ...] = (), *, quick: bool = False) -> tuple[Scene, ...]:
+def select_scenes(
+    set: str, names: tuple[str, ...] = (), *, quick: bool = False, realisations: int | None = None
+) -> tuple[Scene, ...]:
     """Choose scenes by name or kind.
 
     Parameters
@@ -328,6 +330,8 @@ def select_scenes(set: str, names: tuple[str, ...] = (), *, quick: bool = False)
     quick
         One observation of each; large scenes are made smaller or left out,
         and the costly peers too.
+    realisations
+        Most observations of each; `None` for what the scene says.
 
     Raises
     ------
@@ -340,6 +344,10 @@ def select_scenes(set: str, names: tuple[str, ...] = (), *, quick: bool = False)
         raise ValueError(f"No scene or kind {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
     if names:
         scenes = tuple(scene for scene in scenes if scene.name in names or scene.kind in names)
+    if realisations is not None:
+        scenes = tuple(
+            dataclasses.replace(scene, realisations=min(realisations, scene.realisations)) for scene in scenes
+        )
     if quick:
         return tuple(_shrink(scene) for scene in scenes if scene.size <= 330 or scene.kind in _SHRINKING)
     return scenes

@@ -14,6 +14,8 @@ import functools
 
 from ._linear import fit_proper, fit_weighted_mean
 from ._package import fit_method, fit_permuted, fit_recipe
+from ._restore import fit_deconvolved_coadd, fit_image_mm, fit_pixels
+from ._starred import fit_starred, has_starred
 from ._types import Delivery, FitInputs, Peer
 
 __all__ = ("ENGINE", "PEERS", "Delivery", "FitInputs", "Peer", "select_peers")
@@ -43,9 +45,40 @@ PEERS = (
     _method("kaiser", "proper coadd, artifacts clipped, holes filled", "kaiser"),
     _method("mm", "multiplicative updates, latent PSF of 1.5 px", "mm"),
     Peer(
+        name="deconvolved coadd",
+        title="gradient deconvolution of the clipped mean to a Gaussian of 0.8 px sigma",
+        fit=fit_deconvolved_coadd,
+        kinds=("field", "pairs", "shapes", "blank"),
+    ),
+    Peer(
+        name="image mm",
+        title="ImageMM with Huber weights at full deconvolution, 200 iterations; blurred to 2.5 px",
+        fit=fit_image_mm,
+        heavy=True,
+    ),
+    Peer(
+        name="pixels",
+        title="non-negative pixels without a network, 500 steps of Adam",
+        fit=fit_pixels,
+        heavy=True,
+    ),
+    Peer(
+        name="self",
+        title="network trained on the very exposures, across them",
+        fit=functools.partial(fit_recipe, recipe="self"),
+        heavy=True,
+    ),
+    Peer(
         name="paper",
         title="the paper's network, from scratch, in-sample",
         fit=functools.partial(fit_recipe, recipe="paper"),
+        heavy=True,
+    ),
+    Peer(
+        name="starred",
+        title="STARRED, told the places of bright stars, to convergence",
+        fit=fit_starred,
+        scenes=("medium",),
         heavy=True,
     ),
 )
@@ -53,7 +86,7 @@ PEERS = (
 
 
 def select_peers(names: tuple[str, ...] = ()) -> tuple[Peer, ...]:
-    """Choose peers by name; all if there is none.
+    """Choose peers by name; all that can be run if there is none.
 
     Raises
     ------
@@ -63,4 +96,6 @@ def select_peers(names: tuple[str, ...] = ()) -> tuple[Peer, ...]:
     known = {peer.name: peer for peer in PEERS}
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"No peer {', '.join(unknown)}; known are {', '.join(known)}.")
-    return tuple(known[name] for name in names) if names else PEERS
+    if names:
+        return tuple(known[name] for name in names)
+    return tuple(peer for peer in PEERS if peer.name != "starred" or has_starred())

@@ -130,7 +130,6 @@ def _deconvolve_mean(stack: CellStack) -> Delivery:
     footprint = torch.as_tensor(_footprints(mean.coadd, mean.coadd_psf, noise))
     model = torch.zeros(grid.shape)
     grid.crop(model)[:] = torch.where(footprint, image[0].clamp_min(0.0), 0.0)
-    step = 1.0 / float(decoder.transfer.abs().amax()) ** 2
     last = np.inf
     for _ in range(_DECONVOLVED_STEPS):
         residual = image - decoder.forward(model)
@@ -138,7 +137,8 @@ def _deconvolve_mean(stack: CellStack) -> Delivery:
         if abs(last - loss) < _DECONVOLVED_CHANGE * loss:
             break
         last = loss
-        model = (model + step * decoder.adjoint(residual)).clamp_min(0.0)
+        # The kernel passes no frequency by more than 1: so does the step.
+        model = (model + decoder.adjoint(residual)).clamp_min(0.0)
         inner = grid.crop(model)
         inner[:] = torch.where(footprint, inner, 0.0)
     return _deliver(grid.crop(model).numpy(), fwhm)

@@ -1,0 +1,206 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One table of figures with errors, out of the rows of a run."""
+
+from __future__ import annotations
+
+__all__ = ("ALL", "FLUX_SCENES", "summarize_run")
+
+from collections.abc import Iterator
+
+import astropy.table
+import numpy as np
+
+from . import metrics
+from .pool import Pool
+from .skies import PAIR_MAGS, PAIR_SEPARATIONS, SHAPE_SNR, SHAPES
+
+ALL = "all"
+"""In place of a scene: all scenes of the group together."""
+
+FLUX_SCENES = ("field", "grid")
+"""Groups in which everything is as the stack says."""
+
+_FIGURES = (
+    "psnr",
+    "ssim",
+    "sky_rms",
+    "sky_mean",
+    "leak",
+    "chi2",
+    "chi2_sources",
+    "held_out_chi2",
+    "held_out_chi2_sources",
+    "seam",
+    "blank_n_peaks",
+    "blank_mean",
+    "blank_rms",
+    "blank_highest",
+)
+_COSTS = ("seconds", "memory")
+
+type Row = dict[str, str | float | int]
+
+
+def summarize_run(tables) -> astropy.table.Table:
+    """Summarize a run.
+
+    Parameters
+    ----------
+    tables
+        Gives a table for a name of `~benchmarks.engine.measure.TABLES`.
+
+    Returns
+    -------
+    `astropy.table.Table`
+        One row a figure: ``peer``, ``plane``, ``group`` and ``scene``,
+        ``quantity``, ``value``, ``error``, ``n``. Errors of figures of images
+        are standard errors over realisations (and propagated to the mean
+        over scenes); those of medians over sources are of the median.
+    """
+    pool = Pool(tables)
+    rows: list[Row] = []
+    for peer, plane in pool.planes():
+        for row in _summarize_plane(pool, peer, plane):
+            rows.append({"peer": peer, "plane": plane, **row})
+    if not rows:
+        return astropy.table.Table()
+    return astropy.table.Table(rows)[["peer", "plane", "group", "scene", "quantity", "value", "error", "n"]]
+
+
+def _row(group: str, scene: str, quantity: str, value: float, error: float, n: int) -> Row:
+    names = ("group", "scene", "quantity", "value", "error", "n")
+    return dict(zip(names, (group, scene, quantity, float(value), float(error), int(n)), strict=True))
+
+
+def _summarize_plane(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
+    for group in pool.groups():
+        yield from _summarize_figures(pool, peer, plane, group)
+    if plane:
+        yield from _summarize_fluxes(pool, peer, plane, ALL, group=FLUX_SCENES)
+        yield from _summarize_shapes(pool, peer, plane)
+        yield from _summarize_detection(pool, peer, plane)
+        yield from _summarize_faults(pool, peer, plane)
+        yield from _summarize_pairs(pool, peer, plane)
+        yield from _summarize_stamps(pool, peer, plane)
+
+
+def _summarize_figures(pool: Pool, peer: str, plane: str, group: str) -> Iterator[Row]:
+    for quantity in _FIGURES if plane else _COSTS:
+        means, errors = [], []
+        for scene in pool.scenes(group):
+            values = pool.figures(peer, plane, quantity, scene=(scene,))
+            if not len(values):
+                continue
+            error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
+            yield _row(group, scene, quantity, np.mean(values), error, len(values))
+            means.append(np.mean(values))
+            errors.append(error)
+        if means:
+            error = np.sqrt(np.sum(np.square(errors))) / len(means)
+            yield _row(group, ALL, quantity, np.mean(means), error, len(means))
+
+
+def _label(name: str, kind: str, low: float, high: float) -> str:
+    return f"{name} {kind} {low:g}-{high:g}"
+
+
+def _summarize_fluxes(pool: Pool, peer: str, plane: str, scene: str, **where) -> Iterator[Row]:
+    sources = pool.sources(peer, plane, **where)
+    if not len(sources):
+        return
+    group = "+".join(where.get("group", ("",)))
+    for column, name in (("aperture_error", "aperture"), ("psf_error", "psf")):
+        for row in metrics.bin_values(np.array(sources[column]), sources):
+            if row["n"]:
+                label = _label("", row["kind"], row["snr_low"], row["snr_high"])
+                yield _row(group, scene, f"{name} bias{label}", row["median"], row["median_error"], row["n"])
+                yield _row(
+                    group, scene, f"{name} scatter{label}", row["scatter"], row["scatter_error"], row["n"]
+                )
+    for row in metrics.bin_values(np.array(sources["aperture_sigmas"]), sources, kinds=("any",)):
+        if row["n"]:
+            label = _label("aperture noise", row["kind"], row["snr_low"], row["snr_high"])
+            yield _row(group, scene, label, row["scatter"], row["scatter_error"], row["n"])
+    for row in metrics.bin_values(np.array(sources["psf_pull"]), sources, kinds=("star", "galaxy")):
+        if row["n"]:
+            label = _label("pull", row["kind"], row["snr_low"], row["snr_high"])
+            yield _row(group, scene, label, row["scatter"], row["scatter_error"], row["n"])
+
+
+def _summarize_shapes(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
+    stars = pool.sources(peer, plane, kind="star", group=FLUX_SCENES)
+    galaxies = pool.sources(peer, plane, kind="galaxy", snr=(20, np.inf), group=FLUX_SCENES)
+    group = "+".join(FLUX_SCENES)
+    figures = [
+        (_label("star fwhm ratio", "star", *snr), pool.cut(stars, snr)["fwhm_ratio"])
+        for snr in metrics.WIDTH_BINS
+    ]
+    bright = pool.cut(stars, (20, np.inf))
+    figures += [
+        ("star fwhm px", bright["fwhm"]),
+        ("centroid dx", bright["dx"]),
+        ("centroid dy", bright["dy"]),
+    ]
+    figures += [("centroid distance", np.hypot(bright["dx"], bright["dy"]))]
+    figures += [(name, galaxies[name]) for name in ("lumps", "ellipticity_error", "rounding")]
+    for quantity, values in figures:
+        summary = metrics.summarize(np.array(values))
+        if summary.n:
+            yield _row(group, ALL, quantity, summary.median, summary.median_error, summary.n)
+
+
+def _summarize_detection(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
+    for group in FLUX_SCENES:
+        for scene in pool.scenes(group):
+            found = pool.completeness(peer, plane, scene)
+            if found is not None:
+                yield _row(group, scene, "completeness", found.completeness, found.error, found.n)
+
+
+def _summarize_faults(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
+    for group in ("fault", "coverage"):
+        for scene in pool.scenes(group):
+            for kind, snr in (("star", (20, np.inf)), ("galaxy", (20, np.inf)), ("any", (6, 20))):
+                sources = pool.sources(peer, plane, kind=kind, snr=snr, scene=(scene,))
+                summary = metrics.summarize(sources["aperture_error"])
+                if summary.n:
+                    label = _label("aperture bias", kind, *snr)
+                    yield _row(group, scene, label, summary.median, summary.median_error, summary.n)
+            sources = pool.sources(peer, plane, kind="star", snr=(100, np.inf), scene=(scene,))
+            rings = np.concatenate([sources["ring_height"], sources["ring_depth"]])
+            rings = rings[np.isfinite(rings)]
+            if len(rings):
+                yield _row(group, scene, "highest ring", rings.max(), np.nan, len(rings) // 2)
+
+
+def _summarize_pairs(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
+    for separation in PAIR_SEPARATIONS:
+        pairs = pool.pairs(peer, plane, separation)
+        for mag in (None, *PAIR_MAGS):
+            mine = pairs if mag is None else pairs[np.abs(pairs["mag"] - mag) < 0.1]
+            if n := len(mine):
+                share = float(np.mean(mine["resolved"]))
+                label = f"resolved {separation:g}" + (f" mag {mag:g}" if mag else "")
+                yield _row("pairs", "pairs", label, share, (share * (1 - share) / n) ** 0.5, n)
+
+
+def _summarize_stamps(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
+    stamps = pool.stamps(peer, plane)
+    if not len(stamps):
+        return
+    for number, snr in enumerate(SHAPE_SNR):
+        mine = stamps[stamps["rank"] == number]
+        for name in ("relative_rms", "flux_error"):
+            summary = metrics.summarize(np.array(mine[name], dtype=float))
+            yield _row("shapes", "shapes", f"{name} {snr:g}", summary.median, summary.median_error, summary.n)
+    for shape in SHAPES:
+        mine = stamps[stamps["shape"] == shape]
+        share, n = float(np.mean(mine["has_false"])), len(mine)
+        yield _row("shapes", "shapes", f"false {shape}", share, (share * (1 - share) / n) ** 0.5, n)
