@@ -73,7 +73,7 @@ class CellStack:
         for label, total in zip(self.labels, sums, strict=True):
             if not abs(total - 1.0) < 0.01:
                 raise InvalidStackError(f"The PSF of {label} sums to {total:.4f}, not to 1.")
-        if not np.all(np.isfinite(self.variance[self.good])) or np.any(self.variance[self.good] <= 0):
+        if np.any(self.good & ~((self.variance > 0) & (self.variance < np.inf))):
             raise InvalidStackError("variance must be finite and positive where good.")
         if not np.all(np.isfinite(self.image)):
             raise InvalidStackError("image must be finite everywhere; set it to 0 where it is not good.")

@@ -6,7 +6,7 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Cut a patch into cells, fit them one after the other, stitch the results."""
+"""Cut a patch into cells, fit them, stitch the results."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ __all__ = ("ExposureSummary", "PatchFit", "Tile", "fit_patch", "make_tiles")
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+import torch
 
+from ._device import select_device
 from ._diagnose import summarize
 from ._errors import FitError
 from ._fit import CellFitter, make_fitter
@@ -156,13 +160,10 @@ def fit_patch(
     started = time.monotonic()
     history = _prepare(fitter, tiles, get_stack, options, report)
     canvas = _Canvas(height, width)
-    for count, tile in enumerate(tiles, start=1):
-        stack = get_stack(tile, options.halo)
-        if stack is None:
+    for count, (tile, stack, fit) in enumerate(_fit_cells(fitter, tiles, get_stack, options), start=1):
+        if stack is None or fit is None:
             report(f"cell {count}/{len(tiles)} ({tile.i}, {tile.j}): no data")
             continue
-        stack = _in_fixed_order(stack)
-        fit = fitter.fit(stack, np.random.default_rng([options.seed, tile.i, tile.j]))
         if not (np.isfinite(fit.coadd).all() and np.isfinite(fit.latent).all()):
             raise FitError(f"The fit of cell ({tile.i}, {tile.j}) is not finite.", i=tile.i, j=tile.j)
         canvas.add(tile, stack, fit, options.halo)
@@ -176,9 +177,47 @@ def fit_patch(
     return canvas.finish(tuple(history), grid=(height // options.cell_size, width // options.cell_size))
 
 
+def _fit_cells(
+    fitter: CellFitter,
+    tiles: Sequence[Tile],
+    get_stack: Callable[[Tile, int], CellStack | None],
+    options: FitOptions,
+) -> Iterator[tuple[Tile, CellStack | None, CellFit | None]]:
+    """Fit cells side by side, one thread each, and yield them in order.
+
+    The images of a cell are too small for several threads to share. The
+    threads of torch are 1 meanwhile, so that results do not depend on how
+    many there are; stacks are cut here, one after the other.
+    """
+
+    def fit(tile: Tile, stack: CellStack) -> CellFit:
+        return fitter.fit(stack, np.random.default_rng([options.seed, tile.i, tile.j]))
+
+    threads = torch.get_num_threads()
+    workers = threads if select_device(options).type == "cpu" else 1
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    waiting: deque[tuple[Tile, CellStack | None, Future[CellFit] | None]] = deque()
+    try:
+        for tile in tiles:
+            stack = get_stack(tile, options.halo)
+            stack = None if stack is None else _in_fixed_order(stack)
+            waiting.append((tile, stack, None if stack is None else pool.submit(fit, tile, stack)))
+            if len(waiting) > workers:
+                first = waiting.popleft()
+                yield first[0], first[1], first[2] and first[2].result()
+        for tile, stack, future in waiting:
+            yield tile, stack, future and future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
 def _in_fixed_order(stack: CellStack) -> CellStack:
     """Sort the exposures, so that rounding does not depend on their order."""
     order = np.argsort(stack.labels)
+    if (order == np.arange(len(order))).all():
+        return stack
     return dataclasses.replace(
         stack,
         image=stack.image[order],
