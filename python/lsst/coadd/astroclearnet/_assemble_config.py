@@ -42,7 +42,8 @@ class AssembleAcnCoaddConfig(
         optional=False,
     )
     recipe = ChoiceField[str](
-        doc="Network used by method 'acn'. Change it to 'paper' to compare with the published method.",
+        doc="Network used by method 'acn'. Change it to 'self' to do without trained weights, to 'paper' to "
+        "compare with the published method.",
         allowed=dict(RECIPES),
         default=_DEFAULTS.recipe,
         optional=False,
@@ -75,6 +76,10 @@ class AssembleAcnCoaddConfig(
     mm_iterations = Field[int](
         doc="Iterations of method 'mm' (number). More sharpen further and make galaxies lumpy.",
         default=_DEFAULTS.mm_iterations,
+    )
+    self_steps = Field[int](
+        doc="Optimiser steps of recipe 'self' (number). More cost proportionally more time.",
+        default=_DEFAULTS.self_steps,
     )
     paper_steps = Field[int](
         doc="Optimiser steps of recipe 'paper' (number). More cost proportionally more time.",

@@ -26,6 +26,7 @@ from ._kaiser import finish_kaiser
 from ._mm import fit_mm
 from ._options import FitOptions
 from ._paper import PaperNetwork
+from ._self import SelfNetwork
 from ._stack import CellFit, CellStack, HistoryRow
 from ._statistic import Statistic, compute_statistic
 
@@ -133,6 +134,24 @@ class _PaperFitter(_Fitter):
         )
 
 
+class _SelfFitter(_Fitter):
+    learns = True
+
+    def prepare(self, stacks: Sequence[CellStack], report: Callable[[str], None]) -> Sequence[HistoryRow]:
+        self._network = SelfNetwork(self._options)
+        return self._network.train([self._reduce(stack) for stack in stacks], report)
+
+    def fit(self, stack: CellStack, generator: np.random.Generator) -> CellFit:
+        statistic = self._reduce(stack)
+        return finish_latent(
+            statistic,
+            match_flux(statistic, self._network.restore(statistic)),
+            latent_fwhm=_encoder.LATENT_FWHM,
+            options=self._options,
+            generator=generator,
+        )
+
+
 def make_fitter(options: FitOptions) -> CellFitter:
     """Choose the fitter for ``options.method`` and ``options.recipe``."""
     match options.method, options.recipe:
@@ -144,6 +163,8 @@ def make_fitter(options: FitOptions) -> CellFitter:
             return _MmFitter(options)
         case "acn", "trained":
             return _TrainedFitter(options)
+        case "acn", "self":
+            return _SelfFitter(options)
         case "acn", "paper":
             return _PaperFitter(options)
     raise ValueError(f"method={options.method!r} with recipe={options.recipe!r} is not known.")

@@ -26,6 +26,7 @@ LINEAR_METHODS = ("kaiser", "mean")
 
 RECIPES = {
     "trained": "Exact sufficient statistic and a small encoder trained on simulated skies.",
+    "self": "Small encoder trained on the stack itself: given half of the exposures, predict the others.",
     "paper": "Multi-scale depth-wise encoder over the exposures, trained from scratch on them.",
 }
 
@@ -67,6 +68,9 @@ class FitOptions:
     paper_steps: int = 2000
     """Optimiser steps of ``recipe="paper"``."""
 
+    self_steps: int = 200
+    """Optimiser steps of ``recipe="self"``."""
+
     huber_delta: float = 3.0
     """Residual, in sigma, at which the Huber loss becomes linear."""
 
@@ -90,6 +94,7 @@ class FitOptions:
             "clip_sigma": 1.0,
             "mm_iterations": 1,
             "paper_steps": 1,
+            "self_steps": 1,
             "huber_delta": 0.1,
             "n_threads": 0,
         }
