@@ -1,0 +1,135 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where on the sky sources can be injected."""
+
+from __future__ import annotations
+
+__all__ = ("CoverageMap", "map_coverage")
+
+import dataclasses
+import math
+
+import numpy as np
+import scipy.ndimage
+import sep
+
+from ..core import InputExposure, PixelSkyMap, Plane
+
+_UNUSABLE = Plane.NO_DATA | Plane.BAD | Plane.SATURATED
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class CoverageMap:
+    """What one exposure says of the places that it sees."""
+
+    band: str
+    """Band of the exposure."""
+
+    x0: int
+    """Pixel x of column 0."""
+
+    y0: int
+    """Pixel y of row 0."""
+
+    wcs: PixelSkyMap
+    """World coordinates of the pixels."""
+
+    usable: np.ndarray
+    """Pixels with data, not at the edge of the frame, bool ``(y, x)``."""
+
+    occupied: np.ndarray
+    """Pixels that are too near a bright source, bool ``(y, x)``."""
+
+    def look(self, *, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Look places up.
+
+        Parameters
+        ----------
+        ra, dec
+            Positions in degrees, ``(n,)``.
+
+        Returns
+        -------
+        usable, occupied
+            Values of the two planes, bool ``(n,)``; false off the frame.
+        """
+        x, y = (np.asarray(value, float) for value in self.wcs.sky_to_pixel(ra=ra, dec=dec))
+        height, width = self.usable.shape
+        with np.errstate(invalid="ignore"):
+            inside = (x > self.x0 - 0.5) & (x < self.x0 + width - 0.5)
+            inside &= (y > self.y0 - 0.5) & (y < self.y0 + height - 0.5)
+        column = np.where(inside, np.round(np.where(inside, x, 0)) - self.x0, 0).astype(int)
+        row = np.where(inside, np.round(np.where(inside, y, 0)) - self.y0, 0).astype(int)
+        return inside & self.usable[row, column], inside & self.occupied[row, column]
+
+
+def map_coverage(
+    exposure: InputExposure, *, band: str, avoid: float, threshold: float = 5.0, edge: int = 10
+) -> CoverageMap:
+    """Find what an exposure covers and where its bright sources are.
+
+    Parameters
+    ----------
+    exposure
+        Sky-subtracted exposure.
+    band
+        Its band.
+    avoid
+        Width of the border around every bright source that counts as
+        occupied, in arcsec; 0 if bright sources do not matter.
+    threshold
+        A source is bright where at least 5 connected pixels are above this
+        many sigma of the noise of one exposure; it ends where it falls below
+        3 sigma.
+    edge
+        Pixels at the ends of the frame that do not count as covered.
+
+    Returns
+    -------
+    `CoverageMap`
+        Planes on the pixels of the exposure.
+    """
+    image = np.ascontiguousarray(exposure.image, dtype=np.float32)
+    bad = (exposure.flags & np.uint32(_UNUSABLE)) != 0
+    bad |= ~np.isfinite(image) | ~(exposure.variance > 0)
+    usable = ~bad
+    inner = np.zeros_like(usable)
+    inner[edge : usable.shape[0] - edge, edge : usable.shape[1] - edge] = True
+    occupied = np.zeros_like(usable)
+    if avoid > 0 and usable.any():
+        sky = math.sqrt(float(np.median(exposure.variance[usable])))
+        occupied = _find_bright(np.where(bad, np.float32(0), image), sky=sky, threshold=threshold)
+        saturated = (exposure.flags & np.uint32(Plane.SATURATED)) != 0
+        steps = max(1, math.ceil(avoid / _pixel_scale(exposure)))
+        occupied = scipy.ndimage.binary_dilation(occupied | saturated, iterations=steps)
+    return CoverageMap(
+        band=band,
+        x0=exposure.x0,
+        y0=exposure.y0,
+        wcs=exposure.wcs,
+        usable=usable & inner,
+        occupied=occupied,
+    )
+
+
+def _find_bright(image: np.ndarray, *, sky: float, threshold: float) -> np.ndarray:
+    """Return the pixels of sources with a core above the threshold."""
+    sep.set_extract_pixstack(max(300000, image.size // 2))
+    _, labels = sep.extract(image, 3.0, err=sky, minarea=5, clean=False, segmentation_map=True)
+    n_core = np.bincount(labels[image > threshold * sky], minlength=labels.max() + 1)
+    n_core[0] = 0
+    return (n_core >= 5)[labels]
+
+
+def _pixel_scale(exposure: InputExposure) -> float:
+    """Return the side of a pixel in the middle of a frame, in arcsec."""
+    height, width = exposure.image.shape
+    x = exposure.x0 + width / 2 + np.array([0.0, 1.0])
+    ra, dec = exposure.wcs.pixel_to_sky(x=x, y=np.full(2, exposure.y0 + height / 2))
+    return 3600 * float(np.hypot(np.diff(ra)[0] * np.cos(np.radians(dec[0])), np.diff(dec)[0]))

@@ -1,0 +1,277 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Put catalogues of synthetic sources into a repository."""
+
+from __future__ import annotations
+
+__all__ = (
+    "CATALOG_DATASET",
+    "InjectionSite",
+    "find_site",
+    "make_catalog_for_site",
+    "put_injected",
+    "put_injection_catalog",
+)
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy.table import Table
+
+from lsst.daf.butler import Butler, DatasetRef, DatasetType, EmptyQueryResultError, MissingDatasetTypeError
+from lsst.sphgeom import HtmPixelization, LonLat, UnitVector3d
+
+from .._injection_options import InjectionConfig
+from ..adapters import GEOMETRY_DATASET, PatchGeometry, make_adapter
+from ..core import InvalidExposureError
+from ..repository import put_dataset
+from ._area import map_coverage
+from ._catalog import make_injection_catalog
+from ._errors import InjectionError
+from ._profiles import check_catalog
+
+if TYPE_CHECKING:
+    from ..inject_acn_sources import InjectAcnSourcesTask
+
+CATALOG_DATASET = "injection_catalog"
+"""Dataset type of the catalogues: dimensions ``htm7`` and ``band``, storage
+class ``ArrowAstropy`` (lsst/source_injection 8da8778
+_ingest_injection_catalog.py:81)."""
+
+_HTM = HtmPixelization(7)
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class InjectionSite:
+    """Part of a repository that sources are injected into."""
+
+    exposures: tuple[DatasetRef, ...]
+    """Exposures that overlap the patches, by visit and detector."""
+
+    patches: tuple[PatchGeometry, ...]
+    """Patches, by tract and number."""
+
+    bands: tuple[str, ...]
+    """Bands, sorted."""
+
+    image_model: str
+    """Library of the exposures: ``images`` or ``afw``."""
+
+
+def find_site(butler: Butler, *, inputs: Sequence[str], where: str, dataset_type: str) -> InjectionSite:
+    """Find exposures and the patches that they cover.
+
+    Parameters
+    ----------
+    butler
+        Repository.
+    inputs
+        Collections with the exposures and the sky map.
+    where
+        Query that chooses patches, visits or bands; empty for all.
+    dataset_type
+        Dataset type of the exposures.
+
+    Raises
+    ------
+    InjectionError
+        If there are none, or there is no sky map.
+    """
+    try:
+        with butler.query() as query:
+            query = query.join_dimensions(["visit", "detector", "patch"])
+            query = query.join_dataset_search(dataset_type, inputs)
+            query = query.where(where) if where else query
+            places = {
+                (str(one["skymap"]), int(one["tract"]), int(one["patch"]))
+                for one in query.data_ids(["patch"])
+            }
+            refs = list(query.datasets(dataset_type, inputs, find_first=True).with_dimension_records())
+    except (EmptyQueryResultError, MissingDatasetTypeError) as error:
+        raise InjectionError(f"There is no dataset type {dataset_type} to inject into.") from error
+    if not refs or not places:
+        raise InjectionError(
+            f"No {dataset_type} in {', '.join(inputs)} overlaps a patch of a sky map"
+            + (f" where {where}." if where else ".")
+        )
+    refs = sorted(set(refs), key=lambda ref: (str(ref.dataId["instrument"]), *_number(ref)))
+    return InjectionSite(
+        exposures=tuple(refs),
+        patches=tuple(_read_geometry(butler, inputs, place) for place in sorted(places)),
+        bands=tuple(sorted({str(ref.dataId["band"]) for ref in refs})),
+        image_model="images" if refs[0].datasetType.storageClass_name == "VisitImage" else "afw",
+    )
+
+
+def _number(ref: DatasetRef) -> tuple[int, int]:
+    return int(ref.dataId["visit"]), int(ref.dataId["detector"])
+
+
+def _read_geometry(butler: Butler, inputs: Sequence[str], place: tuple[str, int, int]) -> PatchGeometry:
+    """Read a patch from whichever description of the sky map is there."""
+    skymap, tract, patch = place
+    for name, read in ((GEOMETRY_DATASET, PatchGeometry.from_dict), ("skyMap", None)):
+        try:
+            ref = butler.find_dataset(name, skymap=skymap, collections=inputs)
+        except MissingDatasetTypeError:
+            continue
+        if ref is None:
+            continue
+        if read is not None:
+            return read(butler.get(ref), tract=tract, patch=patch)
+        return PatchGeometry.from_sky_map(butler.get(ref), skymap=skymap, tract=tract, patch=patch)
+    raise InjectionError(f"No {GEOMETRY_DATASET} or skyMap of {skymap!r} in {', '.join(inputs)}.")
+
+
+def make_catalog_for_site(
+    butler: Butler,
+    site: InjectionSite,
+    config: InjectionConfig,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Table:
+    """Read all exposures of a site and place sources on it.
+
+    Parameters
+    ----------
+    butler
+        Repository.
+    site
+        Exposures and patches.
+    config
+        What to inject.
+    progress
+        Called with the number of exposures read, and of all.
+
+    Returns
+    -------
+    `~astropy.table.Table`
+        As `make_injection_catalog` says.
+
+    Raises
+    ------
+    InjectionError
+        If there is room for none.
+    """
+    adapter = make_adapter(site.image_model)
+    coverage = []
+    for count, ref in enumerate(site.exposures, start=1):
+        data_id = dict(ref.dataId.required)
+        try:
+            exposure = adapter.adapt(butler.get(ref), data_id=data_id)
+        except InvalidExposureError as error:
+            _LOG.warning("Left out: %s", error)
+        else:
+            coverage.append(map_coverage(exposure, band=str(ref.dataId["band"]), avoid=config.avoid))
+        progress(count, len(site.exposures))
+    return make_injection_catalog(config, patches=site.patches, coverage=coverage)
+
+
+def put_injection_catalog(
+    butler: Butler, catalog: Table, *, bands: Sequence[str], run: str, dataset_type: str = CATALOG_DATASET
+) -> list[DatasetRef]:
+    """Store a catalogue, the same for each band.
+
+    Parameters
+    ----------
+    butler
+        Repository to change.
+    catalog
+        Injection catalogue.
+    bands
+        Bands; a source has the same magnitude in all of them, unless the
+        table has columns ``mag_g``, ``mag_r`` and so on.
+    run
+        Collection; made if it is not there.
+    dataset_type
+        Name of the dataset type.
+
+    Returns
+    -------
+    `list` [`~lsst.daf.butler.DatasetRef`]
+        One dataset for each trixel of HTM level 7 and band.
+
+    Raises
+    ------
+    InjectionError
+        If the catalogue lacks a column or has no sources.
+    """
+    refs: list[DatasetRef] = []
+    if not len(catalog):
+        raise InjectionError("The injection catalogue has no sources.")
+    kind = DatasetType(dataset_type, ("htm7", "band"), "ArrowAstropy", universe=butler.dimensions)
+    trixels = np.array(
+        [
+            _HTM.index(UnitVector3d(LonLat.fromDegrees(float(row["ra"]), float(row["dec"]))))
+            for row in _checked(catalog, bands[0])
+        ]
+    )
+    butler.registry.registerDatasetType(kind)
+    butler.collections.register(run)
+    with butler.transaction():
+        for band in bands:
+            table = _checked(catalog, band)
+            for trixel in sorted(set(trixels.tolist())):
+                data_id = {"htm7": trixel, "band": band}
+                refs.append(butler.put(table[trixels == trixel], kind, data_id, run=run))
+    return refs
+
+
+def _checked(catalog: Table, band: str) -> Table:
+    """Return the catalogue of one band, with ids."""
+    table = catalog.copy()
+    if f"mag_{band}" in table.colnames:
+        table["mag"] = table[f"mag_{band}"]
+    if "injection_id" not in table.colnames:
+        table.add_column(np.arange(len(table), dtype=np.int64), name="injection_id", index=0)
+    check_catalog(table)
+    return table
+
+
+def put_injected(
+    butler: Butler, ref: DatasetRef, catalog: Table, *, task: InjectAcnSourcesTask, run: str
+) -> DatasetRef:
+    """Put an exposure with sources under its own name into another run.
+
+    Parameters
+    ----------
+    butler
+        Repository to change.
+    ref
+        The exposure; it is only read.
+    catalog
+        Injection catalogue.
+    task
+        Injects the sources.
+    run
+        Collection; made if it is not there.
+
+    Returns
+    -------
+    `~lsst.daf.butler.DatasetRef`
+        The new exposure; what was injected is beside it, as the pipeline
+        names it.
+    """
+    data_id = dict(ref.dataId.required)
+    outputs = task.run(
+        injection_catalogs=[_checked(catalog, str(ref.dataId["band"]))],
+        input_exposure=butler.get(ref),
+        data_id=data_id,
+    )
+    place = {"dimensions": tuple(data_id), "data_id": data_id, "run": run}
+    name = ref.datasetType.name
+    put_dataset(
+        butler, outputs.output_catalog, f"injected_{name}_catalog", storage_class="ArrowAstropy", **place
+    )
+    return put_dataset(butler, outputs.output_exposure, name, storage_class="VisitImage", **place)

@@ -1,0 +1,437 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Synthetic sources in real exposures: fluxes, places, noise, the command."""
+
+import hashlib
+import json
+from collections import Counter
+
+import astropy.units as u
+import galsim
+import numpy as np
+import pytest
+from astropy.table import MaskedColumn, Table, vstack
+from click.testing import CliRunner
+from conftest import DATA_ID, WHERE
+
+from lsst.coadd.astroclearnet.adapters import SkyProjectionMap, exposure_from_visit_image
+from lsst.coadd.astroclearnet.cli import main
+from lsst.coadd.astroclearnet.gather_acn_injected import GatherAcnInjectedTask
+from lsst.coadd.astroclearnet.inject_acn_sources import (
+    InjectAcnSourcesConfig,
+    InjectAcnSourcesTask,
+    InjectionFailedError,
+)
+from lsst.coadd.astroclearnet.injection import (
+    FLAGS,
+    InjectionConfig,
+    add_photon_noise,
+    estimate_gain,
+    make_injection_catalog,
+    make_profile,
+    make_truth,
+    map_coverage,
+    merge_injected,
+)
+from lsst.coadd.astroclearnet.simulate import flux_from_mag
+from lsst.daf.butler import Butler
+from lsst.pipe.base import Pipeline
+from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
+
+PIPELINE = "resource://lsst.coadd.astroclearnet/resources/pipelines/acn-inject.yaml"
+MAG = 20.0
+FLUX = float(flux_from_mag(MAG))
+
+
+def exact(**values):
+    """Return a task without noise."""
+    config = InjectAcnSourcesConfig()
+    config.update(**({"add_noise": False, "inject_variance": False} | values))
+    return InjectAcnSourcesTask(config=config)
+
+
+@pytest.fixture(scope="module")
+def catalog(small_patch):
+    """Return a star in the middle of the patch and a galaxy beside it."""
+    geometry = small_patch.geometry
+    x, y = geometry.outer_bbox.x.center, geometry.outer_bbox.y.center
+    ra, dec = geometry.wcs.pixel_to_sky(x=np.array([x + 0.3, x + 43.7]), y=np.array([y - 0.2, y - 40.4]))
+    nothing = [True, False]
+    return Table(
+        {
+            "injection_id": [7, 3],
+            "ra": ra,
+            "dec": dec,
+            "source_type": ["DeltaFunction", "Sersic"],
+            "mag": [MAG, MAG],
+            "n": MaskedColumn([0.0, 1.0], mask=nothing),
+            "half_light_radius": MaskedColumn([0.0, 0.5], mask=nothing),
+            "q": MaskedColumn([0.0, 0.5], mask=nothing),
+            "beta": MaskedColumn([0.0, 30.0], mask=nothing),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def injected(small_patch, catalog):
+    """Return each image, what came out without noise, and its added light."""
+    task, results = exact(), []
+    for one in small_patch.inputs:
+        before = one.exposure_or_handle
+        outputs = task.run(injection_catalogs=[catalog], input_exposure=before, data_id=one.data_id)
+        light = to_njy(outputs.output_exposure) - to_njy(before)
+        results.append((one, outputs, light))
+    return results
+
+
+def to_njy(image):
+    return image.convert_unit(u.nJy).image.array.astype(float)
+
+
+def stamps(injected, number, half):
+    """Return image, stamp of the added light and place of one source in each
+    exposure that has the whole stamp; two or more have.
+    """
+    found = []
+    for one, outputs, light in injected:
+        image = one.exposure_or_handle
+        for row in outputs.output_catalog[outputs.output_catalog["injection_id"] == number]:
+            place = float(row["x"]), float(row["y"])
+            corner = round(place[0]) - half, round(place[1]) - half
+            column, line = corner[0] - image.bbox.x.start, corner[1] - image.bbox.y.start
+            size = 2 * half + 1
+            if min(column, line) >= 0:
+                stamp = light[line : line + size, column : column + size]
+                if stamp.shape == (size, size):
+                    found.append((image, np.ascontiguousarray(stamp), place, corner))
+    assert len(found) >= 2
+    return found
+
+
+@pytest.mark.parametrize(("number", "accuracy"), [(7, 0.005), (3, 0.01)])
+def test_fluxes_are_true_in_every_exposure(injected, number, accuracy):
+    for image, stamp, _, _ in stamps(injected, number, 20):
+        assert image.unit == u.adu  # the calibration is used
+        assert stamp.sum() == pytest.approx(FLUX, rel=accuracy)
+
+
+def test_fit_of_the_exposures_own_psf_finds_the_flux(small_patch, catalog):
+    n_whole = 0
+    for one in small_patch.inputs:
+        image = one.exposure_or_handle
+        outputs = exact().run(injection_catalogs=[catalog[:1]], input_exposure=image, data_id=one.data_id)
+        light = to_njy(outputs.output_exposure) - to_njy(image)
+        row = outputs.output_catalog[0]
+        model = image.psf.compute_stellar_image(x=float(row["x"]), y=float(row["y"]))
+        kernel = model.array / model.array.sum()
+        corner = model.bbox.y.start - image.bbox.y.start, model.bbox.x.start - image.bbox.x.start
+        part = light[corner[0] : corner[0] + kernel.shape[0], corner[1] : corner[1] + kernel.shape[1]]
+        if part.shape != kernel.shape:
+            continue  # the frame ends here
+        n_whole += 1
+        assert np.sum(part * kernel) / np.sum(kernel**2) == pytest.approx(FLUX, rel=0.005)
+        assert np.abs(part - FLUX * kernel).max() < 0.005 * part.max()
+    assert n_whole >= 2
+
+
+@pytest.mark.parametrize(("number", "index"), [(7, 0), (3, 1)])
+def test_places_agree_over_visits(injected, catalog, number, index):
+    row = catalog[index]
+    for image, stamp, _, corner in stamps(injected, number, 12):
+        found = galsim.hsm.FindAdaptiveMom(galsim.ImageD(stamp, xmin=corner[0], ymin=corner[1]))
+        center = found.moments_centroid
+        wcs = SkyProjectionMap(image.sky_projection)
+        ra, dec = wcs.pixel_to_sky(x=np.array([center.x]), y=np.array([center.y]))
+        offset = np.hypot((ra[0] - row["ra"]) * np.cos(np.radians(dec[0])), dec[0] - row["dec"])
+        assert offset * 3600 < 0.005
+
+
+def test_shape_is_that_on_the_sky():
+    """The angle goes from East to North, whatever the frame."""
+    table = Table(
+        {"source_type": ["Sersic"], "n": [1.0], "half_light_radius": [1.0], "q": [0.4], "beta": [30.0]}
+    )
+    image = make_profile(table[0]).drawImage(nx=81, ny=81, scale=0.2)
+    moments = galsim.hsm.FindAdaptiveMom(image)
+    shape = moments.observed_shape
+    assert np.degrees(0.5 * np.arctan2(shape.g2, shape.g1)) == pytest.approx(30, abs=1)
+    assert (1 - shape.g) / (1 + shape.g) == pytest.approx(0.4, abs=0.02)
+
+
+def test_galaxy_keeps_its_angle_in_turned_frames(injected):
+    for image, stamp, place, _ in stamps(injected, 3, 15):
+        shape = galsim.hsm.FindAdaptiveMom(galsim.ImageD(stamp)).observed_shape
+        angle = 0.5 * np.arctan2(shape.g2, shape.g1)
+        x, y = (
+            start + np.array([0.0, step])
+            for start, step in zip(place, (np.cos(angle), np.sin(angle)), strict=True)
+        )
+        ra, dec = SkyProjectionMap(image.sky_projection).pixel_to_sky(x=x, y=y)
+        found = np.degrees(np.arctan2(np.diff(dec)[0], np.diff(ra)[0] * np.cos(np.radians(dec[0]))))
+        assert (found - 30 + 90) % 180 - 90 == pytest.approx(0, abs=8)  # the PSF is not round
+
+
+def test_nothing_else_changes(injected):
+    for one, outputs, light in injected:
+        before, after = one.exposure_or_handle, outputs.output_exposure
+        touched = after.mask.get("INJECTED")
+        assert np.all(light[~touched] == 0) and touched.any() and not touched.all()
+        assert 9 <= after.mask.get("INJECTED_CORE").sum() <= 18
+        assert np.array_equal(before.variance.array, after.variance.array)
+        assert "INJECTED" not in before.mask.schema.names
+        for name in before.mask.schema.names:
+            assert np.array_equal(before.mask.get(name), after.mask.get(name))
+        assert after.psf is before.psf and after.bbox == before.bbox and after.unit == before.unit
+        assert after.band == before.band and after.obs_info == before.obs_info
+        assert dict(after.metadata) == dict(before.metadata) | {"INJECTED": "calexp"}
+        assert outputs.output_catalog.colnames[:5] == [
+            *("injection_id", "injection_flag", "injection_draw_size", "x", "y")
+        ]
+
+
+def test_noise_is_that_of_the_photons(small_patch, catalog):
+    one = small_patch.inputs[0]
+    image = one.exposure_or_handle
+    quiet = exact().run(injection_catalogs=[catalog], input_exposure=image, data_id=one.data_id)
+    config = InjectAcnSourcesConfig()
+    noisy = [
+        InjectAcnSourcesTask(config=config).run(
+            injection_catalogs=[part], input_exposure=image, data_id=one.data_id
+        )
+        for part in (catalog, catalog[::-1])
+    ]
+    first, again = (outputs.output_exposure for outputs in noisy)
+    assert np.array_equal(first.image.array, again.image.array)  # whatever the order
+    config.noise_seed = 1
+    other = InjectAcnSourcesTask(config=config).run(
+        injection_catalogs=[catalog], input_exposure=image, data_id=one.data_id
+    )
+    assert not np.array_equal(first.image.array, other.output_exposure.image.array)
+    light = quiet.output_exposure.image.array.astype(float) - image.image.array
+    bright = light > 30  # adu; the simulated detectors have 3 electrons each
+    raised = first.variance.array.astype(float) - image.variance.array
+    np.testing.assert_allclose(raised[bright], light[bright] / 3, rtol=0.02)
+    error = first.image.array.astype(float) - quiet.output_exposure.image.array
+    pull = error[bright] / np.sqrt(light[bright] / 3)
+    assert bright.sum() > 100 and abs(pull.mean()) < 0.3 and pull.std() == pytest.approx(1, abs=0.2)
+
+
+def test_gain_is_found_in_the_variance(small_patch):
+    one = small_patch.inputs[0]
+    exposure = exposure_from_visit_image(one.exposure_or_handle, data_id=one.data_id)
+    scale = float(np.median(to_njy(one.exposure_or_handle) / one.exposure_or_handle.image.array))
+    assert estimate_gain(exposure) * scale == pytest.approx(3, rel=0.02)
+    flat = exposure.variance.copy()
+    flat[...] = np.median(flat)
+    object.__setattr__(exposure, "variance", flat)
+    assert np.isnan(estimate_gain(exposure))
+    light = np.array([[-1.0, 0.0, 1e4]])
+    rng = np.random.default_rng(1)
+    np.testing.assert_allclose(add_photon_noise(light, gain=1e4, rng=rng), light, rtol=0.01)
+
+
+def test_bad_rows_are_flagged_and_the_others_injected(small_patch, catalog):
+    one = small_patch.inputs[0]
+    rows = vstack([catalog[:1], catalog[1:], catalog[1:], catalog[1:]])
+    rows["injection_id"] = np.arange(4)
+    rows["source_type"] = ["Star", "Nebula", "Sersic", "Sersic"]
+    rows["n"][2] = 9.0
+    rows["mag"][3] = np.nan
+    outputs = exact().run(
+        injection_catalogs=[rows], input_exposure=one.exposure_or_handle, data_id=one.data_id
+    )
+    flags = outputs.output_catalog["injection_flag"]
+    expected = [0, *(1 << FLAGS[name] for name in ("TYPE_UNKNOWN", "SERSIC_EXTREME", "MAG_BAD"))]
+    assert list(flags) == expected
+    assert outputs.output_catalog["injection_draw_size"][0] > 20
+    assert merge_injected([outputs.output_catalog])["injection_id"].tolist() == [0]
+    with pytest.raises(InjectionFailedError, match="no column half_light_radius"):
+        rows.remove_column("half_light_radius")
+        exact().run(injection_catalogs=[rows], input_exposure=one.exposure_or_handle, data_id=one.data_id)
+
+
+def test_images_without_sources_are_copied(small_patch, catalog):
+    one = small_patch.inputs[0]
+    far = catalog.copy()
+    far["dec"] -= 60
+    for tables in ([], [far]):
+        outputs = exact().run(
+            injection_catalogs=tables, input_exposure=one.exposure_or_handle, data_id=one.data_id
+        )
+        assert np.array_equal(outputs.output_exposure.image.array, one.exposure_or_handle.image.array)
+        assert len(outputs.output_catalog) == 0
+
+
+def make_coverage(small_patch, **options):
+    return [
+        map_coverage(
+            exposure_from_visit_image(one.exposure_or_handle, data_id=one.data_id), band="i", **options
+        )
+        for one in small_patch.inputs
+    ]
+
+
+def test_catalogue_has_the_columns_of_upstream(small_patch):
+    coverage = make_coverage(small_patch, avoid=1.0)
+    config = InjectionConfig(density=60, seed=2, min_exposures=2)
+    table = make_injection_catalog(config, patches=[small_patch.geometry], coverage=coverage)
+    expected = "injection_id ra dec source_type mag n half_light_radius q beta trunc"
+    assert table.colnames == expected.split()
+    assert len(table) > 5 and set(table["source_type"]) == {"DeltaFunction", "Sersic"}
+    is_star = table["source_type"] == "DeltaFunction"
+    assert np.array_equal(table["q"].mask, is_star) and np.all(table["q"][~is_star] <= 1)
+    assert np.all((table["mag"] >= 20) & (table["mag"] <= 26))
+    again = make_injection_catalog(config, patches=[small_patch.geometry], coverage=coverage[::-1])
+    assert all(np.array_equal(table[name], again[name]) for name in ("ra", "dec", "mag", "source_type"))
+    other = make_injection_catalog(
+        InjectionConfig(density=60, seed=3), patches=[small_patch.geometry], coverage=coverage
+    )
+    assert not np.array_equal(table["ra"][:3], other["ra"][:3])
+
+
+@pytest.mark.parametrize("avoid", [0.0, 1.0])
+def test_places_are_covered_apart_and_off_bright_sources(small_patch, avoid):
+    geometry, truth = small_patch.geometry, small_patch.truth_catalog
+    table = make_injection_catalog(
+        InjectionConfig(density=200, avoid=avoid, separation=1.0),
+        patches=[geometry],
+        coverage=make_coverage(small_patch, avoid=avoid),
+    )
+    x, y = geometry.wcs.sky_to_pixel(ra=np.asarray(table["ra"]), dec=np.asarray(table["dec"]))
+    box = geometry.outer_bbox
+    assert np.all((x >= box.x.start - 0.5) & (x < box.x.stop - 0.5))
+    assert np.all((y >= box.y.start - 0.5) & (y < box.y.stop - 0.5))
+    apart = np.hypot(x[:, None] - x, y[:, None] - y)[np.triu_indices(len(x), 1)] * 0.168
+    assert len(table) > 20 and apart.min() >= 1.0
+    bright = truth[(truth["mag"] < 22) & truth["in_patch"]]
+    distance = np.hypot(x[:, None] - np.asarray(bright["x"]), y[:, None] - np.asarray(bright["y"]))
+    assert (distance.min() * 0.168 > 1.0) == (avoid > 0)
+
+
+def test_truth_is_what_the_comparison_reads(small_patch, injected, catalog):
+    geometry = small_patch.geometry
+    task = GatherAcnInjectedTask()
+    outputs = task.run(
+        injected_catalogs=[outputs.output_catalog for _, outputs, _ in injected], geometry=geometry
+    )
+    truth = outputs.truth_catalog
+    assert set(small_patch.truth_catalog.colnames) - set(truth.colnames) == {"g1", "g2", "pair", "saturated"}
+    assert truth["id"].tolist() == [3, 7] and truth["type"].tolist() == ["galaxy", "star"]
+    assert truth["n_exposures"].max() == len(injected)
+    np.testing.assert_allclose(truth["flux"], FLUX)
+    np.testing.assert_allclose(truth["ra"], np.asarray(catalog["ra"])[::-1])
+    assert outputs.truth_image.bbox == geometry.outer_bbox and outputs.truth_image.unit == u.nJy
+    assert outputs.truth_image.array.sum(dtype=float) == pytest.approx(2 * FLUX, rel=0.01)
+    empty, image = make_truth(merge_injected([]), geometry, target_fwhm=2.5)
+    assert len(empty) == 0 and not image.array.any()
+
+
+def call(*arguments):
+    result = CliRunner().invoke(main, ["inject", *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def digest(root):
+    """Return a digest of every file below a folder."""
+    return {
+        str(path.relative_to(root)): hashlib.sha1(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_command_writes_new_images_beside_the_old(fresh_repo):
+    before = digest(fresh_repo / "HSC")
+    output = "u/test/inject"
+    result = call(fresh_repo, "-i", "HSC/defaults", "-o", output, "--density", 60, "--run", "images")
+    assert result.exit_code == 0, result.output
+    assert digest(fresh_repo / "HSC") == before
+    butler = Butler.from_config(str(fresh_repo))
+    old = {ref.dataId: ref for ref in butler.query_datasets("calexp", "HSC/defaults")}
+    new = {ref.dataId: ref for ref in butler.query_datasets("calexp", output)}
+    assert set(old) == set(new) and {ref.run for ref in new.values()} == {f"{output}/images"}
+    (trixel,) = butler.query_datasets("injection_catalog", f"{output}/catalog")
+    assert trixel.dataId["band"] == "i" and set(trixel.datasetType.dimensions.names) == {"htm7", "band"}
+    table = butler.get(trixel)
+    assert np.array_equal(table["q"].mask, table["source_type"] == "DeltaFunction")  # as it was made
+    for data_id, ref in new.items():
+        added = to_njy(butler.get(ref)) - to_njy(butler.get(old[data_id]))
+        drawn = butler.get("injected_calexp_catalog", data_id, collections=output)
+        flux = np.asarray(flux_from_mag(drawn["mag"])).sum()
+        assert 0 < added.sum() < 1.01 * flux
+    # The same seed makes the same catalogue, and nothing is overwritten.
+    call(fresh_repo, "-i", "HSC/defaults", "-o", "u/test/again", "--density", 60, "--run", "nothing")
+    again = butler.get("injection_catalog", trixel.dataId, collections="u/test/again/catalog")
+    assert np.array_equal(table["ra"], again["ra"]) and np.array_equal(table["mag"], again["mag"])
+
+
+def test_pipeline_reads_the_catalogue_of_the_command(fresh_repo, tmp_path):
+    result = call(fresh_repo, "-i", "HSC/defaults", "-o", "u/test/inject", "-d", WHERE, "--run", "nothing")
+    assert result.exit_code == 0 and "pipetask run" in result.output, result.output
+    butler = SimplePipelineExecutor.prep_butler(
+        str(fresh_repo), inputs=["u/test/inject/catalog", "HSC/defaults"], output="u/test/inject"
+    )
+    executor = SimplePipelineExecutor.from_pipeline_filename(PIPELINE, where=WHERE, butler=butler)
+    counts = Counter(node.task_node.label for node in executor.quantum_graph)
+    assert counts.pop("injectAcnSources") == 4
+    assert counts.pop("gatherAcnInjected") == 1
+    assert set(counts.values()) == {1} and {
+        "assembleMeanCoadd",
+        "assembleAcnCoadd",
+        "compareAcnCoadd",
+    } <= set(counts)
+
+
+def test_pipeline_never_writes_a_plain_name():
+    graph = Pipeline.from_uri(PIPELINE).to_graph()
+    written = {
+        edge.parent_dataset_type_name for task in graph.tasks.values() for edge in task.outputs.values()
+    }
+    assert written and all(name.startswith("injected_") for name in written)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("-i", "HSC/none", "-o", "u/x"), "HSC/none"),
+        (("-i", "HSC/defaults", "-o", "HSC/defaults"), "exists already"),
+        (("-i", "HSC/defaults", "-o", "u/x", "-d", "tract=1"), "skymap"),
+        (("-i", "HSC/defaults", "-o", "u/x", "-d", "instrument='HSC' AND visit=1"), "visit=1"),
+        (("-i", "HSC/defaults", "-o", "u/x", "-d", "tract=("), ""),
+        (("-i", "HSC/defaults", "-o", "u/x", "--density", "0"), "density must be positive"),
+        (("-i", "HSC/defaults", "-o", "u/x", "--mag", "25", "20"), "brightest"),
+        (("-i", "HSC/defaults", "-o", "u/x", "--avoid", "100"), "no room"),
+        (("-i", "HSC/defaults", "-o", "u/x", "--dataset-type", "nonsense"), "nonsense"),
+        (("-i", "HSC/defaults", "-o", "u/x", "--catalog", "{json}"), "not a table"),
+        (("-i", "HSC/defaults", "-o", "u/x", "--catalog", "{table}"), "no column dec"),
+    ],
+)
+def test_command_errors_are_one_line(small_repo, tmp_path, arguments, text):
+    files = {"json": tmp_path / "a.json", "table": tmp_path / "a.ecsv"}
+    files["json"].write_text(json.dumps({}))
+    Table({"ra": [1.0], "source_type": ["Star"], "mag": [20.0]}).write(files["table"])
+    before = digest(small_repo / "HSC")
+    result = call(small_repo, *(value.format(**files) for value in arguments))
+    assert result.exit_code in (1, 2) and text in result.output, result.output
+    assert sum("Error" in line for line in result.output.splitlines()) == 1
+    assert "Traceback" not in result.output
+    assert result.output.strip().splitlines()[-1].startswith("Error:")
+    assert digest(small_repo / "HSC") == before
+
+
+def test_command_says_what_is_no_repository(tmp_path):
+    result = call(tmp_path / "nowhere", "-i", "a", "-o", "b")
+    assert result.exit_code == 1 and result.output.splitlines()[-1].startswith("Error:"), result.output
+
+
+def test_help_teaches():
+    output = call("--help").output
+    assert "injected_acn_coadd" in output and "acn inject demo/repo" in output
+    assert DATA_ID["band"] in output
