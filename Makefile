@@ -1,13 +1,13 @@
 # make demo    build a demo repository, run the pipeline on it, show the comparison
 # make test    run all tests
 # make decam   the same on nine real DECam exposures, found in $(ACN_TEST_DATA)/decam_field
-# make bench   run the benchmarks, one table each
+# make bench   measure the engine and its peers on simulated stacks (an hour; BENCH_ARGS=--quick: minutes)
 # make lint    check the style
 # make clean   remove what the others made, but not .venv
 #
 # Each of them first makes .venv with everything installed (some minutes, once). Variables: PYTHON (the Python to
-# make .venv from), VENV (where to make it), TEST_JOBS and TEST_ARGS (for pytest), DEMO (folder of the demo) and
-# DEMO_ARGS (for acn demo).
+# make .venv from), VENV (where to make it), TEST_JOBS and TEST_ARGS (for pytest), BENCH_ARGS (for the benchmark),
+# DEMO (folder of the demo) and DEMO_ARGS (for acn demo).
 
 .PHONY: demo decam test bench lint clean install
 
@@ -16,6 +16,7 @@ DEMO = demo
 DEMO_ARGS =
 TEST_JOBS = 2
 TEST_ARGS =
+BENCH_ARGS =
 ACN_TEST_DATA ?= ../shared/data
 
 BIN = $(VENV)/bin
@@ -45,10 +46,11 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
+# All peers on the scenes of the set that judges, or on some of the other set with BENCH_ARGS=--quick. STARRED, one of
+# the peers, comes with the extra "bench".
 bench: $(INSTALLED)
-	@for script in benchmarks/bench_*.py; do \
-	    echo "$(BIN)/python $$script"; $(BIN)/python "$$script" || exit 1; \
-	done
+	@$(BIN)/python -c 'import starred' 2>/dev/null || $(BIN)/python -m pip install -qq --editable '.[test,bench]'
+	$(BIN)/python -m benchmarks.engine --jobs 2 $(BENCH_ARGS)
 
 # The demo. Each step is made once and then leaves a mark in the repository. An interrupted step is made anew: the
 # repository by the command itself, the coadds in a new run, which hides the unfinished one.

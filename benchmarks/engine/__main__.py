@@ -49,9 +49,10 @@ def main() -> None:
     if arguments.report_only:
         print(write_report(Results.read(arguments.report_only), arguments.report_only))
         return
+    chosen = arguments.set or ("tuning" if arguments.quick else "test")
     try:
         scenes = select_scenes(
-            arguments.set,
+            chosen,
             _split(arguments.scenes),
             quick=arguments.quick,
             realisations=arguments.realisations,
@@ -60,7 +61,7 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     settings = Settings(
-        out=arguments.out or Path("bench") / arguments.set,
+        out=arguments.out or Path("bench") / chosen,
         weights=arguments.weights,
         second_weights=arguments.second_weights,
         pictures=not arguments.no_pictures,

@@ -173,6 +173,7 @@ def shape_sky(
     return catalog
 
 
+@functools.lru_cache(maxsize=64)
 def odd_galaxy(shape: str, *, angle: float, seed: int, scale: float = 0.168) -> tuple[galsim.GSObject, float]:
     """Draw a galaxy that no family of profiles holds.
 
@@ -243,9 +244,3 @@ def _tail(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 _SHAPES = dict(zip(SHAPES, (_ring, _spiral, _bar, _square, _knots, _tail), strict=True))
-
-
-@functools.cache
-def shape_names() -> tuple[str, ...]:
-    """Names of the odd galaxies in the order of the catalogue."""
-    return tuple(shape for shape in SHAPES for _ in SHAPE_SNR)

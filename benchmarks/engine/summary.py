@@ -202,5 +202,6 @@ def _summarize_stamps(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
             yield _row("shapes", "shapes", f"{name} {snr:g}", summary.median, summary.median_error, summary.n)
     for shape in SHAPES:
         mine = stamps[stamps["shape"] == shape]
-        share, n = float(np.mean(mine["has_false"])), len(mine)
-        yield _row("shapes", "shapes", f"false {shape}", share, (share * (1 - share) / n) ** 0.5, n)
+        if n := len(mine):
+            share = float(np.mean(mine["has_false"]))
+            yield _row("shapes", "shapes", f"false {shape}", share, (share * (1 - share) / n) ** 0.5, n)

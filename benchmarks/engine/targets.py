@@ -114,11 +114,14 @@ def _star_fwhm(pool: Pool) -> Iterator[Check]:
     ratios = []
     for scene in pool.scenes("field", "grid"):
         mine, coadd = (
-            np.nanmedian(pool.sources(peer, plane, kind="star", snr=(20, np.inf), scene=(scene,))["fwhm"])
+            metrics.summarize(
+                pool.sources(peer, plane, kind="star", snr=(20, np.inf), scene=(scene,))["fwhm"]
+            )
             for peer, plane in ((ENGINE, "latent"), (COADD, "coadd"))
         )
-        ratios.append(mine / coadd)
-    yield Check(label="largest ratio to the coadd's", value=np.max(ratios, initial=-np.inf), high=0.6)
+        if mine.n and coadd.n:
+            ratios.append(mine.median / coadd.median)
+    yield Check(label="largest ratio to the coadd's", value=np.max(ratios) if ratios else np.nan, high=0.6)
 
 
 def _bright_stars(pool: Pool) -> Iterator[Check]:
