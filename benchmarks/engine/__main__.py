@@ -33,7 +33,7 @@ def main() -> None:
     )
     names = "comma-separated; all if not given"
     parser.add_argument(
-        "--set", choices=sorted(SETS), default="tuning", help="which scenes (default: tuning)"
+        "--set", choices=sorted(SETS), help="which scenes (default: test, with --quick tuning)"
     )
     parser.add_argument("--quick", action="store_true", help="one realisation, small scenes, no costly peer")
     parser.add_argument("--scenes", default="", help=f"names or kinds of scenes, {names}")
