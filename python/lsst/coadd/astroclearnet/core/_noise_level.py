@@ -210,10 +210,12 @@ class _HalfGrid:
         """1 where a hole or the edge is within reach, of every other pixel;
         else 0.
         """
-        hole = brightest_nearby(1.0 - used, _REACH)
-        hole[..., :_REACH, :] = hole[..., -_REACH:, :] = 1.0
-        hole[..., :_REACH] = hole[..., -_REACH:] = 1.0
-        return hole[..., ::2, ::2]
+        hole = torch.nn.functional.max_pool2d(1.0 - used, 2, ceil_mode=True)
+        hole = brightest_nearby(hole, _REACH // 2)
+        edge = _REACH // 2
+        hole[..., :edge, :] = hole[..., -edge:, :] = 1.0
+        hole[..., :edge] = hole[..., -edge:] = 1.0
+        return hole
 
     def near(self, images: torch.Tensor, limits: torch.Tensor) -> torch.Tensor:
         """1 where an image, of every other pixel, is above its limit within

@@ -38,15 +38,15 @@ _STAGES = (
     (1e-3, 2, 0.05, True),
     (1e-4, 2, 0.05, True),
     (FILL_STRENGTH, 2, 0.05, True),
-    (FILL_STRENGTH, 12, 0.02, False),
+    (FILL_STRENGTH, 12, 0.03, False),
 )
 """Strength of the Wiener prior, most solver steps, error relative to the
 noise at which to stop before, and whether to clip after them. A strong prior
 at first keeps artifacts from being fitted."""
 
-_MANY = 8
-"""Exposures from which on a hole is a small loss: with fewer, more has to be
-solved for."""
+_MANY, _WELL_COVERED = 8, 0.9
+"""Exposures, and the part of their pixels in use, from which on a hole is a
+small loss. With less, more has to be solved for."""
 
 _PART_STEPS, _PART_TOLERANCE = 8, 0.05
 """The same for a part of the exposures, which starts from nothing."""
@@ -174,11 +174,14 @@ def compute_statistic(
     if n > 1:
         psf_peak = torch.as_tensor(stack.psf.max((1, 2)), dtype=torch.float32, device=device)
         used = clip_against_median(image, good, variance, psf_peak)
+    easy = n >= _MANY and float(used.mean()) > _WELL_COVERED
     history: list[HistoryRow] = []
     for number, (strength, steps, tolerance, clips) in enumerate(_STAGES):
-        ease = min(1.0, n / _MANY)
         left = solver.solve(
-            used, strength=strength, steps=steps if ease == 1 else 2 * steps, tolerance=ease * tolerance
+            used,
+            strength=strength,
+            steps=steps if easy else 2 * steps,
+            tolerance=min(1.0, n / _MANY) * tolerance,
         )
         if number == _MEASURE_NOISE_AFTER:
             noise_scale = measure_noise_scale(
