@@ -107,7 +107,7 @@ def test_noise_is_described(coadds):
     assert len(coadds["coadd"].noise_realizations) == 1
     # Neighbours share most of the PSF; far pixels share nothing.
     assert 0.3 < about["noise_correlation_1_0"] < 1 and abs(about["noise_correlation_5_0"]) < 0.3
-    assert about["noise_area"] > 0
+    assert about["noise_area_5"] > about["noise_area_40"] > 0
     assert 0 <= about["untrusted"] <= 1 and about["untrusted_saturated"] <= about["untrusted"]
 
 

@@ -143,7 +143,7 @@ def test_each_reason_marks_what_it_concerns():
     saturated = np.zeros((40, 60), bool)
     saturated[20, 30] = True
     halo = untrusted(saturated=saturated)["saturated"]
-    assert halo[20, 36] and not halo[20, 37] and not halo[25, 35]
+    assert halo[20, 40] and not halo[20, 41] and not halo[28, 38]
     few = np.full((40, 60), 4)
     few[3, 4], few[3, 5], few[3, 6] = 0, 1, 2
     assert np.argwhere(untrusted(n_image=few)["few_inputs"]).tolist() == [[3, 4], [3, 5]]
@@ -169,7 +169,7 @@ def test_fits_that_still_change_have_not_converged():
     at_rest = rows(0.5 + 0.5 ** np.arange(20.0), (0, 0))
     statistic = rows([9.0, 5.0, 1.0], (0, 1), stage="statistic")
     change = find_loss_change([*falling, *at_rest, *statistic])
-    assert set(change) == {(1, 2), (0, 0)} and change[0, 0] < 1e-3 < 0.1 < change[1, 2]
+    assert set(change) == {(1, 2), (0, 0)} and change[0, 0] < 0.01 < 0.1 < change[1, 2]
     found = untrusted(history=[*falling, *at_rest, *statistic])["not_converged"]
     assert found[20:, 40:].all() and found.sum() == 400
     # Training that all cells have in common concerns all of them.

@@ -77,6 +77,8 @@ def describe_run(
         "method": options.method,
         "recipe": options.recipe if options.method == "acn" else "",
         "target_fwhm": options.target_fwhm,
+        "cell_size": options.cell_size,
+        "halo": options.halo,
         "seed": options.seed,
         "device": device,
         "n_inputs": n_inputs,

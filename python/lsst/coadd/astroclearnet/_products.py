@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 _LAGS = ((1, 0), (0, 1), (1, 1), (2, 0), (0, 2), (3, 0), (0, 3), (5, 0), (0, 5))
 """Lags x, y in pixels at which the correlation of the noise is told."""
 
+_SIDES = (5, 10, 20, 40)
+"""Sides of the squares for whose sums it is told, in pixels."""
+
 
 class CellRecorder:
     """Note what each input gave to each cell, once a cell.
@@ -155,13 +158,14 @@ def describe_noise(fit: PatchFit) -> dict[str, float]:
     -------
     `dict`
         ``noise_correlation_X_Y``, the coefficient at a lag of X and Y pixels,
-        and ``noise_area``, the pixels that share one independent value: the
-        noise of a sum over many pixels is ``sqrt(noise_area)`` times what the
-        variance plane alone says. Empty if there is no noise to measure.
+        and ``noise_area_S``, the pixels that share one independent value: the
+        noise of the sum over a square of S pixels is ``sqrt(noise_area_S)``
+        times what the variance plane alone says. Empty if there is no noise
+        to measure.
     """
     found = measure_noise_correlation(fit.noise, fit.coadd_variance, fit.n_image > 0)
     lags = {f"noise_correlation_{x}_{y}": found.at(x=x, y=y) for x, y in _LAGS}
-    numbers = {**lags, "noise_area": found.area}
+    numbers = lags | {f"noise_area_{side}": found.area(side) for side in _SIDES}
     return {name: value for name, value in numbers.items() if np.isfinite(value)}
 
 

@@ -60,7 +60,7 @@ class TrustConfig(Config):
         min=1.0,
     )
     loss_change = RangeField[float](
-        doc="Relative change of the loss over the last fifth of the steps above which the fit of a cell has "
+        doc="Relative change of the loss over the second half of the steps above which the fit of a cell has "
         "not converged; for the methods and recipes that iterate.",
         default=_DEFAULTS.loss_change,
         min=0.0,

@@ -33,12 +33,18 @@ class NoiseCorrelation:
         """Return the coefficient at a lag."""
         return float(self.table[_FAR + y, _FAR + x])
 
-    @property
-    def area(self) -> float:
-        """Pixels that share one independent noise value: the variance of a
-        sum over many pixels is this times the sum of their variances.
+    def area(self, side: int) -> float:
+        """Return the number of pixels that share one independent value.
+
+        Parameters
+        ----------
+        side
+            Side of a square, in pixels: the variance of the sum of its pixels
+            is this times the sum of their variances.
         """
-        return float(self.table.sum())
+        lags = np.arange(-_FAR, _FAR + 1)
+        share = np.maximum(1 - np.abs(lags) / side, 0)
+        return float(share @ self.table @ share)
 
 
 def measure_noise_correlation(noise: np.ndarray, variance: np.ndarray, good: np.ndarray) -> NoiseCorrelation:

@@ -20,8 +20,9 @@ import scipy.ndimage
 
 from ._stack import HistoryRow
 
-_LATE = 0.2
-"""Part of the steps, at the end, in which a fit must have come to rest."""
+_HALF, _END = (0.4, 0.6), (0.9, 1.0)
+"""Parts of the steps whose losses are compared: a fit that goes on to improve
+does so in proportion to the logarithm of its steps."""
 
 _ONE_STEP = ("statistic", "latent")
 """Stages of the history that are no iterations of a fit."""
@@ -31,8 +32,9 @@ _ONE_STEP = ("statistic", "latent")
 class TrustLimits:
     """Limits beyond which a pixel of the latent is not trusted."""
 
-    halo: int = 6
-    """Pixels around saturation that share its fate."""
+    halo: int = 10
+    """Pixels around saturation that share its fate: in a seeing of 4 pixels
+    the latent is off by more than its noise as far as that."""
 
     min_inputs: int = 2
     """Least number of inputs of a pixel."""
@@ -47,8 +49,8 @@ class TrustLimits:
     cell_chi2: float = 1.5
     """Most reduced chi2 of a whole cell, its bright sources left aside."""
 
-    loss_change: float = 0.02
-    """Most relative change of the loss at the end of an iterative fit."""
+    loss_change: float = 0.01
+    """Most relative change of the loss over the second half of the steps."""
 
 
 def find_loss_change(history: Sequence[HistoryRow]) -> dict[tuple[int, int], float]:
@@ -62,9 +64,9 @@ def find_loss_change(history: Sequence[HistoryRow]) -> dict[tuple[int, int], flo
     Returns
     -------
     `dict`
-        For each cell ``(i, j)`` with rows the relative change of the median
-        loss from the fifth of the steps before the last to the last. Training
-        that cells have in common stands under ``(-1, -1)``.
+        For each cell ``(i, j)`` with rows the relative change of the loss over
+        the second half of its steps. Training that cells have in common
+        stands under ``(-1, -1)``.
     """
     losses: dict[tuple[int, int], list[tuple[float, float]]] = {}
     for row in history:
@@ -74,13 +76,15 @@ def find_loss_change(history: Sequence[HistoryRow]) -> dict[tuple[int, int], flo
 
 
 def _late_change(rows: np.ndarray) -> float:
-    """Relative change of the loss over the end of ``(step, loss)`` rows."""
+    """Change of the loss over the second half of ``(step, loss)`` rows."""
     steps, losses = rows.T
-    age = (steps[-1] - steps) / max(steps[-1] - steps[0], 1.0)
-    late, before = losses[age < _LATE], losses[(age >= _LATE) & (age < 2 * _LATE)]
-    if not len(before):
-        return 0.0 if len(rows) < 2 else abs(losses[-1] / losses[-2] - 1.0)
-    return float(abs(np.median(before) / np.median(late) - 1.0))
+    progress = (steps - steps[0]) / max(steps[-1] - steps[0], 1.0)
+
+    def typical(limits: tuple[float, float]) -> float:
+        chosen = losses[(progress >= limits[0]) & (progress <= limits[1])]
+        return float(np.median(chosen)) if len(chosen) else float(np.interp(limits[0], progress, losses))
+
+    return abs(typical(_HALF) / typical(_END) - 1.0)
 
 
 def find_untrusted(

@@ -1,0 +1,82 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Simulated patches that the tests of the planes share."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from lsst.coadd.astroclearnet.core import CellStack, FitOptions, PatchFit, fit_patch
+from lsst.coadd.astroclearnet.simulate import StackTruth, simulate_stack
+
+HALO = 40
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Patch:
+    """Exposures of a patch and its halo, and the sky behind them."""
+
+    stack: CellStack
+    truth: StackTruth
+
+    @property
+    def size(self) -> int:
+        """Side of the patch, in pixels."""
+        return self.stack.image.shape[1] - 2 * HALO
+
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """The patch in arrays with halo."""
+        return np.s_[HALO : HALO + self.size, HALO : HALO + self.size]
+
+    @property
+    def sources(self):
+        """Catalogue of the sources in the patch, in its pixels."""
+        catalog = self.truth.catalog.copy()
+        catalog["x"] -= HALO
+        catalog["y"] -= HALO
+        inside = [(catalog[axis] > 0) & (catalog[axis] < self.size - 1) for axis in "xy"]
+        return catalog[inside[0] & inside[1]]
+
+    @property
+    def coadd_sigma(self) -> float:
+        """Noise of the sky in the mean of all exposures, in nJy per pixel."""
+        return float(np.sum(1 / self.truth.sky_sigma**2) ** -0.5)
+
+    def fit(self, **options) -> PatchFit:
+        """Fit the patch in cells; each has the PSFs of its centre."""
+        chosen = FitOptions(**({"halo": HALO, "n_threads": 1} | options))
+        return fit_patch(self._cut, height=self.size, width=self.size, options=chosen)
+
+    def _cut(self, tile, halo) -> CellStack | None:
+        start = HALO - halo
+        part = np.s_[
+            :,
+            tile.y0 + start : tile.y0 + start + tile.height + 2 * halo,
+            tile.x0 + start : tile.x0 + start + tile.width + 2 * halo,
+        ]
+        seen = np.flatnonzero(self.stack.good[part].any((1, 2)))
+        if not len(seen):
+            return None
+        centre = {"x": HALO + tile.x0 + (tile.width - 1) / 2, "y": HALO + tile.y0 + (tile.height - 1) / 2}
+        return CellStack(
+            image=self.stack.image[part][seen],
+            variance=self.stack.variance[part][seen],
+            good=self.stack.good[part][seen],
+            psf=self.truth.kernels(**centre)[seen],
+            labels=tuple(self.stack.labels[k] for k in seen),
+        )
+
+
+def simulate_patch(*, size: int = 200, **settings) -> Patch:
+    """Simulate a patch; settings are those of `simulate_stack`."""
+    stack, truth = simulate_stack(size=size + 2 * HALO, **settings)
+    return Patch(stack=stack, truth=truth)

@@ -1,0 +1,164 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Unequal and few exposures, and what must not be trusted."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+import scipy.ndimage
+from _planes_data import HALO, Patch, simulate_patch
+
+from lsst.coadd.astroclearnet.core import CellStack
+from lsst.coadd.astroclearnet.core._trust import TrustLimits, find_untrusted
+from lsst.coadd.astroclearnet.simulate import SceneConfig
+
+SIZE = 120
+
+
+def join(*patches):
+    """Put the exposures of several observations of one sky together."""
+    stacks, truths = [patch.stack for patch in patches], [patch.truth for patch in patches]
+    names = ("image", "variance", "good", "psf")
+    stack = CellStack(
+        **{name: np.concatenate([getattr(stack, name) for stack in stacks]) for name in names},
+        labels=tuple(f"{k}: {label}" for k, stack in enumerate(stacks) for label in stack.labels),
+    )
+    truth = dataclasses.replace(
+        truths[0],
+        sky_sigma=np.concatenate([truth.sky_sigma for truth in truths]),
+        psfs=tuple(psf for truth in truths for psf in truth.psfs),
+        artifacts=np.concatenate([truth.artifacts for truth in truths]),
+    )
+    return Patch(stack=stack, truth=truth)
+
+
+def find(fit, saturated=None):
+    return find_untrusted(
+        saturated=np.zeros(fit.n_image.shape, bool) if saturated is None else saturated,
+        n_image=fit.n_image,
+        misfit=fit.misfit,
+        chi2=fit.local_chi2,
+        history=fit.history,
+        cell_size=SIZE,
+        limits=TrustLimits(),
+    )
+
+
+@functools.cache
+def deep_and_shallow():
+    deep = simulate_patch(size=SIZE, n_exposures=1, seed=4, sky_sigma=6.0, streak=False, masked_trail=False)
+    shallow = simulate_patch(size=SIZE, n_exposures=9, seed=4, noise_seed=5, sky_sigma=40.0)
+    joined = join(deep, shallow)
+    return joined, joined.fit(cell_size=SIZE)
+
+
+def test_one_deep_and_many_shallow_exposures():
+    """The deep one decides, by its weight; the others do no harm."""
+    patch, fit = deep_and_shallow()
+    by_label = {exposure.label: exposure for exposure in fit.exposures}
+    weights = {label: exposure.weight for label, exposure in by_label.items()}
+    assert weights.pop("0: exposure=0") > 20 * max(weights.values())
+    truth = patch.truth.image[patch.inner]
+    residual = (fit.coadd - truth) / np.sqrt(fit.coadd_variance)
+    dark = truth < 0.3 * patch.coadd_sigma
+    assert residual[dark].std() == pytest.approx(1, abs=0.1)
+    assert abs(residual[dark].mean()) < 0.1
+    bright = truth > 20 * patch.coadd_sigma
+    assert np.median(fit.coadd[bright] / truth[bright]) == pytest.approx(1, abs=0.02)
+    for exposure in by_label.values():
+        assert exposure.chi2 == pytest.approx(1, abs=0.2)
+
+
+@functools.cache
+def two_visits():
+    patch = simulate_patch(size=SIZE, n_exposures=2, seed=4, unmasked_cosmic_rays=3)
+    return patch, patch.fit(cell_size=SIZE)
+
+
+def test_two_visits_only():
+    """Artifacts of one of two are clipped, and what is left of the two is
+    marked where it is one.
+    """
+    patch, fit = two_visits()
+    artifacts = patch.truth.artifacts[:, *patch.inner]
+    strong = artifacts & (patch.stack.image[:, *patch.inner] > 8 * patch.truth.sky_sigma[:, None, None])
+    assert strong.sum() > 10
+    assert (fit.n_rejected > 0)[strong.any(0)].mean() > 0.85
+    untrusted = np.any(list(find(fit).values()), axis=0)
+    assert untrusted[fit.n_image < 2].all()
+    truth = patch.truth.image[patch.inner]
+    residual = (fit.coadd - truth) / np.sqrt(fit.coadd_variance)
+    trusted = ~untrusted & (truth < 3 * patch.coadd_sigma)
+    assert residual[trusted].std() == pytest.approx(1, abs=0.1)
+    assert trusted.mean() > 0.7
+
+
+def test_good_fit_is_trusted():
+    patch = simulate_patch(size=SIZE, n_exposures=8, seed=9)
+    fit = patch.fit(cell_size=SIZE)
+    reasons = find(fit)
+    assert not reasons["not_converged"].any()
+    assert np.any(list(reasons.values()), axis=0).mean() < 0.005
+
+
+def test_short_fit_has_not_converged():
+    """Multiplicative updates that stop too early are told from those that
+    have come to rest.
+    """
+    patch = simulate_patch(size=SIZE, n_exposures=6, seed=9)
+    early = patch.fit(cell_size=SIZE, method="mm", mm_iterations=12)
+    assert find(early)["not_converged"].all()
+    late = patch.fit(cell_size=SIZE, method="mm", mm_iterations=100)
+    assert not find(late)["not_converged"].any()
+
+
+def test_wrong_psf_is_a_misfit():
+    """No latent explains a star that is narrower than the PSF: it is not to
+    be trusted there, but on the sky around.
+    """
+    patch = simulate_patch(size=SIZE, n_exposures=8, seed=9, scene=SceneConfig(star_mag=(18, 20), density=70))
+    broad = [dataclasses.replace(psf, profile=psf.profile.dilate(1.4)) for psf in patch.truth.psfs]
+    wrong = dataclasses.replace(patch, truth=dataclasses.replace(patch.truth, psfs=tuple(broad)))
+    fit = wrong.fit(cell_size=SIZE)
+    truth = patch.truth.image[patch.inner]
+    bright = truth > 50 * patch.coadd_sigma
+    dark = scipy.ndimage.distance_transform_edt(truth < patch.coadd_sigma) > 25
+    untrusted = np.any(list(find(fit).values()), axis=0)
+    assert bright.sum() > 20 and dark.mean() > 0.1
+    assert untrusted[bright].mean() > 0.5
+    assert untrusted[dark].mean() < 0.05
+
+
+def test_saturated_star_and_its_halo():
+    """Where the core was masked in all exposures nothing is trusted that is
+    wrong.
+    """
+    patch = simulate_patch(size=SIZE, n_exposures=8, seed=12)
+    catalog = patch.truth.catalog.copy()
+    row = int(np.argmin(np.hypot(catalog["x"] - HALO - 60, catalog["y"] - HALO - 60)))
+    catalog["x"][row], catalog["y"][row], catalog["flux"][row] = HALO + 60.0, HALO + 60.0, 2e6
+    catalog["type"][row] = "star"
+    patch = simulate_patch(size=SIZE, n_exposures=8, seed=12, catalog=catalog)
+    lost = patch.stack.image > 4000
+    stack = dataclasses.replace(
+        patch.stack, good=patch.stack.good & ~lost, image=np.where(lost, 0, patch.stack.image)
+    )
+    fit = dataclasses.replace(patch, stack=stack).fit(cell_size=SIZE)
+    saturated = lost.mean(axis=0)[patch.inner] > 0.1
+    assert saturated.sum() > 40
+    truth = patch.truth.image[patch.inner]
+    wrong = np.abs(fit.latent - truth) > np.hypot(6 * patch.coadd_sigma, 0.2 * truth)
+    untrusted = np.any(list(find(fit, saturated).values()), axis=0)
+    near = np.hypot(*(np.indices(wrong.shape) - 60)) < 40
+    assert wrong[near].any()
+    assert untrusted[near & wrong].mean() > 0.95
+    assert untrusted.mean() < 0.15
