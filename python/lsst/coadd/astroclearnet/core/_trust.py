@@ -121,9 +121,8 @@ def find_untrusted(
         ``misfit``) a bool array ``(y, x)``.
     """
     halo = saturated
-    if limits.halo and saturated.any():
-        axis = np.arange(-limits.halo, limits.halo + 1)
-        halo = scipy.ndimage.binary_dilation(saturated, np.hypot(axis[:, None], axis) <= limits.halo)
+    if saturated.any():
+        halo = scipy.ndimage.distance_transform_edt(~saturated) <= limits.halo
     return {
         "saturated": halo,
         "few_inputs": n_image < limits.min_inputs,

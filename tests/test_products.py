@@ -1,0 +1,101 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the assembly task writes of a fit, beside its images."""
+
+import functools
+
+import astropy.units as u
+import numpy as np
+import pytest
+
+from lsst.coadd.astroclearnet.adapters import OUTPUT_PLANES
+from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddConfig, AssembleAcnCoaddTask
+from lsst.coadd.astroclearnet.core._trust import TrustLimits
+
+
+@pytest.fixture(scope="module")
+def run(small_patch):
+    """Assemble the small patch; each set of overrides once."""
+
+    @functools.cache
+    def assemble(**overrides):
+        config = AssembleAcnCoaddConfig()
+        config.cell_size = 100
+        for name, value in overrides.items():
+            part, _, field = name.rpartition("__")
+            setattr(getattr(config, part) if part else config, field, value)
+        config.validate()
+        task = AssembleAcnCoaddTask(config=config)
+        result = task.run(inputs=small_patch.inputs, geometry=small_patch.geometry, band="i")
+        return result, task.metadata.to_dict()
+
+    return assemble
+
+
+def test_every_plane_is_there_with_its_definition(run):
+    result, _ = run()
+    for coadd in (result.coadd, result.latent):
+        for plane in OUTPUT_PLANES:
+            assert coadd.mask.schema.descriptions[plane.name] == plane.description
+            assert len(plane.description) > 20
+        assert "DETECTED" not in coadd.mask.schema.names  # left to detection
+
+
+def test_untrusted_pixels_and_how_many_for_each_reason(run):
+    """Plane, metadata of the datasets and of the task say the same."""
+    result, metadata = run()
+    seen = ~result.latent.mask.get("NO_DATA")
+    marked = result.latent.mask.get("ACN_UNTRUSTED")
+    np.testing.assert_array_equal(marked, result.coadd.mask.get("ACN_UNTRUSTED"))
+    about = result.latent.metadata
+    assert about["untrusted"] == pytest.approx(marked[seen].mean()) == metadata["untrusted"]
+    reasons = {name for name in about if name.startswith("untrusted_")}
+    assert reasons == {f"untrusted_{name}" for name in ("saturated", "few_inputs", "not_converged", "misfit")}
+    assert about["untrusted"] < 0.05
+    saturated = result.latent.mask.get("SATURATED")
+    assert saturated.any() and marked[saturated].all() and marked.sum() > 2 * saturated.sum()
+
+
+def test_limits_are_fields_of_the_config(run):
+    strict, _ = run(trust__min_inputs=5)
+    assert strict.latent.mask.get("ACN_UNTRUSTED").all()
+    wide, _ = run(trust__halo=30)
+    assert wide.latent.metadata["untrusted_saturated"] > 2 * run()[0].latent.metadata["untrusted_saturated"]
+    np.testing.assert_array_equal(strict.latent.image.array, run()[0].latent.image.array)
+    assert AssembleAcnCoaddConfig().trust.make_limits() == TrustLimits()
+
+
+def test_fit_that_was_cut_short_is_not_trusted(run):
+    result, _ = run(method="mm", mm_iterations=8)
+    assert result.latent.mask.get("ACN_UNTRUSTED").all()
+    assert result.latent.metadata["untrusted_not_converged"] == 1
+
+
+def test_linear_coadd_has_no_latent_to_trust(run):
+    result, _ = run(method="mean")
+    assert not result.coadd.mask.get("ACN_UNTRUSTED").any()
+    assert not any(name.startswith("untrusted") for name in result.coadd.metadata)
+    assert result.coadd.metadata["noise_area_10"] > 0
+
+
+def test_inputs_table_has_the_calibration_of_each_exposure(run):
+    table = run()[0].inputs_table
+    for name, unit in (("flux_scale", None), ("sky", u.nJy), ("shift_x", u.pix), ("shift_y", u.pix)):
+        assert table[name].unit == table[f"{name}_error"].unit == unit
+        assert (table[f"{name}_error"] > 0).all()
+        assert len(table[name].description) > 10
+    assert np.abs(table["flux_scale"] - 1).max() < 0.03
+    assert np.abs(table["shift_x"]).max() < 0.05 and np.abs(table["shift_y"]).max() < 0.05
+    assert np.abs(table["sky"]).max() < 1.0
+
+
+def test_what_was_chosen_is_recorded(run):
+    about = run()[0].coadd.metadata
+    assert about["cell_size"] == 100 and about["halo"] == AssembleAcnCoaddConfig().halo
+    assert 0 <= about["seed"] < 2**31 and '"trust"' in about["config"]
