@@ -99,7 +99,8 @@ def test_fluxes_are_those_of_the_truth(latent, mean, small_patch):
         view_from_cell_coadd(mean[0].coadd, name="mean"),
         view_from_cell_coadd(latent[0].coadd, name="coadd"),
     ]
-    view = view_from_truth(small_patch.truth_image, fwhm=2.5, like=mean[0].coadd, name="truth")
+    like = view_from_cell_coadd(mean[0].coadd, name="deepCoadd")
+    view = view_from_truth(small_patch.truth_image, fwhm=2.5, like=like, name="truth")
     inside = view.contains(x=catalog["x"], y=catalog["y"])
     truth = Truth(
         x=np.asarray(catalog["x"][inside]),

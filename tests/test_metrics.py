@@ -16,7 +16,8 @@ import pytest
 
 from lsst.coadd.astroclearnet._coadds import CoaddView, gaussian_kernel
 from lsst.coadd.astroclearnet._metrics import Truth, compare_views
-from lsst.coadd.astroclearnet._photometry import detect_sources, homogenize, kernel_fwhm
+from lsst.coadd.astroclearnet._photometry import homogenize, kernel_fwhm
+from lsst.coadd.astroclearnet.comparison._detect import detect_sources
 
 SIZE, SCALE, SKY_RMS = 360, 0.168, 1.0
 X0, Y0 = 1000, 2000

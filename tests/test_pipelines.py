@@ -98,9 +98,17 @@ def test_every_dataset_name_can_be_changed():
             "n_image",
             "truth_image",
             "truth_catalog",
+            "calexps",
+            "inputs_table",
+            "fit_history",
             "metrics",
             "plot",
+            "flux_plot",
+            "psf_plot",
+            "fit_plot",
+            "exposure_plot",
         ],
+        "gatherAcnComparison": ["metrics", "summary", "table", "tract_plot"],
     }
     pipeline = load("acn", "compareAcnCoadd:use_truth=True")
     for label, connections in names.items():
@@ -116,7 +124,10 @@ def test_every_dataset_name_can_be_changed():
 
 def test_subsets_are_documented():
     pipeline = Pipeline.from_uri(locate("acn"))
-    assert pipeline.subsets == {"coadd": {"assembleAcnCoadd"}, "evaluate": {"compareAcnCoadd"}}
+    assert pipeline.subsets == {
+        "coadd": {"assembleAcnCoadd"},
+        "evaluate": {"compareAcnCoadd", "gatherAcnComparison"},
+    }
     ir = pipeline._pipelineIR
     assert all(len(subset.description) > 20 for subset in ir.labeled_subsets.values())
     assert not ir.instrument
@@ -164,7 +175,7 @@ def test_graphs_are_built_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["3"]
+    assert done.stdout.split() == ["4"]
 
 
 def pipetask(*arguments):
@@ -207,7 +218,7 @@ def test_pipetask_says_what_it_does(finished):
     _, text = finished
     for words in ("Registered visit=29324", "Using 4 of 4 inputs", "cell 4/4", "s left", "Measured"):
         assert words in text
-    assert "Executed 3 quanta successfully, 0 failed" in text
+    assert "Executed 4 quanta successfully, 0 failed" in text
 
 
 def test_outputs_lie_beside_the_standard_coadd(output):
@@ -224,13 +235,17 @@ def test_tables_keep_units_through_the_butler(output):
     table = output.get("acn_coadd_inputs", DATA_ID)
     assert str(table["psf_fwhm_arcsec"].unit) == "arcsec" and len(table) == 4
     metrics = output.get("acn_coadd_comparison_metrics", DATA_ID)
-    assert "star_flux_bias_snr_100" in metrics["name"]
+    assert "star_flux_bias_snr_100" in metrics["name"] and "run_time" in metrics["name"]
+    tract = output.get("acn_coadd_comparison_tract_metrics", skymap="hsc_rings_demo", tract=9813, band="i")
+    assert set(tract["n_patches"]) == {1} and "star_fwhm" in tract["name"]
 
 
-def test_picture_is_a_png(output):
-    path = output.getURI("acn_coadd_comparison_plot", DATA_ID).ospath
-    with open(path, "rb") as stream:
-        assert stream.read(8) == b"\x89PNG\r\n\x1a\n"
+def test_pictures_are_png(output):
+    names = ("plot", "flux_plot", "psf_plot", "fit_plot", "exposure_plot", "tract_plot")
+    for name in names:
+        path = output.getURI(f"acn_coadd_comparison_{name}", DATA_ID).ospath
+        with open(path, "rb") as stream:
+            assert stream.read(8) == b"\x89PNG\r\n\x1a\n", name
 
 
 def test_provenance_is_stored(output):

@@ -207,7 +207,10 @@ def test_names_and_storage_classes(obs_packages, instrument, variant):
     assert "acn_sky_geometry" not in found
     for name in set(found) & set(STACK[instrument]):
         assert found[name] == STACK[instrument][name][0]
-    assert pipeline.subsets == {"coadd": {"assembleAcnCoadd"}, "evaluate": {"compareAcnCoadd"}}
+    assert pipeline.subsets == {
+        "coadd": {"assembleAcnCoadd"},
+        "evaluate": {"compareAcnCoadd", "gatherAcnComparison"},
+    }
 
 
 def test_instrument_is_that_of_the_data_id(obs_packages):

@@ -12,10 +12,17 @@ import dataclasses
 
 import numpy as np
 import pytest
+from astropy.table import Table
 from test_metrics import draw_view, gaussian
 
 from lsst.coadd.astroclearnet._metrics import compare_views
 from lsst.coadd.astroclearnet._plots import make_comparison_figure
+from lsst.coadd.astroclearnet.comparison._diagrams import (
+    make_exposure_figure,
+    make_fit_figure,
+    make_flux_figure,
+    make_psf_figure,
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +46,14 @@ def find_images(figure):
     return [axis for axis in figure.axes if axis.images and axis.images[0].get_cmap().name == "gray"]
 
 
+def find_cmap(figure, name):
+    return [axis for axis in figure.axes if axis.images and axis.images[0].get_cmap().name == name]
+
+
 def test_planes_share_one_stretch_in_njy(views):
     figure = draw(views)
     axes = find_images(figure)
-    assert len(axes) == 6
+    assert len(axes) == 2 * (1 + len(find_zooms(figure)))
     limits = {axis.images[0].get_clim() for axis in axes}
     assert len(limits) == 1
     low, high = limits.pop()
@@ -52,15 +63,62 @@ def test_planes_share_one_stretch_in_njy(views):
     assert figure.get_suptitle() == "tract=1 patch=2"
 
 
+def find_zooms(figure):
+    """Return label and limits of each zoom."""
+    zooms = {}
+    for axis in find_images(figure):
+        label = axis.get_ylabel().split("\n")[0]
+        if label and label != "patch":
+            zooms[label.split(": ")[1]] = axis.images[0].get_extent()
+    return zooms
+
+
+def test_zooms_show_what_they_are_called(views):
+    """A pair, a saturated star and a residual put where nothing else is."""
+    reference, coadd = views
+    y, x = np.mgrid[:360, :360]
+
+    def blob(x0, y0, flux):
+        return flux * np.exp(-0.5 * ((x - x0) ** 2 + (y - y0) ** 2) / 1.8**2)
+
+    pair = blob(46, 310, 800) + blob(52, 312, 700)
+    planes = []
+    for view in (reference, coadd):
+        saturated = view.saturated.copy()
+        saturated[40:48, 300:308] = True
+        planes.append(dataclasses.replace(view, image=view.image + pair, saturated=saturated))
+    planes[1] = dataclasses.replace(planes[1], image=planes[1].image + blob(220, 222, 3000))
+    zooms = find_zooms(draw(planes, zoom=40))
+    expected = {
+        "blended pair": (1049, 2311),
+        "saturated star": (1303.5, 2043.5),
+        "worst residual": (1220, 2222),
+    }
+    for label, (px, py) in expected.items():
+        x0, x1, y0, y1 = zooms[label]
+        assert abs((x0 + x1) / 2 - px) < 6 and abs((y0 + y1) / 2 - py) < 6, label
+    assert "faint source" in zooms and "bright galaxy" in zooms
+
+
 def test_axes_are_patch_pixels(views):
-    patch, _, zoom, same_zoom, *_ = find_images(draw(views, zoom=60))
+    figure = draw(views, zoom=60)
+    patch, _, zoom, *_ = find_images(figure)
     assert patch.images[0].get_extent() == [999.5, 1359.5, 1999.5, 2359.5]
     x0, x1, y0, y1 = zoom.images[0].get_extent()
     assert (x1 - x0, y1 - y0) == (60, 60)
-    assert same_zoom.images[0].get_extent() == [x0, x1, y0, y1]
     row, column = round(y0 + 0.5) - 2000, round(x0 + 0.5) - 1000
     shown = zoom.images[0].get_array()
     np.testing.assert_array_equal(shown, views[0].image[row : row + 60, column : column + 60])
+
+
+def test_residual_is_reference_minus_plane_in_its_own_colours(views):
+    comparison = compare_views(views)
+    patch = find_cmap(draw(views), "PuOr")[0]
+    shown = patch.images[0].get_array()
+    expected = comparison.residuals["acn_coadd"]
+    np.testing.assert_array_equal(np.ma.getmaskarray(shown), ~np.isfinite(expected))
+    np.testing.assert_array_equal(shown.compressed(), expected[np.isfinite(expected)])
+    assert "deepCoadd" in patch.get_title() and "acn_coadd" in patch.get_title()
 
 
 def test_pixels_without_data_are_not_drawn(views):
@@ -71,8 +129,8 @@ def test_pixels_without_data_are_not_drawn(views):
 
 def test_key_figures_stand_above_the_planes(views):
     first, second, *_ = find_images(draw(views))
-    assert "deepCoadd" in first.get_title() and "star FWHM 0.7" in first.get_title()
-    assert "acn_coadd" in second.get_title() and 'star FWHM 0.42"' in second.get_title()
+    assert "deepCoadd" in first.get_title() and "stars 0.7" in first.get_title()
+    assert "acn_coadd" in second.get_title() and 'stars 0.42"' in second.get_title()
 
 
 @pytest.mark.parametrize("top", [0, 1, 33, 200])
@@ -89,6 +147,56 @@ def test_blank_sky_can_be_drawn(views, tmp_path):
         dataclasses.replace(view, image=rng.normal(0, 1, view.image.shape).astype(np.float32))
         for view in views
     ]
-    figure = draw(blank)
-    assert len(find_images(figure)) == 6
+    comparison = compare_views(blank)
+    figures = [draw(blank)]
+    figures += [make(blank, comparison, title="blank") for make in (make_flux_figure, make_psf_figure)]
+    for figure in figures:
+        figure.savefig(tmp_path / "figure.png", dpi=40)
+
+
+def test_flux_figure_holds_the_measurements(views):
+    comparison = compare_views(views)
+    ratios, x, y = make_flux_figure(views, comparison, title="a patch").axes
+    points = ratios.lines[0].get_ydata()
+    with np.errstate(invalid="ignore"):
+        expected = comparison.fluxes["acn_coadd"] / comparison.fluxes["deepCoadd"]
+    assert np.isin(points, expected).all() and len(points) > 30
+    assert ratios.get_ylabel() == "flux / reference" and "mas" in x.get_ylabel() and "mas" in y.get_ylabel()
+    assert "AB" in y.get_xlabel()
+
+
+def test_psf_figure_has_stars_and_psf_of_each_plane(views):
+    comparison = compare_views(views)
+    widths, *profiles = make_psf_figure(views, comparison, title="a patch").axes
+    assert [axis.get_title() for axis in profiles] == ["deepCoadd", "acn_coadd"]
+    for axis, fwhm in zip(profiles, (4.2, 2.5), strict=True):
+        radius, profile = axis.lines[1].get_data()
+        assert np.interp(fwhm / 2, radius, profile) == pytest.approx(0.5, abs=0.04)
+    assert len(widths.lines[0].get_ydata()) == np.sum(comparison.stars)
+
+
+def test_fit_figure_shows_each_stage():
+    rows = [
+        (cell, 0, stage, step, 1 / (1 + step) + cell, np.nan, 1.0)
+        for cell in range(5)
+        for stage, n in (("statistic", 4), ("latent", 1))
+        for step in range(n)
+    ]
+    names = ("cell_i", "cell_j", "stage", "step", "loss", "held_out_loss", "chi2")
+    history = Table(rows=rows, names=names)
+    figure = make_fit_figure(history, title="a patch")
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["stage: statistic", "stage: latent"]
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), 2 + 1 / (1 + np.arange(4)))
+    assert make_fit_figure(history[:0], title="") is None
+
+
+def test_exposure_figure_tells_used_from_dropped(tmp_path):
+    rows = [(30, 2, True, 1.1, 0.6), (20, 1, True, 0.9, 0.7), (25, 1, False, np.nan, 2.5)]
+    inputs = Table(rows=rows, names=("visit", "detector", "kept", "chi2", "psf_fwhm_arcsec"))
+    figure = make_exposure_figure(inputs, title="a patch")
+    chi2, width = figure.axes
+    assert list(chi2.lines[0].get_ydata()) == [0.9, 1.1]
+    assert list(width.lines[1].get_ydata()) == [2.5]
+    assert [label.get_text() for label in width.get_xticklabels()] == ["20 / 1", "25 / 1", "30 / 2"]
     figure.savefig(tmp_path / "figure.png", dpi=40)
+    assert make_exposure_figure(inputs[:0], title="") is None

@@ -13,13 +13,14 @@ from __future__ import annotations
 __all__ = ("CoaddView", "gaussian_kernel", "view_from_cell_coadd", "view_from_exposure", "view_from_truth")
 
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import astropy.units as u
 import numpy as np
 
-from .core import InputExposure, InvalidExposureError, Plane
+from .core import InputExposure, InvalidExposureError, PixelSkyMap, Plane
 
 if TYPE_CHECKING:
     from lsst.images import Image
@@ -57,6 +58,44 @@ class CoaddView:
     psf: Callable[..., np.ndarray | None]
     """``psf(x=, y=)`` returns the attached kernel ``(p, p)`` at a patch pixel,
     or `None` where there is no PSF."""
+
+    mask_fractions: Mapping[str, float] = MappingProxyType({})
+    """Share of the pixels in each mask plane, by its name."""
+
+    seams: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    """Patch pixel x, and y, of the first column and row of each cell but the
+    first; empty if the coadd was not made of cells."""
+
+    configuration: str = ""
+    """How it was made, in a few words."""
+
+    wcs: PixelSkyMap | None = None
+    """World coordinates of the pixels."""
+
+    def stamp(self, *, x: float, y: float, half: int) -> np.ndarray | None:
+        """Return the pixels around a position.
+
+        Parameters
+        ----------
+        x, y
+            Patch pixel.
+        half
+            Half the side, in pixels.
+
+        Returns
+        -------
+        `numpy.ndarray` or `None`
+            Image ``(2 half + 1, 2 half + 1)`` in nJy; `None` if it is not
+            complete, or has a bad or saturated pixel.
+        """
+        column, row = round(x) - self.x0, round(y) - self.y0
+        height, width = self.image.shape
+        if not (half <= column < width - half and half <= row < height - half):
+            return None
+        part = np.s_[row - half : row + half + 1, column - half : column + half + 1]
+        if self.bad[part].any() or self.saturated[part].any():
+            return None
+        return self.image[part]
 
     def cutout(self, box: tuple[int, int, int, int]) -> CoaddView:
         """Return the part inside ``(x0, y0, width, height)``.
@@ -122,6 +161,8 @@ def view_from_cell_coadd(coadd: CellCoadd, *, name: str) -> CoaddView:
     ValueError
         If the unit is not one of flux density; the text names the plane.
     """
+    from .adapters import SkyProjectionMap
+
     try:
         scale = coadd.unit.to(u.nJy)
     except u.UnitConversionError:
@@ -151,7 +192,26 @@ def view_from_cell_coadd(coadd: CellCoadd, *, name: str) -> CoaddView:
         y0=box.y.start,
         pixel_scale=_pixel_scale(coadd.sky_projection, **centre),
         psf=psf,
+        mask_fractions={plane: float(np.mean(coadd.mask.get(plane))) for plane in sorted(planes)},
+        seams=(_inner_edges(box.x, grid.cell_shape.x), _inner_edges(box.y, grid.cell_shape.y)),
+        configuration=_describe_configuration(coadd.metadata),
+        wcs=SkyProjectionMap(coadd.sky_projection),
     )
+
+
+def _inner_edges(interval: Any, step: int) -> tuple[int, ...]:
+    """Return where cells begin, but for the first."""
+    return tuple(range(interval.start + step, interval.stop, step))
+
+
+def _describe_configuration(metadata: Mapping[str, Any]) -> str:
+    """Say how a coadd of this package was made; empty for other coadds."""
+    words = [str(metadata[name]) for name in ("method", "recipe") if metadata.get(name)]
+    if metadata.get("recipe") and "target_fwhm" in metadata:
+        words.append(f"target FWHM {float(metadata['target_fwhm']):g} px")
+    if "config_sha256" in metadata:
+        words.append(f"config {str(metadata['config_sha256'])[:8]}")
+    return " ".join(words)
 
 
 def _pixel_scale(projection, *, x: float, y: float) -> float:
@@ -194,10 +254,14 @@ def view_from_exposure(exposure: InputExposure, *, name: str) -> CoaddView:
         y0=exposure.y0,
         pixel_scale=float(np.degrees(step[0]) * 3600),
         psf=psf,
+        mask_fractions={
+            str(plane.name): float(np.mean((exposure.flags & int(plane)) != 0)) for plane in Plane
+        },
+        wcs=exposure.wcs,
     )
 
 
-def view_from_truth(image: Image, *, fwhm: float, like: CellCoadd, name: str) -> CoaddView:
+def view_from_truth(image: Image, *, fwhm: float, like: CoaddView, name: str) -> CoaddView:
     """Look at the noiseless image of a simulation.
 
     Parameters
@@ -207,7 +271,7 @@ def view_from_truth(image: Image, *, fwhm: float, like: CellCoadd, name: str) ->
     fwhm
         FWHM of its Gaussian PSF, in pixels.
     like
-        Coadd on the pixel grid of the patch.
+        Coadd on the same pixel grid.
     name
         Name of the plane in tables and pictures.
     """
@@ -223,6 +287,6 @@ def view_from_truth(image: Image, *, fwhm: float, like: CellCoadd, name: str) ->
         saturated=nothing,
         x0=box.x.start,
         y0=box.y.start,
-        pixel_scale=_pixel_scale(like.sky_projection, x=box.x.center, y=box.y.center),
+        pixel_scale=like.pixel_scale,
         psf=lambda *, x, y: kernel,
     )

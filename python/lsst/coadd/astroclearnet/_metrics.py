@@ -23,27 +23,19 @@ from ._coadds import CoaddView
 from ._photometry import (
     Sources,
     aperture_fluxes,
-    detect_sources,
-    find_stars,
+    centroids,
+    half_width,
     homogenize,
     kernel_fwhm,
     select_isolated,
     sky_aperture_rms,
-    star_fwhm,
 )
-
-_DEFINITIONS = {
-    "star_fwhm": "Median FWHM of isolated bright stars (Gaussian with their adaptive moments).",
-    "psf_fwhm": "Median FWHM, measured alike, of the attached PSF at these stars.",
-    "star_over_psf_fwhm": "Median ratio of the FWHM of a star to that of the attached PSF.",
-    "sky_rms": "Standard deviation of pixels away from sources, without the outer 0.1 % on each side.",
-    "sky_mean": "Mean of these pixels.",
-    "sky_pull": "sky_rms in units of the declared error (square root of the variance plane).",
-    "sky_aperture_rms": "Robust scatter of apertures on empty sky, at the common PSF.",
-    "flux_ratio": "Median aperture flux relative to the reference plane, at the common PSF.",
-    "star_flux_bias": "Median of aperture flux / true flux - 1 of stars, at the common PSF.",
-    "galaxy_flux_bias": "Median of aperture flux / true flux - 1 of galaxies, at the common PSF.",
-}
+from .comparison._detect import detect_sources
+from .comparison._detections import make_count_rows, make_residual_rows, make_truth_rows
+from .comparison._fluxes import bin_medians, expected_fluxes
+from .comparison._rows import Row, make_table
+from .comparison._sky import make_mask_rows, make_seam_rows, make_sky_rows
+from .comparison._stars import StarShapes, find_stars, make_star_rows, measure_stars
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,8 +51,17 @@ class Truth:
     is_star: np.ndarray
     """Point sources, bool ``(n,)``."""
 
-    view: CoaddView
-    """Noiseless image with its PSF."""
+    view: CoaddView | None = None
+    """Noiseless image with its PSF; then there are no sources but these."""
+
+    flux: np.ndarray | None = None
+    """True flux of each in nJy ``(n,)``; needed where there is no image."""
+
+    half_light_radius: np.ndarray | None = None
+    """Of each galaxy in pixels ``(n,)``, 0 for stars; goes with `flux`."""
+
+    sersic_n: np.ndarray | None = None
+    """Sersic index of each galaxy ``(n,)``; goes with `flux`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,8 +69,7 @@ class Comparison:
     """Result of `compare_views`."""
 
     metrics: Table
-    """Columns ``name``, ``plane``, ``value``, ``error``, ``unit``, ``n``,
-    ``definition``."""
+    """As of `comparison._rows.make_table`."""
 
     sources: Sources
     """Sources that were measured."""
@@ -83,6 +83,19 @@ class Comparison:
 
     fluxes: dict[str, np.ndarray]
     """Aperture fluxes of each plane in nJy at the common PSF, ``(n,)``."""
+
+    offsets: dict[str, tuple[np.ndarray, np.ndarray]]
+    """Centroids in each plane but the reference minus those in the reference,
+    along x and y, in milliarcsec, ``(n,)`` each."""
+
+    shapes: dict[str, StarShapes]
+    """Shapes of the stars in each plane."""
+
+    found: dict[str, Sources]
+    """Detections in each plane."""
+
+    residuals: dict[str, np.ndarray]
+    """Reference minus each other plane at the common PSF, nJy ``(y, x)``."""
 
     sky_rms: float
     """Sky rms of the reference plane, in nJy."""
@@ -137,48 +150,164 @@ def compare_views(
         If the planes do not cover the same pixels; the text names them.
     """
     reference = views[0]
-    for view in (*views, *([truth.view] if truth else [])):
+    for view in (*views, *([truth.view] if truth and truth.view else [])):
         if view.box != reference.box:
             raise ValueError(
                 f"{view.name} covers (x0, y0, width, height) = {view.box}, "
                 f"{reference.name} covers {reference.box}; they cannot be compared."
             )
-    sources = detect_sources(reference, threshold=detection_sigma)
-    if truth is not None:
-        sources = dataclasses.replace(sources, x=truth.x, y=truth.y)
-    fwhm = 1.2 * max(_central_fwhm(view) for view in views)
-    radius = aperture_radius / reference.pixel_scale
-    planes = [*views, truth.view] if truth else list(views)
-    fluxes, noise = {}, {}
-    for view in planes:
-        smooth = homogenize(view, fwhm=fwhm)
-        fluxes[view.name] = aperture_fluxes(smooth, sources, radius=radius, view=view)
-        noise[view.name] = sky_aperture_rms(smooth, sources, radius=radius, view=view)
-    best = fluxes[truth.view.name if truth else reference.name]
-    snr = best / noise[reference.name]
-    bright = (snr > star_snr) & select_isolated(sources, best, distance=isolation / reference.pixel_scale)
+    scene = _measure_scene(
+        views, truth, detection_sigma=detection_sigma, radius=aperture_radius / reference.pixel_scale
+    )
+    sources, radius = scene.sources, isolation / reference.pixel_scale
+    fluxes, snr = scene.fluxes, scene.best / scene.noise[reference.name]
+    isolated = select_isolated(sources, scene.best, distance=radius)
+    bright = (snr > star_snr) & isolated
     stars = bright & truth.is_star if truth else find_stars(reference, sources, bright)
-    rows = []
-    for view in views:
-        rows += _measure_stars(view, sources, stars)
-        rows += _measure_sky(view, sources, noise[view.name])
+    shapes = {view.name: measure_stars(view, sources, stars) for view in views}
+    found = {view.name: detect_sources(view, threshold=detection_sigma) for view in views}
     bins = list(itertools.pairwise(snr_edges))
-    for view in views[1:]:
-        rows += _bin_ratios("flux_ratio", view.name, fluxes[view.name] / fluxes[reference.name], snr, bins)
-    if truth:
-        for view, (kind, chosen) in itertools.product(
-            views, (("star", truth.is_star), ("galaxy", ~truth.is_star))
-        ):
-            ratio = np.where(chosen, fluxes[view.name] / best - 1, np.nan)
-            rows += _bin_ratios(f"{kind}_flux_bias", view.name, ratio, snr, bins)
+    match_radius = _central_fwhm(reference)
+    residuals = {
+        view.name: np.where(
+            reference.bad | view.bad, np.nan, scene.smooth[reference.name] - scene.smooth[view.name]
+        )
+        for view in views[1:]
+    }
+    rows: list[Row] = []
+    for view in views:
+        rows += make_star_rows(view, shapes[view.name])
+        rows += make_sky_rows(view, sources, scene.noise[view.name])
+        is_reference = view is reference
+        known = None if is_reference else found[reference.name]
+        rows += make_count_rows(view, found[view.name], known, radius=match_radius)
+        if known is not None:
+            rows += bin_medians(
+                "flux_ratio", view.name, fluxes[view.name] / fluxes[reference.name], snr, bins
+            )
+            for name, offset in zip("xy", scene.offsets[view.name], strict=True):
+                rows += bin_medians(f"centroid_d{name}", view.name, offset, snr, bins)
+            rows += make_residual_rows(
+                view,
+                residuals[view.name],
+                known,
+                sigma=half_width(scene.smooth[reference.name][sources.sky]),
+                threshold=detection_sigma,
+                radius=match_radius,
+            )
+        rows += make_seam_rows(view, sources) + make_mask_rows(view)
+        if truth:
+            rows += _make_truth_rows(view, truth, scene, snr, isolated, found[view.name], bins, match_radius)
     return Comparison(
-        metrics=Table(rows=rows, names=("name", "plane", "value", "error", "unit", "n", "definition")),
+        metrics=make_table(rows),
         sources=sources,
         snr=snr,
         stars=stars,
         fluxes=fluxes,
+        offsets=scene.offsets,
+        shapes=shapes,
+        found=found,
+        residuals=residuals,
         sky_rms=next(row[2] for row in rows if row[0] == "sky_rms"),
-        common_fwhm=fwhm,
+        common_fwhm=scene.fwhm,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Scene:
+    """All planes at one PSF, and the same sources in each."""
+
+    sources: Sources
+    fwhm: float
+    smooth: dict[str, np.ndarray]
+    fluxes: dict[str, np.ndarray]
+    noise: dict[str, float]
+    offsets: dict[str, tuple[np.ndarray, np.ndarray]]
+    best: np.ndarray
+    """What the fluxes of the sources are compared with, ``(n,)``."""
+
+
+def _measure_scene(
+    views: Sequence[CoaddView], truth: Truth | None, *, detection_sigma: float, radius: float
+) -> _Scene:
+    """Bring planes to one PSF and measure the same sources in each."""
+    reference = views[0]
+    sources = detect_sources(reference, threshold=detection_sigma)
+    if truth is not None:
+        sources = dataclasses.replace(sources, x=truth.x, y=truth.y)
+    fwhm = 1.2 * max(_central_fwhm(view) for view in views)
+    planes = [*views, truth.view] if truth and truth.view else list(views)
+    smooth = {view.name: homogenize(view, fwhm=fwhm) for view in planes}
+    fluxes, noise, places = {}, {}, {}
+    for view in planes:
+        image = smooth[view.name]
+        fluxes[view.name] = aperture_fluxes(image, sources, radius=radius, view=view)
+        noise[view.name] = sky_aperture_rms(image, sources, radius=radius, view=view)
+        places[view.name] = centroids(image, sources, fwhm=fwhm, view=view)
+    if truth is not None and truth.view is None:
+        fluxes["catalogue"] = _expect_fluxes(truth, fwhm=fwhm, radius=radius)
+    best = fluxes["catalogue" if "catalogue" in fluxes else planes[-1 if truth else 0].name]
+    if "catalogue" in fluxes:
+        best = np.where(np.isfinite(fluxes[reference.name]), best, np.nan)
+    return _Scene(
+        sources=sources,
+        fwhm=fwhm,
+        smooth=smooth,
+        fluxes=fluxes,
+        noise=noise,
+        offsets={
+            view.name: _subtract(places[view.name], places[reference.name], reference.pixel_scale)
+            for view in views[1:]
+        },
+        best=best,
+    )
+
+
+def _subtract(
+    places: tuple[np.ndarray, np.ndarray], others: tuple[np.ndarray, np.ndarray], pixel_scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return differences of positions, in milliarcsec."""
+    scale = 1000 * pixel_scale
+    return (places[0] - others[0]) * scale, (places[1] - others[1]) * scale
+
+
+def _expect_fluxes(truth: Truth, *, fwhm: float, radius: float) -> np.ndarray:
+    """Say what apertures should hold of the sources of a catalogue."""
+    if truth.flux is None:
+        raise ValueError("A catalogue of true sources without an image needs their fluxes.")
+    zeros = np.zeros(len(truth.flux))
+    size = zeros if truth.half_light_radius is None else truth.half_light_radius
+    index = zeros + 1 if truth.sersic_n is None else truth.sersic_n
+    return expected_fluxes(truth.flux, size, index, fwhm=fwhm, radius=radius)
+
+
+def _make_truth_rows(
+    view: CoaddView,
+    truth: Truth,
+    scene: _Scene,
+    snr: np.ndarray,
+    isolated: np.ndarray,
+    found: Sources,
+    bins: Sequence[tuple[float, float]],
+    radius: float,
+) -> list[Row]:
+    """Make the rows that need the truth."""
+    rows: list[Row] = []
+    for kind, chosen in (("star", truth.is_star), ("galaxy", ~truth.is_star)):
+        # In a catalogue of injected sources the rest of the sky is unknown.
+        usable = chosen if truth.view else chosen & isolated
+        ratio = np.where(usable, scene.fluxes[view.name] / scene.best - 1, np.nan)
+        rows += bin_medians(f"{kind}_flux_bias", view.name, ratio, snr, bins)
+    return rows + make_truth_rows(
+        view,
+        found,
+        scene.sources,
+        snr,
+        is_star=truth.is_star,
+        isolated=isolated,
+        is_complete=truth.view is not None,
+        bins=bins,
+        radius=radius,
     )
 
 
@@ -194,70 +323,3 @@ def _central_fwhm(view: CoaddView) -> float:
     if not finite:
         raise ValueError(f"{view.name} has no PSF that could be measured.")
     return max(finite)
-
-
-def _median(values: np.ndarray) -> tuple[float, float, int]:
-    """Return the median, its error and the number of finite values."""
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return float("nan"), float("nan"), 0
-    low, middle, high = np.percentile(values, (15.865, 50.0, 84.135))
-    error = 1.2533 * 0.5 * (high - low) / np.sqrt(len(values)) if len(values) > 2 else float("nan")
-    return float(middle), float(error), len(values)
-
-
-def _measure_stars(view: CoaddView, sources: Sources, stars: np.ndarray) -> list[tuple]:
-    """Make the rows about the width of stars."""
-    places = [(sources.x[i], sources.y[i]) for i in np.flatnonzero(stars)]
-    width = np.array([star_fwhm(view, x=x, y=y) for x, y in places])
-    psf = np.array([kernel_fwhm(view.psf(x=x, y=y)) for x, y in places])
-    psf[~np.isfinite(width)] = np.nan
-    rows = []
-    for name, values, unit in (
-        ("star_fwhm", width * view.pixel_scale, "arcsec"),
-        ("psf_fwhm", psf * view.pixel_scale, "arcsec"),
-        ("star_over_psf_fwhm", width / psf if len(places) else width, ""),
-    ):
-        value, error, n = _median(values)
-        rows.append((name, view.name, value, error, unit, n, _DEFINITIONS[name]))
-    return rows
-
-
-def _measure_sky(view: CoaddView, sources: Sources, aperture_rms: float) -> list[tuple]:
-    """Make the rows about the pixels without sources."""
-    sky = sources.sky & ~view.bad & ~view.saturated
-    values = view.image[sky].astype(float)
-    n = len(values)
-    if n < 100:
-        figures = dict.fromkeys(("sky_rms", "sky_mean", "sky_pull"), (float("nan"), float("nan")))
-    else:
-        low, high = np.percentile(values, (0.1, 99.9))
-        inner = (values >= low) & (values <= high)
-        rms = float(values[inner].std())
-        with np.errstate(divide="ignore", invalid="ignore"):
-            pulls = (values / np.sqrt(view.variance[sky].astype(float)))[inner]
-        pulls = pulls[np.isfinite(pulls)]
-        pull = float(pulls.std()) if len(pulls) else float("nan")
-        figures = {
-            "sky_rms": (rms, rms / np.sqrt(2 * n)),
-            "sky_mean": (float(values[inner].mean()), rms / np.sqrt(n)),
-            "sky_pull": (pull, pull / np.sqrt(2 * n)),
-        }
-    figures["sky_aperture_rms"] = (aperture_rms, float("nan"))
-    units = {"sky_rms": "nJy", "sky_mean": "nJy", "sky_pull": "", "sky_aperture_rms": "nJy"}
-    return [
-        (name, view.name, value, error, units[name], n, _DEFINITIONS[name])
-        for name, (value, error) in figures.items()
-    ]
-
-
-def _bin_ratios(
-    name: str, plane: str, ratio: np.ndarray, snr: np.ndarray, bins: Sequence[tuple[float, float]]
-) -> list[tuple]:
-    """Make one row a bin of S/N."""
-    rows = []
-    for low, high in bins:
-        value, error, n = _median(ratio[(snr >= low) & (snr < high)])
-        label = f"{name}_snr_{low:g}_{high:g}" if np.isfinite(high) else f"{name}_snr_{low:g}"
-        rows.append((label, plane, value, error, "", n, _DEFINITIONS[name]))
-    return rows

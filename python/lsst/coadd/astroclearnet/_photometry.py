@@ -11,19 +11,19 @@
 from __future__ import annotations
 
 __all__ = (
+    "Moments",
     "Sources",
+    "adaptive_moments",
     "aperture_fluxes",
-    "detect_sources",
-    "find_stars",
+    "centroids",
+    "half_width",
     "homogenize",
     "kernel_fwhm",
     "select_isolated",
     "sky_aperture_rms",
-    "star_fwhm",
 )
 
 import dataclasses
-from collections.abc import Callable
 
 import galsim.hsm
 import numpy as np
@@ -52,51 +52,15 @@ class Sources:
     sky: np.ndarray
     """Pixels free of sources in the plane of detection, bool ``(y, x)``."""
 
-
-def detect_sources(view: CoaddView, *, threshold: float) -> Sources:
-    """Detect sources with `sep`, matched to the plane's own noise.
-
-    Parameters
-    ----------
-    view
-        Plane to detect in.
-    threshold
-        Detection threshold after the matched filter, in sigma.
-
-    Returns
-    -------
-    `Sources`
-        Positions, and the pixels left after everything above 1.5 sigma and
-        its surroundings has been cut away.
-    """
-    image = np.ascontiguousarray(view.image, dtype=np.float32)
-    good = ~view.bad & (view.variance > 0)
-    if not good.any():
-        return Sources(x=np.zeros(0), y=np.zeros(0), sky=good)
-    error = np.sqrt(np.where(good, view.variance, np.inf)).astype(np.float32)
-    error[~good] = np.median(error[good])
-    # Resampled noise is correlated and its variance not always right: take
-    # the level of the noise from the pixels, its shape from the variance.
-    error *= _half_width(image[good] / error[good])
-    found = _extract(image, threshold, error, ~good)
-    _, wide = sep.extract(image, 1.5, err=error, mask=~good, segmentation_map=True, minarea=5)
-    sources = scipy.ndimage.binary_dilation(wide > 0, iterations=6)
-    return Sources(x=found["x"] + view.x0, y=found["y"] + view.y0, sky=good & ~sources)
+    footprint: np.ndarray | None = None
+    """Pixels of the sources that were detected, bool ``(y, x)``."""
 
 
-def _extract(image: np.ndarray, threshold: float, error: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Run `sep` with a wide matched filter, in a crowded field too.
-
-    Its cleaning is off: it takes faint galaxies beside bright stars away.
-    """
-    kernel = gaussian_kernel(3.5, 7).astype(np.float32)
-    sep.set_extract_pixstack(max(300000, image.size // 2))
-    options = dict(filter_kernel=kernel, minarea=5, deblend_cont=0.001, clean=False)
-    return sep.extract(image, threshold, err=error, mask=mask, **options)
-
-
-def _half_width(values: np.ndarray) -> float:
+def half_width(values: np.ndarray) -> float:
     """Return half the interval that holds the central 68.27 %."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return float("nan")
     low, high = np.percentile(values, (15.865, 84.135))
     return max(float(high - low) / 2, np.finfo(np.float32).tiny)
 
@@ -180,6 +144,37 @@ def aperture_fluxes(
     return np.where(inside & (touched == 0), flux, np.nan)
 
 
+def centroids(
+    image: np.ndarray, sources: Sources, *, fwhm: float, view: CoaddView
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find windowed centroids near known positions.
+
+    Parameters
+    ----------
+    image
+        Image in nJy, on the pixels of ``view``, at a Gaussian PSF.
+    sources
+        Where to look.
+    fwhm
+        FWHM of the PSF, in pixels; the window is as wide.
+    view
+        Gives origin and bad pixels.
+
+    Returns
+    -------
+    x, y
+        Patch pixels ``(n,)``; NaN where the fit left its place.
+    """
+    if not len(sources.x):
+        return np.zeros(0), np.zeros(0)
+    clean = np.ascontiguousarray(np.where(np.isfinite(image), image, 0), dtype=np.float32)
+    x, y = sources.x - view.x0, sources.y - view.y0
+    found_x, found_y, flag = sep.winpos(clean, x, y, fwhm / _FWHM_PER_SIGMA)
+    lost = (flag != 0) | (np.hypot(found_x - x, found_y - y) > fwhm)
+    found_x, found_y = (np.where(lost, np.nan, values) for values in (found_x, found_y))
+    return found_x + view.x0, found_y + view.y0
+
+
 def sky_aperture_rms(image: np.ndarray, sources: Sources, *, radius: float, view: CoaddView) -> float:
     """Measure the scatter of apertures on empty sky.
 
@@ -201,7 +196,7 @@ def sky_aperture_rms(image: np.ndarray, sources: Sources, *, radius: float, view
     places = Sources(x=x.ravel()[blank] + view.x0, y=y.ravel()[blank] + view.y0, sky=sources.sky)
     fluxes = aperture_fluxes(image, places, radius=radius, view=view)
     fluxes = fluxes[np.isfinite(fluxes)]
-    return _half_width(fluxes) if len(fluxes) >= 10 else float("nan")
+    return half_width(fluxes) if len(fluxes) >= 10 else float("nan")
 
 
 def select_isolated(sources: Sources, flux: np.ndarray, *, distance: float) -> np.ndarray:
@@ -233,13 +228,51 @@ def select_isolated(sources: Sources, flux: np.ndarray, *, distance: float) -> n
     return isolated
 
 
-def _adaptive_fwhm(stamp: np.ndarray, guess: float) -> float:
-    """Measure the width of a centred object; NaN when it has none."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Moments:
+    """Adaptive moments of a stamp (Hirata & Seljak 2003, as in galsim)."""
+
+    fwhm: float
+    """FWHM in pixels of the Gaussian with these moments."""
+
+    e1: float
+    """Ellipticity along x, ``(a^2 - b^2) / (a^2 + b^2)``."""
+
+    e2: float
+    """The same along the diagonal."""
+
+    dx: float
+    """Centroid from the central pixel along x, in pixels."""
+
+    dy: float
+    """The same along y."""
+
+
+def adaptive_moments(stamp: np.ndarray) -> Moments | None:
+    """Measure the shape of an object.
+
+    Parameters
+    ----------
+    stamp
+        Object near the centre ``(p, p)``, p odd.
+
+    Returns
+    -------
+    `Moments` or `None`
+        `None` if the moments do not converge.
+    """
     image = galsim.Image(np.ascontiguousarray(stamp, dtype=float))
-    moments = galsim.hsm.FindAdaptiveMom(image, guess_sig=guess / _FWHM_PER_SIGMA, strict=False)
+    moments = galsim.hsm.FindAdaptiveMom(image, guess_sig=3.5 / _FWHM_PER_SIGMA, strict=False)
     if moments.moments_status != 0:
-        return float("nan")
-    return float(moments.moments_sigma * _FWHM_PER_SIGMA)
+        return None
+    centre = image.true_center
+    return Moments(
+        fwhm=float(moments.moments_sigma * _FWHM_PER_SIGMA),
+        e1=float(moments.observed_e1),
+        e2=float(moments.observed_e2),
+        dx=float(moments.moments_centroid.x - centre.x),
+        dy=float(moments.moments_centroid.y - centre.y),
+    )
 
 
 def kernel_fwhm(kernel: np.ndarray | None) -> float:
@@ -256,70 +289,13 @@ def kernel_fwhm(kernel: np.ndarray | None) -> float:
         FWHM in pixels of the Gaussian with the kernel's adaptive moments;
         NaN without a kernel.
     """
-    return float("nan") if kernel is None else _adaptive_fwhm(kernel, 3.5)
-
-
-def star_fwhm(view: CoaddView, *, x: float, y: float) -> float:
-    """Measure one star.
-
-    Parameters
-    ----------
-    view
-        Plane.
-    x, y
-        Position in patch pixels.
-
-    Returns
-    -------
-    `float`
-        FWHM in pixels of the Gaussian with the star's adaptive moments
-        (Hirata & Seljak 2003, as in `galsim.hsm`); NaN if the stamp is
-        not complete or the moments do not converge.
-    """
-    half = 12
-    column, row = round(x) - view.x0, round(y) - view.y0
-    height, width = view.image.shape
-    if not (half <= column < width - half and half <= row < height - half):
+    if kernel is None:
         return float("nan")
-    stamp = (slice(row - half, row + half + 1), slice(column - half, column + half + 1))
-    if view.bad[stamp].any() or view.saturated[stamp].any():
-        return float("nan")
-    return _adaptive_fwhm(view.image[stamp], 3.5)
-
-
-def find_stars(view: CoaddView, sources: Sources, candidates: np.ndarray) -> np.ndarray:
-    """Find the point sources by their width against the plane's PSF.
-
-    Parameters
-    ----------
-    view
-        Plane with a trustworthy PSF.
-    sources
-        Positions.
-    candidates
-        Bright and isolated sources, bool ``(n,)``.
-
-    Returns
-    -------
-    `numpy.ndarray`
-        Stars, bool ``(n,)``: width within 4 % of the PSF's.
-    """
-    psf_fwhm = _memoize_psf(view)
-    stars = np.zeros(len(sources.x), dtype=bool)
-    for i in np.flatnonzero(candidates):
-        ratio = star_fwhm(view, x=sources.x[i], y=sources.y[i]) / psf_fwhm(sources.x[i], sources.y[i])
-        stars[i] = abs(ratio - 1) < 0.04
-    return stars
-
-
-def _memoize_psf(view: CoaddView) -> Callable[[float, float], float]:
-    """Measure the PSF of a plane once for each 50 px block."""
-    known: dict[tuple[int, int], float] = {}
-
-    def fwhm(x: float, y: float) -> float:
-        key = (int(x) // 50, int(y) // 50)
-        if key not in known:
-            known[key] = kernel_fwhm(view.psf(x=x, y=y))
-        return known[key]
-
-    return fwhm
+    moments = adaptive_moments(kernel)
+    if moments is not None:
+        return moments.fwhm
+    # The weight of the moments must not be narrower than a pixel.
+    profile = galsim.InterpolatedImage(galsim.Image(np.asarray(kernel, dtype=float), scale=1.0))
+    size = 4 * kernel.shape[0] + 1
+    moments = adaptive_moments(profile.drawImage(nx=size, ny=size, scale=0.25, method="no_pixel").array)
+    return float("nan") if moments is None else moments.fwhm / 4.0

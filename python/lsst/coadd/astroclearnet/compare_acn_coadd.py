@@ -17,30 +17,25 @@ __all__ = (
     "IncomparableCoaddsError",
 )
 
-import dataclasses
 import math
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.coordinates import SkyCoord
-from astropy.table import Table
 
-import lsst.pipe.base.connectionTypes as cT
 from lsst.images import Image
-from lsst.images.cells import CellCoadd
-from lsst.pex.config import ChoiceField, Field, FieldValidationError, ListField, RangeField
-from lsst.pipe.base import (
-    AlgorithmError,
-    AnnotatedPartialOutputsError,
-    PipelineTask,
-    PipelineTaskConfig,
-    PipelineTaskConnections,
-    QuantumContext,
-    Struct,
-)
+from lsst.pipe.base import AlgorithmError, AnnotatedPartialOutputsError, PipelineTask, QuantumContext, Struct
 from lsst.utils.timer import timeMethod
 
-_PATCH = ("skymap", "tract", "patch", "band")
+from ._compare_connections import PATCH, CompareAcnCoaddConfig, CompareAcnCoaddConnections
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from ._coadds import CoaddView
+    from ._metrics import Comparison, Truth
+
+_NAMES = {"reference": "deepCoadd", "coadd": "acn_coadd", "latent": "acn_latent"}
 
 
 class IncomparableCoaddsError(AlgorithmError):
@@ -51,148 +46,13 @@ class IncomparableCoaddsError(AlgorithmError):
         return {"reason": str(self)}
 
 
-class CompareAcnCoaddConnections(
-    PipelineTaskConnections,
-    dimensions=_PATCH,
-    defaultTemplates={"coadd_name": "acn", "reference_type": "deepCoadd"},
-):
-    """Datasets of `CompareAcnCoaddTask`; YAML can rename each of them."""
-
-    # No existence of the reference or the truth may decide whether a patch
-    # is worked at all: the assembly task is in the same graph.
-    reference = cT.Input(
-        doc="Standard coadd to compare with.",
-        name="{reference_type}",
-        storageClass="CellCoadd",
-        dimensions=_PATCH,
-        deferGraphConstraint=True,
-    )
-    coadd = cT.Input(
-        doc="Latent image plus matched residual.",
-        name="{coadd_name}_coadd",
-        storageClass="CellCoadd",
-        dimensions=_PATCH,
-    )
-    latent = cT.Input(
-        doc="Latent image; used if use_latent is set.",
-        name="{coadd_name}_latent",
-        storageClass="CellCoadd",
-        dimensions=_PATCH,
-    )
-    n_image = cT.Input(
-        doc="Number of inputs used in each pixel.",
-        name="{coadd_name}_coadd_n_image",
-        storageClass="ImageV2",
-        dimensions=_PATCH,
-    )
-    truth_image = cT.Input(
-        doc="Noiseless image with a Gaussian PSF, in nJy; used if use_truth is set.",
-        name="acn_truth_image",
-        storageClass="ImageV2",
-        dimensions=_PATCH,
-        deferGraphConstraint=True,
-    )
-    truth_catalog = cT.Input(
-        doc="True positions and kinds of sources; used if use_truth is set.",
-        name="acn_truth_catalog",
-        storageClass="ArrowAstropy",
-        dimensions=_PATCH,
-        deferGraphConstraint=True,
-    )
-    metrics = cT.Output(
-        doc="One row for each figure and plane, with its definition.",
-        name="{coadd_name}_coadd_comparison_metrics",
-        storageClass="ArrowAstropy",
-        dimensions=_PATCH,
-    )
-    plot = cT.Output(
-        doc="The planes side by side at one stretch.",
-        name="{coadd_name}_coadd_comparison_plot",
-        storageClass="Plot",
-        dimensions=_PATCH,
-    )
-
-    def __init__(self, *, config: CompareAcnCoaddConfig | None = None):
-        super().__init__(config=config)
-        if config is None:
-            return
-        if config.image_model == "afw":
-            self.reference = dataclasses.replace(self.reference, storageClass="ExposureF")
-        if not config.use_latent:
-            del self.latent
-        if not config.use_truth:
-            del self.truth_image
-            del self.truth_catalog
-
-
-class CompareAcnCoaddConfig(PipelineTaskConfig, pipelineConnections=CompareAcnCoaddConnections):
-    """Configuration of `CompareAcnCoaddTask`."""
-
-    image_model = ChoiceField[str](
-        doc="Library of the reference coadd. Change it to 'afw' in the full Science Pipelines.",
-        allowed={"images": "CellCoadd of lsst.images.", "afw": "ExposureF of lsst.afw."},
-        default="images",
-        optional=False,
-    )
-    use_latent = Field[bool](
-        doc="Compare the latent image too. Unset it where none was made (methods 'kaiser' and 'mean').",
-        default=True,
-    )
-    use_truth = Field[bool](
-        doc="Measure flux biases against the truth of a simulation. Set it for the demo repository.",
-        default=False,
-    )
-    truth_fwhm = RangeField[float](
-        doc="FWHM of the Gaussian PSF of truth_image, in pixels. Change it with the dataset.",
-        default=2.5,
-        min=0.5,
-    )
-    detection_sigma = RangeField[float](
-        doc="Threshold for the detection of sources in the reference, in sigma. Raise it in crowded fields.",
-        default=5.0,
-        min=1.0,
-    )
-    aperture_radius = RangeField[float](
-        doc="Radius of the apertures, in arcsec. Raise it with poor seeing: beyond half the FWHM of the "
-        "common PSF little is gained.",
-        default=1.0,
-        min=0.1,
-    )
-    snr_edges = ListField[float](
-        doc="Edges of the bins in S/N, ascending (number); the last bin is open upwards.",
-        default=[6.0, 20.0, 100.0],
-        minLength=1,
-    )
-    star_snr = RangeField[float](
-        doc="Lowest S/N of a star whose width is measured (number). Lower it in poor fields.",
-        default=50.0,
-        min=5.0,
-    )
-    isolation = RangeField[float](
-        doc="Radius within which such a star has no neighbour of more than 2 % of its flux, in arcsec.",
-        default=3.0,
-        min=0.0,
-    )
-
-    def validate(self) -> None:
-        """Check that the bins ascend.
-
-        Raises
-        ------
-        lsst.pex.config.FieldValidationError
-            If they do not.
-        """
-        super().validate()
-        edges = list(self.snr_edges)
-        if any(not low < high for low, high in zip(edges[:-1], edges[1:], strict=True)):
-            raise FieldValidationError(type(self).snr_edges, self, f"snr_edges must ascend; got {edges}.")
-
-
 class CompareAcnCoaddTask(PipelineTask):
-    """Compare the coadds of a patch: star widths, sky, fluxes, a picture.
+    """Compare the coadds of a patch: a table of metrics and pictures.
 
     Processing summary: bring all planes to one PSF; measure the same sources
-    in each; measure stars and sky on the planes as they are; draw them.
+    in each; measure stars, sky, masks and seams on the planes as they are;
+    detect in each and match; add what tables and metadata of the run tell;
+    draw. Works for any two or three coadds on the same pixels.
     """
 
     ConfigClass = CompareAcnCoaddConfig
@@ -207,11 +67,13 @@ class CompareAcnCoaddTask(PipelineTask):
     ) -> None:
         """Fetch datasets, run, put what came out."""
         inputs = butlerQC.get(inputRefs)
-        names = {name: getattr(inputRefs, name).datasetType.name for name in inputs}
+        names = {name: getattr(inputRefs, name).datasetType.name for name in _NAMES if name in inputs}
         data_id = butlerQC.quantum.dataId
-        title = "  ".join(f"{key}={data_id[key]}" for key in _PATCH)
+        title = "  ".join(f"{key}={data_id[key]}" for key in PATCH)
+        if "run_metadata" in inputs:
+            inputs["run_metadata"] = _read_run(inputs["run_metadata"])
         try:
-            outputs = self.run(**inputs, names=names, title=title)
+            outputs = self.run(**inputs, names=names, title=title, band=str(data_id["band"]))
         except AlgorithmError as error:
             raise AnnotatedPartialOutputsError.annotate(error, self, log=self.log) from error
         butlerQC.put(outputs, outputRefs)
@@ -221,42 +83,60 @@ class CompareAcnCoaddTask(PipelineTask):
         self,
         *,
         reference: Any,
-        coadd: CellCoadd,
-        latent: CellCoadd | None = None,
-        n_image: Image,
+        coadd: Any,
+        latent: Any = None,
+        n_image: Image | None = None,
+        inputs_table: Table | None = None,
+        fit_history: Table | None = None,
+        run_metadata: Mapping[str, float] | None = None,
+        calexps: Sequence[Any] = (),
         truth_image: Image | None = None,
         truth_catalog: Table | None = None,
-        names: dict[str, str] | None = None,
+        names: Mapping[str, str] | None = None,
         title: str = "",
+        band: str = "",
     ) -> Struct:
         """Compare coadds; needs no Butler.
 
         Parameters
         ----------
         reference
-            Standard coadd, ``CellCoadd`` or ``ExposureF`` as `image_model`
-            says.
+            Coadd to compare with, ``CellCoadd`` or ``ExposureF`` as
+            `image_model` says.
         coadd
-            Latent image plus matched residual.
+            Coadd to be compared, as `coadd_model` says.
         latent
-            Latent image.
+            A third coadd, as `coadd_model` says.
         n_image
             Number of inputs used in each pixel.
+        inputs_table, fit_history
+            As `AssembleAcnCoaddTask` writes them.
+        run_metadata
+            With ``run_time_s`` and ``peak_memory_mb`` of the assembly.
+        calexps
+            Handles of exposures with a ``dataId``; the sharpest is drawn.
         truth_image
             Noiseless image, in nJy.
         truth_catalog
-            Columns ``ra`` and ``dec`` in degrees, ``type`` (``star`` or not).
+            Columns ``ra`` and ``dec`` in degrees, ``type`` or
+            ``source_type`` (``star``, ``DeltaFunction``, or other); without
+            ``truth_image`` also ``flux`` in nJy or ``mag``, and for galaxies
+            ``half_light_radius`` in arcsec and ``sersic_n`` or ``n``.
         names
-            Name of each plane in the table and the picture, by the names of
+            Name of each plane in the table and the pictures, by the names of
             these parameters; those of the connections by default.
         title
-            Written over the picture.
+            Written over the pictures.
+        band
+            For the names of a bundle of metrics.
 
         Returns
         -------
         `lsst.pipe.base.Struct`
-            ``metrics`` (`~astropy.table.Table`) and ``plot``
-            (`~matplotlib.figure.Figure`).
+            ``metrics`` (`~astropy.table.Table`); ``plot``, ``flux_plot``,
+            ``psf_plot``, ``fit_plot`` and ``exposure_plot``
+            (`~matplotlib.figure.Figure`, or `None` without their input); and
+            ``metric_bundle``, `None` unless `write_metric_bundle` is set.
 
         Raises
         ------
@@ -264,19 +144,19 @@ class CompareAcnCoaddTask(PipelineTask):
             If the planes do not share their pixels, have no PSF, or have a
             unit that is not of flux density.
         """
-        from ._coadds import view_from_cell_coadd
-        from ._metrics import compare_views
-        from ._plots import make_comparison_figure
+        from astropy.table import vstack
 
-        names = {"reference": "deepCoadd", "coadd": "acn_coadd", "latent": "acn_latent"} | (names or {})
+        from ._metrics import compare_views
+        from .comparison._rows import make_table
+        from .comparison._run import make_exposure_rows, make_run_rows
+
+        names = _NAMES | dict(names or {})
         try:
-            views = [self._view_reference(reference, names["reference"])]
-            views.append(view_from_cell_coadd(coadd, name=names["coadd"]))
+            views = [self._view(reference, self.config.image_model, names["reference"])]
+            views.append(self._view(coadd, self.config.coadd_model, names["coadd"]))
             if latent is not None:
-                views.append(view_from_cell_coadd(latent, name=names["latent"]))
-            truth = None
-            if truth_image is not None and truth_catalog is not None:
-                truth = self._view_truth(truth_image, truth_catalog, coadd)
+                views.append(self._view(latent, self.config.coadd_model, names["latent"]))
+            truth = None if truth_catalog is None else self._view_truth(truth_image, truth_catalog, views[1])
             comparison = compare_views(
                 views,
                 truth=truth,
@@ -288,40 +168,126 @@ class CompareAcnCoaddTask(PipelineTask):
             )
         except ValueError as error:
             raise IncomparableCoaddsError(str(error)) from error
-        self.log.info(
-            "Measured %d sources and %d stars in %d planes.",
-            *(len(comparison.sources.x), int(np.sum(comparison.stars)), len(views)),
+        n_sources, n_stars = len(comparison.sources.x), int(np.sum(comparison.stars))
+        self.log.info("Measured %d sources and %d stars in %d planes.", n_sources, n_stars, len(views))
+        self.metadata["n_sources"], self.metadata["n_stars"] = n_sources, n_stars
+        rows = [] if inputs_table is None else make_exposure_rows(inputs_table, names["coadd"])
+        rows += [] if run_metadata is None else make_run_rows(run_metadata, names["coadd"])
+        metrics: Table = vstack([comparison.metrics, make_table(rows)]) if rows else comparison.metrics
+        exposure = self._view_exposure(calexps, inputs_table, views[1])
+        outputs = self._draw(views, comparison, n_image=n_image, exposure=exposure, truth=truth, title=title)
+        return Struct(
+            metrics=metrics,
+            metric_bundle=self._bundle(metrics, band),
+            **outputs,
+            **self._draw_tables(inputs_table, fit_history, title=_title(title, views)),
         )
-        self.metadata["n_sources"] = len(comparison.sources.x)
-        self.metadata["n_stars"] = int(np.sum(comparison.stars))
-        shown = [*views, truth.view] if truth else views
-        figure = make_comparison_figure(shown, comparison, n_image=np.asarray(n_image.array), title=title)
-        return Struct(metrics=comparison.metrics, plot=figure)
 
-    def _view_reference(self, reference: Any, name: str) -> Any:
-        """Look at the reference, whatever library it comes from."""
+    def _view(self, coadd: Any, model: str, name: str) -> CoaddView:
+        """Look at a coadd, whatever library it comes from."""
         from ._coadds import view_from_cell_coadd, view_from_exposure
 
-        if self.config.image_model == "images":
-            return view_from_cell_coadd(reference, name=name)
+        if model == "images":
+            return view_from_cell_coadd(coadd, name=name)
         from .adapters import make_adapter
 
         # The adapter wants a data id to name an exposure; a coadd has none.
-        exposure = make_adapter("afw").adapt(reference, data_id={"visit": 0, "detector": 0})
+        exposure = make_adapter("afw").adapt(coadd, data_id={"visit": 0, "detector": 0})
         return view_from_exposure(exposure, name=name)
 
-    def _view_truth(self, image: Image, catalog: Table, coadd: CellCoadd) -> Any:
-        """Put the truth on the pixels of the coadd."""
+    def _view_truth(self, image: Image | None, catalog: Table, like: CoaddView) -> Truth:
+        """Put the truth on the pixels of a coadd."""
         from ._coadds import view_from_truth
-        from ._metrics import Truth
+        from .comparison._truth import read_catalog
 
-        view = view_from_truth(image, fwhm=self.config.truth_fwhm, like=coadd, name="truth")
-        ra, dec = (np.asarray(catalog[name], dtype=float) for name in ("ra", "dec"))
-        place = coadd.sky_projection.sky_to_pixel(SkyCoord(ra=ra, dec=dec, unit="deg"))
-        inside = view.contains(x=place.x, y=place.y)
-        return Truth(
-            x=place.x[inside],
-            y=place.y[inside],
-            is_star=np.asarray(catalog["type"])[inside] == "star",
-            view=view,
-        )
+        view = None
+        if image is not None:
+            view = view_from_truth(image, fwhm=self.config.truth_fwhm, like=like, name="truth")
+        return read_catalog(catalog, like=like, view=view)
+
+    def _view_exposure(
+        self, handles: Sequence[Any], inputs_table: Table | None, like: CoaddView
+    ) -> CoaddView | None:
+        """Look at the sharpest of the exposures."""
+        from .adapters import make_adapter
+        from .comparison._exposure import choose_exposure, view_exposure
+
+        chosen = None if inputs_table is None or not handles else choose_exposure(inputs_table)
+        for handle in handles:
+            if (handle.dataId["visit"], handle.dataId["detector"]) == chosen:
+                data_id = {"visit": chosen[0], "detector": chosen[1]}
+                adapter = make_adapter(self.config.image_model)
+                return view_exposure(handle, like, adapter=adapter, data_id=data_id)
+        return None
+
+    def _draw(
+        self,
+        views: Sequence[CoaddView],
+        comparison: Comparison,
+        *,
+        n_image: Image | None,
+        exposure: CoaddView | None,
+        truth: Truth | None,
+        title: str,
+    ) -> dict[str, Any]:
+        """Make the pictures of the planes."""
+        from ._plots import make_comparison_figure
+        from .comparison._diagrams import make_flux_figure, make_psf_figure
+
+        title = _title(title, views)
+        return {
+            "plot": make_comparison_figure(
+                views,
+                comparison,
+                n_image=None if n_image is None else np.asarray(n_image.array),
+                exposure=exposure,
+                extra=[truth.view] if truth and truth.view else [],
+                title=title,
+            ),
+            "flux_plot": make_flux_figure(views, comparison, title=title),
+            "psf_plot": make_psf_figure(views, comparison, title=title),
+        }
+
+    def _draw_tables(
+        self, inputs_table: Table | None, fit_history: Table | None, *, title: str
+    ) -> dict[str, Any]:
+        """Make the pictures of the tables, as far as there are any."""
+        from .comparison._diagrams import make_exposure_figure, make_fit_figure
+
+        figures = {"fit_plot": None, "exposure_plot": None}
+        if fit_history is not None:
+            figures["fit_plot"] = make_fit_figure(fit_history, title=title)
+        if inputs_table is not None:
+            figures["exposure_plot"] = make_exposure_figure(inputs_table, title=title)
+        return figures
+
+    def _bundle(self, metrics: Table, band: str) -> Any:
+        """Make the bundle of analysis_tools, where that is installed."""
+        if not self.config.write_metric_bundle:
+            self.log.debug(
+                "No MetricMeasurementBundle: it needs lsst.analysis.tools of the full Science Pipelines."
+            )
+            return None
+        from .comparison._bundle import make_bundle
+
+        return make_bundle(metrics, band=band)
+
+
+def _title(title: str, views: Sequence[CoaddView]) -> str:
+    """Add to a data id how the planes were made."""
+    names: dict[str, list[str]] = {}
+    for view in views:
+        names.setdefault(view.configuration, []).append(view.name)
+    lines = [f"{', '.join(made)}: {how}" for how, made in names.items() if how]
+    return "\n".join([title, *lines])
+
+
+def _read_run(metadata: Any) -> dict[str, float]:
+    """Find run time and memory in the metadata of a task."""
+    wanted = ("run_time_s", "peak_memory_mb")
+    for task in metadata.names():
+        part = metadata[task]
+        found = {name: float(part[name]) for name in wanted if hasattr(part, "names") and name in part}
+        if found:
+            return found
+    return {}

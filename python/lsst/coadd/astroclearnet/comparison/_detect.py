@@ -1,0 +1,95 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Detection of sources in a plane, whatever its PSF and noise."""
+
+from __future__ import annotations
+
+__all__ = ("detect_sources", "filter_psf")
+
+import numpy as np
+import scipy.ndimage
+import sep
+from scipy.signal import oaconvolve
+
+from .._coadds import CoaddView, gaussian_kernel
+from .._photometry import Sources, half_width
+
+
+def detect_sources(view: CoaddView, *, threshold: float) -> Sources:
+    """Detect sources with `sep` after a filter with the plane's own PSF.
+
+    Noise is the declared one, or, where that is larger, the scatter of the
+    filtered pixels: resampled noise is correlated, and the blank sky of a
+    restored image is emptier than its errors say.
+
+    Parameters
+    ----------
+    view
+        Plane to detect in.
+    threshold
+        Detection threshold after the filter, in sigma.
+
+    Returns
+    -------
+    `Sources`
+        Positions, and the pixels left after everything above 1.5 sigma and
+        its surroundings has been cut away.
+    """
+    good = ~view.bad & (view.variance > 0)
+    if not good.any():
+        return Sources(x=np.zeros(0), y=np.zeros(0), sky=good, footprint=~good)
+    flux, error = filter_psf(view, good)
+    signal = np.where(good, flux / error, 0).astype(np.float32)
+    signal /= max(half_width(signal[good]), 1.0)
+    found, segments = _extract(signal, threshold, ~good)
+    image = np.ascontiguousarray(view.image, dtype=np.float32)
+    noise = np.sqrt(np.where(good, view.variance, np.median(view.variance[good]))).astype(np.float32)
+    noise *= half_width(image[good] / noise[good])
+    _, wide = sep.extract(image, 1.5, err=noise, mask=~good, segmentation_map=True, minarea=5)
+    sources = scipy.ndimage.binary_dilation(wide > 0, iterations=6)
+    return Sources(
+        x=found["x"] + view.x0, y=found["y"] + view.y0, sky=good & ~sources, footprint=segments > 0
+    )
+
+
+def filter_psf(view: CoaddView, good: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fit a point source at every pixel.
+
+    Parameters
+    ----------
+    view
+        Plane; its PSF is that of the centre, or a Gaussian of 3.5 pixels.
+    good
+        Pixels to use, bool ``(y, x)``.
+
+    Returns
+    -------
+    flux, error
+        Flux of a point source at each pixel, and its error if the declared
+        variance were white noise; nJy, float ``(y, x)``.
+    """
+    x0, y0, width, height = view.box
+    kernel = view.psf(x=x0 + width // 2, y=y0 + height // 2)
+    kernel = gaussian_kernel(3.5, 15) if kernel is None else kernel / kernel.sum()
+    variance = np.where(good, view.variance, np.median(view.variance[good])).astype(float)
+    image = np.where(good, view.image, 0).astype(float)
+    power = np.sum(kernel**2)
+    flux = oaconvolve(image, kernel[::-1, ::-1], mode="same") / power
+    error = np.sqrt(np.maximum(oaconvolve(variance, kernel[::-1, ::-1] ** 2, mode="same"), 0)) / power
+    return flux, np.maximum(error, 1e-3 * np.median(error[good]))
+
+
+def _extract(signal: np.ndarray, threshold: float, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Run `sep` on a filtered image, in a crowded field too.
+
+    Its cleaning is off: it takes faint galaxies beside bright stars away.
+    """
+    sep.set_extract_pixstack(max(300000, signal.size // 2))
+    options = dict(filter_kernel=None, minarea=3, deblend_cont=0.001, clean=False)
+    return sep.extract(signal, threshold, mask=mask, segmentation_map=True, **options)

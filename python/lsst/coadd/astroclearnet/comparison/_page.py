@@ -1,0 +1,171 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A page with pictures and tables in one file."""
+
+from __future__ import annotations
+
+__all__ = ("Section", "format_number", "make_page", "pivot_metrics", "render_table")
+
+import base64
+import dataclasses
+import html
+import importlib.resources
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+
+_PER_EXPOSURE = "exposure_chi2_of_"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Section:
+    """Part of a page with a title of its own."""
+
+    title: str
+    tables: Sequence[tuple[str, Table]] = ()
+    """Captions and tables; `render_table` says how cells are shown."""
+
+    pictures: Sequence[tuple[str, bytes]] = ()
+    """Captions and PNG files."""
+
+
+def format_number(value: float, error: float = math.nan) -> str:
+    """Write a number with as many digits as its error justifies.
+
+    Parameters
+    ----------
+    value, error
+        In one unit; an error that is NaN or 0 is not written.
+    """
+    if not math.isfinite(value):
+        return "-"
+    if not (math.isfinite(error) and error > 0):
+        return f"{value:.4g}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def pivot_metrics(metrics: Table) -> Table:
+    """Put the planes of a table of metrics side by side.
+
+    Parameters
+    ----------
+    metrics
+        Columns ``name``, ``plane``, ``value``, ``error``, ``unit`` and
+        ``definition``.
+
+    Returns
+    -------
+    `astropy.table.Table`
+        A row for each metric, a column for each plane with pairs of value
+        and error as objects. Metrics of single exposures are left out.
+    """
+    planes = list(dict.fromkeys(str(plane) for plane in metrics["plane"]))
+    lines: dict[str, dict[str, Any]] = {}
+    for row in metrics:
+        name = str(row["name"])
+        if name.startswith(_PER_EXPOSURE):
+            continue
+        empty = {"metric": name, **dict.fromkeys(planes, (math.nan, math.nan))}
+        line = lines.setdefault(
+            name, empty | {"unit": str(row["unit"]), "definition": str(row["definition"])}
+        )
+        line[str(row["plane"])] = (float(row["value"]), float(row["error"]))
+    table = Table()
+    for name in ("metric", *planes, "unit", "definition"):
+        column = np.empty(len(lines), dtype=object)
+        for i, line in enumerate(lines.values()):
+            column[i] = line[name]
+        table[name] = column
+    return table
+
+
+def render_table(table: Table, *, identifier: str) -> str:
+    """Write a table that can be sorted and filtered.
+
+    Parameters
+    ----------
+    table
+        Cells are texts, numbers, or pairs of value and error.
+    identifier
+        Of the element; unique on the page.
+    """
+    heads = []
+    for column in table.columns.values():
+        unit = f" [{column.unit}]" if column.unit else ""
+        heads.append(f'<th scope="col"><button type="button">{html.escape(column.name + unit)}</button></th>')
+    rows = []
+    for row in table:
+        cells = "".join(_render_cell(row[name]) for name in table.colnames)
+        rows.append(f"<tr>{cells}</tr>")
+    return (
+        f'<input class="filter" type="search" data-table="{identifier}" aria-label="filter rows" '
+        f'placeholder="filter rows">\n<table id="{identifier}"><thead><tr>{"".join(heads)}</tr></thead>\n'
+        f"<tbody>\n{chr(10).join(rows)}\n</tbody></table>"
+    )
+
+
+def _render_cell(value: Any) -> str:
+    """Write a cell; numbers carry their exact value for sorting."""
+    if isinstance(value, tuple):
+        return f'<td class="number" data-value="{value[0]!r}">{format_number(*value)}</td>'
+    if isinstance(value, (bool, np.bool_)):
+        return f"<td>{'yes' if value else 'no'}</td>"
+    if isinstance(value, (int, float, np.number)):
+        text = str(value) if isinstance(value, (int, np.integer)) else format_number(float(value))
+        return f'<td class="number" data-value="{float(value)!r}">{text}</td>'
+    return f"<td>{html.escape(str(value))}</td>"
+
+
+def make_page(title: str, introduction: str, sections: Sequence[Section]) -> str:
+    """Write a page that needs no other file and no network.
+
+    Parameters
+    ----------
+    title
+        Of the page.
+    introduction
+        A paragraph of plain text.
+    sections
+        In order.
+
+    Returns
+    -------
+    `str`
+        HTML.
+    """
+    folder = importlib.resources.files("lsst.coadd.astroclearnet") / "resources" / "report"
+    style, script = ((folder / name).read_text() for name in ("page.css", "page.js"))
+    links = "".join(f'<a href="#s{k}">{html.escape(one.title)}</a>' for k, one in enumerate(sections))
+    body = "\n".join(_render_section(section, k) for k, section in enumerate(sections))
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width">\n<title>{html.escape(title)}</title>\n'
+        f'<link rel="icon" href="data:,">\n<style>\n{style}</style></head>\n<body>\n'
+        f"<h1>{html.escape(title)}</h1>\n<p>{html.escape(introduction)}</p>\n<nav>{links}</nav>\n"
+        f"{body}\n<script>\n{script}</script>\n</body></html>\n"
+    )
+
+
+def _render_section(section: Section, k: int) -> str:
+    """Write one section."""
+    parts = [f'<section id="s{k}"><h2>{html.escape(section.title)}</h2>']
+    for i, (caption, table) in enumerate(section.tables):
+        opened = " open" if i == 0 else ""
+        content = render_table(table, identifier=f"t{k}-{i}")
+        parts.append(f"<details{opened}><summary>{html.escape(caption)}</summary>\n{content}</details>")
+    for caption, picture in section.pictures:
+        data = base64.b64encode(picture).decode("ascii")
+        text = html.escape(caption)
+        image = f'<img alt="{text}" src="data:image/png;base64,{data}">'
+        parts.append(f"<figure>{image}<figcaption>{text}</figcaption></figure>")
+    return "\n".join([*parts, "</section>"])

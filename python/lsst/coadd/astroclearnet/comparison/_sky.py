@@ -1,0 +1,143 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Noise, level and depth of the sky, masks and seams."""
+
+from __future__ import annotations
+
+__all__ = ("make_mask_rows", "make_seam_rows", "make_sky_rows")
+
+import numpy as np
+
+from .._coadds import CoaddView
+from .._photometry import Sources, half_width
+from ._detect import filter_psf
+from ._rows import Row, make_row
+
+_AB_ZERO = 31.4  # AB magnitude of 1 nJy
+_MIN_PIXELS = 100
+
+
+def make_sky_rows(view: CoaddView, sources: Sources, aperture_rms: float) -> list[Row]:
+    """Make the rows about the pixels without sources.
+
+    Parameters
+    ----------
+    view
+        Plane.
+    sources
+        Gives the pixels free of sources.
+    aperture_rms
+        Scatter of empty apertures, in nJy.
+    """
+    sky = sources.sky & ~view.bad & ~view.saturated
+    values = view.image[sky].astype(float)
+    n = len(values)
+    rms = mean = pull = np.nan
+    if n >= _MIN_PIXELS:
+        low, high = np.percentile(values, (0.1, 99.9))
+        inner = (values >= low) & (values <= high)
+        rms, mean = float(values[inner].std()), float(values[inner].mean())
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pulls = (values / np.sqrt(view.variance[sky].astype(float)))[inner]
+        pulls = pulls[np.isfinite(pulls)]
+        pull = float(pulls.std()) if len(pulls) else np.nan
+    correlation, pairs = _correlate(view.image, sky)
+    depth, depth_error = _measure_depth(view, sky)
+    count = max(n, 1)
+    return [
+        make_row("sky_rms", view.name, rms, rms / np.sqrt(2 * count), n=n),
+        make_row("sky_mean", view.name, mean, rms / np.sqrt(count), n=n),
+        make_row("sky_pull", view.name, pull, pull / np.sqrt(2 * count), n=n),
+        make_row("sky_aperture_rms", view.name, aperture_rms, n=n),
+        make_row("pixel_correlation", view.name, correlation, 1 / np.sqrt(max(pairs, 1)), n=pairs),
+        make_row("point_source_depth", view.name, depth, depth_error, n=n),
+    ]
+
+
+def _correlate(image: np.ndarray, sky: np.ndarray) -> tuple[float, int]:
+    """Return the correlation of neighbouring sky pixels, and their number."""
+    if sky.sum() < _MIN_PIXELS:
+        return float("nan"), 0
+    low, high = np.percentile(image[sky], (0.1, 99.9))
+    inner = sky & (image >= low) & (image <= high)
+    deviation = np.where(inner, image - image[inner].mean(), 0).astype(float)
+    power, pairs = float(np.mean(deviation[inner] ** 2)), 0
+    products = 0.0
+    for ahead, behind in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        both = inner[ahead] & inner[behind]
+        products += float(np.sum((deviation[ahead] * deviation[behind])[both]))
+        pairs += int(both.sum())
+    return products / max(pairs, 1) / power if power > 0 else float("nan"), pairs
+
+
+def _measure_depth(view: CoaddView, sky: np.ndarray) -> tuple[float, float]:
+    """Return the 5 sigma depth for point sources and its error."""
+    if sky.sum() < _MIN_PIXELS:
+        return float("nan"), float("nan")
+    flux, _ = filter_psf(view, ~view.bad & (view.variance > 0))
+    sigma = half_width(flux[sky])
+    # Fluxes within a PSF are not independent: count places, not pixels.
+    kernel = view.psf(x=view.x0 + view.box[2] // 2, y=view.y0 + view.box[3] // 2)
+    area = 40.0 if kernel is None else kernel.sum() ** 2 / np.sum(kernel**2)
+    error = 1.0857 / np.sqrt(2 * max(sky.sum() / area, 1))
+    return float(_AB_ZERO - 2.5 * np.log10(5 * sigma)), float(error)
+
+
+def make_mask_rows(view: CoaddView) -> list[Row]:
+    """Make a row of each mask plane (`CoaddView.mask_fractions`)."""
+    n = view.image.size
+    return [
+        make_row("mask_fraction", view.name, value, n=n, suffix=plane)
+        for plane, value in view.mask_fractions.items()
+    ]
+
+
+def make_seam_rows(view: CoaddView, sources: Sources) -> list[Row]:
+    """Test the edges of cells for steps of the sky.
+
+    Parameters
+    ----------
+    view
+        Plane; without edges of cells there is no row.
+    sources
+        Gives the pixels free of sources.
+    """
+    sky = sources.sky & ~view.bad
+    at_seams, elsewhere = [], []
+    for axis, (seams, origin) in enumerate(zip(view.seams, (view.x0, view.y0), strict=True)):
+        image, free = (plane if axis == 0 else plane.T for plane in (view.image, sky))
+        lines = np.array(seams, dtype=int) - origin
+        if not len(lines):
+            continue
+        cell = int(lines[0])
+        at_seams += [step for line in lines for step in _steps(image, free, line, cell)]
+        for offset in (-(cell // 3), -(cell // 4), cell // 4, cell // 3):
+            elsewhere += [step for line in lines for step in _steps(image, free, line + offset, cell)]
+    if not any(view.seams):
+        return []
+    ratio, n = np.nan, len(at_seams)
+    if n > 1 and len(elsewhere) > 1 and (quiet := np.sqrt(np.mean(np.square(elsewhere)))) > 0:
+        ratio = float(np.sqrt(np.mean(np.square(at_seams))) / quiet)
+    return [make_row("seam_ratio", view.name, ratio, ratio / np.sqrt(2 * max(n, 1)), n=n)]
+
+
+def _steps(image: np.ndarray, free: np.ndarray, line: int, cell: int) -> list[float]:
+    """Return mean steps of the sky from column ``line - 1`` to ``line``,
+    one for each length of a cell, in units of what noise lets expect.
+    """
+    if not 0 < line < image.shape[1]:
+        return []
+    both = free[:, line] & free[:, line - 1]
+    difference = (image[:, line] - image[:, line - 1]).astype(float)
+    steps = []
+    for start in range(0, len(both), cell):
+        values = difference[start : start + cell][both[start : start + cell]]
+        if len(values) >= 20:
+            steps.append(float(np.mean(values) * np.sqrt(len(values))))
+    return steps

@@ -1,0 +1,122 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Metrics of the patches of a tract, gathered and drawn."""
+
+from __future__ import annotations
+
+__all__ = ("make_tract_figure", "stack_patches", "summarize_patches")
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from astropy.table import Table, vstack
+from matplotlib.figure import Figure
+
+from ._diagrams import COLOURS, MARKERS
+
+_PER_EXPOSURE = "exposure_chi2_of_"
+
+
+def stack_patches(metrics: Mapping[int, Table]) -> Table:
+    """Stack tables of metrics.
+
+    Parameters
+    ----------
+    metrics
+        By patch.
+
+    Returns
+    -------
+    `astropy.table.Table`
+        All rows in order of the patches, with ``patch`` as first column.
+    """
+    tables = []
+    for patch in sorted(metrics):
+        table = metrics[patch].copy()
+        table.add_column(np.full(len(table), patch, dtype=np.int64), name="patch", index=0)
+        tables.append(table)
+    return vstack(tables, metadata_conflicts="silent")
+
+
+def summarize_patches(table: Table) -> Table:
+    """Say how each metric is distributed over the patches.
+
+    Parameters
+    ----------
+    table
+        As of `stack_patches`.
+
+    Returns
+    -------
+    `astropy.table.Table`
+        One row a metric and plane that has a value somewhere.
+    """
+    rows = []
+    names, planes = (np.asarray(table[name]).astype(str) for name in ("name", "plane"))
+    values = np.asarray(table["value"], dtype=float)
+    for name, plane in dict.fromkeys(zip(names.tolist(), planes.tolist(), strict=True)):
+        chosen = np.flatnonzero((names == name) & (planes == plane) & np.isfinite(values))
+        if name.startswith(_PER_EXPOSURE) or not len(chosen):
+            continue
+        low, middle, high = np.percentile(values[chosen], (15.865, 50, 84.135))
+        least, most = (chosen[pick(values[chosen])] for pick in (np.argmin, np.argmax))
+        rows.append(
+            (
+                *(name, plane, middle, (high - low) / 2, values[least], values[most]),
+                *(str(table["unit"][least]), len(chosen)),
+                *(int(table["patch"][least]), int(table["patch"][most]), str(table["definition"][least])),
+            )
+        )
+    columns = ("name", "plane", "median", "scatter", "min", "max", "unit", "n_patches")
+    columns += ("patch_min", "patch_max", "definition")
+    kinds = (str, str, float, float, float, float, str, int, int, int, str)
+    return Table(rows=rows or None, names=columns, dtype=kinds)
+
+
+def make_tract_figure(table: Table, *, names: Sequence[str], title: str) -> Figure:
+    """Draw metrics patch by patch.
+
+    Parameters
+    ----------
+    table
+        As of `stack_patches`.
+    names
+        Metrics to draw, a panel each.
+    title
+        Data id, written over the figure.
+    """
+    known = np.asarray(table["name"]).astype(str)
+    shown = [name for name in names if name in known]
+    patches = np.unique(np.asarray(table["patch"]))
+    planes = list(dict.fromkeys(np.asarray(table["plane"]).astype(str).tolist()))
+    n_columns = 2 if len(shown) > 1 else 1
+    n_rows = max(1, -(-len(shown) // n_columns))
+    figure = Figure(figsize=(5.6 * n_columns, 2.3 * n_rows + 0.9), dpi=110, layout="constrained")
+    figure.suptitle(f"{title}\n{len(patches)} patches", fontsize=10)
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axis, name in zip(axes, shown, strict=False):
+        for k, plane in enumerate(planes):
+            rows = table[(known == name) & (np.asarray(table["plane"]).astype(str) == plane)]
+            if len(rows):
+                place = np.searchsorted(patches, np.asarray(rows["patch"])) + 0.12 * (k - len(planes) / 2)
+                colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
+                error = np.nan_to_num(np.asarray(rows["error"], dtype=float))
+                axis.errorbar(place, rows["value"], error, fmt=marker, color=colour, ms=5, label=plane)
+                unit = str(rows["unit"][0])
+        axis.set_ylabel(f"{name} [{unit}]" if unit else name, fontsize=8)
+        every = max(1, len(patches) // 20)
+        axis.set_xticks(np.arange(len(patches))[::every], patches[::every], fontsize=7)
+        axis.tick_params(labelsize=7)
+        axis.grid(alpha=0.3, linewidth=0.4)
+        axis.set_xlabel("patch", fontsize=8)
+    for axis in axes[len(shown) :]:
+        axis.set_axis_off()
+    if shown:
+        axes[0].legend(fontsize=7)
+    return figure
