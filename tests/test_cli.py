@@ -24,7 +24,7 @@ from lsst.coadd.astroclearnet.core import CoreError
 from lsst.daf.butler import Butler, DatasetType
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
-COMMANDS = ("demo", "ingest", "inject", "restore", "summary", "train")
+COMMANDS = ("compare", "demo", "ingest", "inject", "report", "restore", "summary", "train")
 DIMENSIONS = ("skymap", "tract", "patch", "band")
 
 

@@ -23,9 +23,11 @@ import click
 from .. import __version__
 
 _COMMANDS = {
+    "compare": "Compare two coadds in plain FITS files: a table, pictures, a page.",
     "demo": "Make a Butler repository with simulated exposures and their truth.",
     "ingest": "Make a Butler repository from plain FITS exposures.",
     "inject": "Add synthetic sources to the exposures of a repository and find them again.",
+    "report": "Write one page about the coadds of a run, to open and to mail.",
     "restore": "Restore the sky behind exposures on one pixel grid; needs no LSST software.",
     "summary": "Print the comparison of coadds in a repository and export its picture.",
     "train": "Train the encoder that is shipped with the package.",

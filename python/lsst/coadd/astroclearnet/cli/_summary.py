@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("summary",)
+__all__ = ("format_metrics", "summary")
 
 import math
 from pathlib import Path
@@ -55,7 +55,7 @@ def summary(repo: str, collections: str, where: str, output: Path | None) -> Non
         raise click.ClickException(f"No {_METRICS} in {collections} of {repo}: run compareAcnCoadd first.")
     for ref in metrics:
         click.echo(f"\n{_label(ref)}")
-        click.echo(_format(butler.get(ref)))
+        click.echo(format_metrics(butler.get(ref)))
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         for ref in plots:
@@ -73,15 +73,17 @@ def _label(ref: DatasetRef) -> str:
     return ", ".join(f"{key}={value}" for key, value in ref.dataId.required.items())
 
 
-def _format(metrics: Table) -> str:
+def format_metrics(metrics: Table) -> str:
     """Return the metrics as text: a line for each name, a column for each
-    plane.
+    plane. Figures of single exposures are left to the report.
     """
     from astropy.table import Table
 
     planes = list(dict.fromkeys(metrics["plane"]))
     lines: dict[str, dict[str, str]] = {}
     for row in metrics:
+        if str(row["name"]).startswith("exposure_chi2_of"):
+            continue
         empty = {"metric": row["name"], **dict.fromkeys(planes, ""), "unit": row["unit"]}
         line = lines.setdefault(row["name"], empty)
         line[row["plane"]] = _format_number(row["value"], row["error"])

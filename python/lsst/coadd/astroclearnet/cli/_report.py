@@ -1,0 +1,133 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""``acn report``: what a run found, as one page to open and to mail."""
+
+from __future__ import annotations
+
+__all__ = ("report",)
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from lsst.daf.butler import Butler, DataId, DatasetRef
+
+    from ..comparison._page import Section
+
+_PICTURES = {
+    "plot": "The same sky at one stretch, with zooms on places that were chosen automatically",
+    "flux_plot": "Fluxes and positions against brightness",
+    "psf_plot": "Stars against the attached PSF",
+    "fit_plot": "History of the fit",
+    "exposure_plot": "Each exposure against the model",
+}
+
+
+@click.command("report")
+@click.argument("repo", metavar="REPO")
+@click.option("--collections", required=True, help="Output collection of the pipeline, e.g. u/you/acn.")
+@click.option("--where", default="", help="Which patches, e.g. \"skymap='s' AND tract=1 AND patch=2\".")
+@click.option("--coadd-name", default="acn", show_default=True, help="The coadds are called NAME_coadd.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="The page; a file of that name is replaced.",
+)
+def report(repo: str, collections: str, where: str, coadd_name: str, output: Path) -> None:
+    """Write one page about the coadds of a run in the Butler repository REPO.
+
+    The page holds the tables and pictures that the tasks compareAcnCoadd and
+    gatherAcnComparison wrote, tract by tract and patch by patch. It is one
+    file that needs no network: pictures are inside, and tables are sorted by
+    a press on the head of a column.
+
+    \b
+    Example:
+      acn report demo/repo --collections u/demo/acn -o report.html
+    """  # noqa: D301
+    from lsst.daf.butler import Butler, ButlerUserError
+
+    from ..comparison._page import make_page
+
+    base = f"{coadd_name}_coadd_comparison"
+    try:
+        butler = Butler.from_config(repo, writeable=False)
+        tracts = _find(butler, f"{base}_tract_metrics", collections, where)
+        patches = _find(butler, f"{base}_metrics", collections, where)
+    except ButlerUserError as error:
+        raise click.ClickException(" ".join(str(error).split())) from error
+    if not patches:
+        raise click.ClickException(
+            f"No {base}_metrics in {collections} of {repo}: run compareAcnCoadd first, "
+            "e.g. pipetask run ... -p acn.yaml#evaluate."
+        )
+    sections = [_describe_tract(butler, ref, base, collections) for ref in tracts]
+    sections += [_describe_patch(butler, ref, base, collections) for ref in patches]
+    page = make_page(f"Coadds of {collections}", f"Butler repository: {repo}", sections)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(page, encoding="utf-8")
+    click.echo(f"Wrote {output} ({len(patches)} patches, {len(page) / 1e6:.1f} MB).")
+
+
+def _find(
+    butler: Butler, name: str, collections: str, where: str = "", data_id: DataId | None = None
+) -> list[DatasetRef]:
+    """Return the datasets of one type, ordered by data id; none if the
+    repository does not know the type.
+    """
+    from lsst.daf.butler import MissingDatasetTypeError
+
+    try:
+        refs = butler.query_datasets(name, collections, where=where, data_id=data_id, explain=False)
+    except MissingDatasetTypeError:
+        return []
+    return sorted(refs, key=lambda ref: tuple(ref.dataId.required_values))
+
+
+def _label(ref: DatasetRef) -> str:
+    """Return a data id as a user writes it."""
+    return ", ".join(f"{key}={value}" for key, value in ref.dataId.required.items())
+
+
+def _read_pictures(butler: Butler, ref: DatasetRef, names: dict[str, str], collections: str) -> list:
+    """Read pictures, which the Butler can write but not read."""
+    pictures = []
+    for name, caption in names.items():
+        for found in _find(butler, name, collections, data_id=ref.dataId):
+            pictures.append((caption, butler.getURI(found).read()))
+    return pictures
+
+
+def _describe_tract(butler: Butler, ref: DatasetRef, base: str, collections: str) -> Section:
+    """Make the section of a tract."""
+    from ..comparison._page import Section
+
+    pictures = _read_pictures(butler, ref, {f"{base}_tract_plot": "Patch by patch"}, collections)
+    return Section(
+        title=f"Tract: {_label(ref)}",
+        tables=[("Metrics over the patches", butler.get(ref))],
+        pictures=pictures,
+    )
+
+
+def _describe_patch(butler: Butler, ref: DatasetRef, base: str, collections: str) -> Section:
+    """Make the section of a patch."""
+    from ..comparison._page import Section, pivot_metrics
+
+    tables = [("Metrics", pivot_metrics(butler.get(ref)))]
+    inputs = f"{base.removesuffix('_comparison')}_inputs"
+    for found in _find(butler, inputs, collections, data_id=ref.dataId):
+        tables.append(("Inputs", butler.get(found)))
+    names = {f"{base}_{name}": caption for name, caption in _PICTURES.items()}
+    return Section(title=_label(ref), tables=tables, pictures=_read_pictures(butler, ref, names, collections))
