@@ -59,6 +59,7 @@ class Judge:
 
     def __init__(self, scene: Scene, realisation: int, stack: CellStack, truth: StackTruth):
         self.scene = scene
+        self.realisation = realisation
         self.stack = stack
         self.truth = truth
         self.sources = metrics.select_sources(truth, stack, halo=HALO)

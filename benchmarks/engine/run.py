@@ -122,20 +122,22 @@ def run_scenes(
     order = sorted(scenes, key=lambda scene: -scene.n_exposures * scene.size**2 * scene.realisations)
     work = functools.partial(_run_scene, peers=tuple(peers), settings=settings)
     parts: dict[Scene, dict] = {}
+
+    def keep(scene: Scene, part: dict) -> Results:
+        # All that there is, so that an interrupted run can be reported too.
+        parts[scene] = part
+        results = Results.collect([parts[known] for known in scenes if known in parts])
+        results.write(settings.out)
+        report(f"{len(parts)}/{len(order)} {scene.name}")
+        return results
+
     if jobs == 1:
-        for scene in order:
-            parts[scene] = work(scene)
-            report(f"{len(parts)}/{len(order)} {scene.name}")
-    else:
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
-            futures = {pool.submit(work, scene): scene for scene in order}
-            for future in concurrent.futures.as_completed(futures):
-                parts[futures[future]] = future.result()
-                report(f"{len(parts)}/{len(order)} {futures[future].name}")
-    results = Results.collect([parts[scene] for scene in scenes])
-    results.write(settings.out)
-    return results
+        return [keep(scene, work(scene)) for scene in order][-1]
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        futures = {pool.submit(work, scene): scene for scene in order}
+        done = concurrent.futures.as_completed(futures)
+        return [keep(futures[future], future.result()) for future in done][-1]
 
 
 def _run_scene(scene: Scene, *, peers: Sequence[Peer], settings: Settings) -> dict[str, list[dict]]:
@@ -171,9 +173,10 @@ def _run_peer(name: str, fit, judge: Judge, tables: dict, images: dict) -> None:
     """Fit in a process of its own, measure, and add to tables and images."""
     outcome = run_alone(fit)
     if outcome.error:
-        print(f"{judge.scene.name}, {name}: {outcome.error}", flush=True)
+        print(f"{judge.scene.name} {judge.realisation}, {name}: {outcome.error}", flush=True)
         tables["rows"].append(judge.row(name, "", "failed", 1.0))
         return
+    print(f"{judge.scene.name} {judge.realisation}, {name}: {outcome.seconds:.1f} CPU-s", flush=True)
     tables["rows"].append(judge.row(name, "", "seconds", outcome.seconds))
     tables["rows"].append(judge.row(name, "", "memory", outcome.memory))
     for delivery in outcome.value:

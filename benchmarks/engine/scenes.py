@@ -336,7 +336,7 @@ def select_scenes(
     Raises
     ------
     ValueError
-        If a name is not known.
+        If a name is not known, or no scene is left.
     """
     scenes = make_scenes(set)
     known = {scene.name for scene in scenes} | {scene.kind for scene in scenes}
@@ -349,7 +349,9 @@ def select_scenes(
             dataclasses.replace(scene, realisations=min(realisations, scene.realisations)) for scene in scenes
         )
     if quick:
-        return tuple(_shrink(scene) for scene in scenes if scene.size <= 330 or scene.kind in _SHRINKING)
+        scenes = tuple(_shrink(scene) for scene in scenes if scene.size <= 330 or scene.kind in _SHRINKING)
+    if not scenes:
+        raise ValueError("None of these scenes is small enough for a quick run.")
     return scenes
 
 

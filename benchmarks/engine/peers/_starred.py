@@ -35,6 +35,9 @@ _FWHM = 2.0
 _STAR_SNR = 20.0
 """S/N above which a star is given as a point source."""
 
+_LEFT_OUT = 20
+"""Border in pixels of the halo that is not fitted, to save time."""
+
 _KERNEL = 63
 _NARROWING = 1e-4
 _ROUNDS = ((0.05, 0.004), (0.002, 0.05))
@@ -81,38 +84,50 @@ def _stars(inputs: FitInputs) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _deconvolve(stack: CellStack, x: np.ndarray, y: np.ndarray) -> Delivery:
+    whole = stack.image.shape[-1]
+    # With an even number of pixels its kernels are off by half a pixel.
+    size = whole - 2 * _LEFT_OUT - 1 + whole % 2
+    cut = np.s_[_LEFT_OUT : _LEFT_OUT + size, _LEFT_OUT : _LEFT_OUT + size]
+    inside = (np.minimum(x, y) > _LEFT_OUT + 2) & (np.maximum(x, y) < _LEFT_OUT + size - 3)
+    x, y = x[inside], y[inside]
+    sky = np.array([np.quantile(v[g], 0.1) for v, g in zip(stack.variance, stack.good, strict=True)])
+    unit = float(np.median(sky)) ** 0.5
+    noise = np.where(stack.good, stack.variance, 1e6 * sky[:, None, None])
+    middle = _LEFT_OUT + (size - 1) / 2
+    model, loss, parameters = _set_up(
+        data=stack.image[:, *cut] / unit,
+        noise=noise[:, *cut] / unit**2,
+        level=np.sqrt(sky) / unit,
+        narrow=_narrow(stack.psf),
+        x=x - middle,
+        y=y - middle,
+        fluxes=_first_fluxes(stack, x, y) / unit,
+    )
+    _optimise(loss, parameters)
+    best = parameters.best_fit_values(as_kwargs=True)
+    image = np.zeros((whole, whole), dtype=np.float32)
+    image[cut] = np.asarray(model.getDeconvolved(best, None)[0]) * unit
+    return Delivery(plane="latent", image=image, psf=gaussian_kernel(_FWHM)[None, None], target_fwhm=_FWHM)
+
+
+def _set_up(*, data, noise, level, narrow, x, y, fluxes):
+    """Return model, loss and parameters, everything in units of the sky's
+    noise; shifts and sky levels stay at 0.
+    """
     from starred.deconvolution.deconvolution import setup_model
     from starred.deconvolution.loss import Loss
     from starred.deconvolution.parameters import ParametersDeconv
-    from starred.optim.optimization import Optimizer
     from starred.utils.noise_utils import propagate_noise
 
-    whole = stack.image.shape[-1]
-    # With an even number of pixels its kernels are off by half a pixel.
-    size = whole - 1 + whole % 2
-    inside = np.maximum(x, y) < size - 3
-    x, y = x[inside], y[inside]
-    cut = np.s_[:, :size, :size]
-    unit = float(np.median(np.sqrt(stack.variance[stack.good])))
-    data = stack.image[cut] / unit
-    sky = np.array([np.quantile(v[g], 0.1) for v, g in zip(stack.variance, stack.good, strict=True)])
-    noise = np.where(stack.good, stack.variance, 1e6 * sky[:, None, None])[cut] / unit**2
-    model, start, upper, lower, fixed = setup_model(
-        data,
-        noise,
-        _narrow(stack.psf),
-        x - (size - 1) / 2,
-        y - (size - 1) / 2,
-        1,
-        initial_a=np.tile(_first_fluxes(stack, x, y) / unit, len(data)),
-        convolution_method="fft",
-    )
     n = len(data)
+    model, start, upper, lower, fixed = setup_model(
+        data, noise, narrow, x, y, 1, initial_a=np.tile(fluxes, n), convolution_method="fft"
+    )
     fixed["kwargs_background"]["mean"] = np.zeros(n)
     fixed["kwargs_analytic"] |= {"dx": np.zeros(n), "dy": np.zeros(n)}
-    level = np.broadcast_to(np.sqrt(sky)[:, None, None] / unit, data.shape)
+    sigma = np.broadcast_to(level[:, None, None], data.shape)
     weight = propagate_noise(
-        model, level, start, wavelet_type_list=["starlet"], method="SLIT", likelihood_type="chi2"
+        model, sigma, start, wavelet_type_list=["starlet"], method="SLIT", likelihood_type="chi2"
     )[0]
     parameters = ParametersDeconv(start, fixed, kwargs_up=upper, kwargs_down=lower)
     loss = Loss(
@@ -126,6 +141,13 @@ def _deconvolve(stack: CellStack, x: np.ndarray, y: np.ndarray) -> Delivery:
         regularization_strength_positivity=100.0,
         W=weight,
     )
+    return model, loss, parameters
+
+
+def _optimise(loss, parameters) -> None:
+    """Minimise the loss in rounds; the parameters keep the best fit."""
+    from starred.optim.optimization import Optimizer
+
     optimiser = Optimizer(loss, parameters, method="adabelief")
     for number, (rate, decay) in enumerate(_ROUNDS):
         optimiser.minimize(
@@ -138,10 +160,6 @@ def _deconvolve(stack: CellStack, x: np.ndarray, y: np.ndarray) -> Delivery:
         losses = np.array(optimiser.loss_history[-50:], dtype=float)
         if np.ptp(losses) < _CONVERGED * losses[-1]:
             break
-    best = parameters.best_fit_values(as_kwargs=True)
-    image = np.zeros((whole, whole), dtype=np.float32)
-    image[:size, :size] = np.asarray(model.getDeconvolved(best, None)[0]) * unit
-    return Delivery(plane="latent", image=image, psf=gaussian_kernel(_FWHM)[None, None], target_fwhm=_FWHM)
 
 
 def _narrow(psf: np.ndarray) -> np.ndarray:
