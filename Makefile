@@ -2,6 +2,7 @@
 # make test    run all tests
 # make decam   the same on nine real DECam exposures, found in $(ACN_TEST_DATA)/decam_field
 # make bench   measure the engine and its peers on simulated stacks (an hour; BENCH_ARGS=--quick: minutes)
+# make doc     build the user guide, doc/_build/html
 # make lint    check the style
 # make clean   remove what the others made, but not .venv
 #
@@ -9,7 +10,7 @@
 # make .venv from), VENV (where to make it), TEST_JOBS and TEST_ARGS (for pytest), BENCH_ARGS (for the benchmark),
 # DEMO (folder of the demo) and DEMO_ARGS (for acn demo).
 
-.PHONY: demo decam test bench lint clean install
+.PHONY: demo decam test bench doc lint clean install
 
 VENV = .venv
 DEMO = demo
@@ -45,6 +46,10 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+doc: $(INSTALLED)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d doc/_build/trees doc doc/_build/html
+	@echo "See doc/_build/html/index.html"
 
 # All peers on the scenes of the set that judges, or on some of the other set with BENCH_ARGS=--quick. STARRED, one of
 # the peers, comes with the extra "bench".
@@ -96,5 +101,5 @@ decam: $(INSTALLED)
 	@$(BIN)/acn summary $(FIELD)/repo --collections u/demo/acn -o $(FIELD)
 
 clean:
-	rm -rf $(DEMO) build dist .pytest_cache .ruff_cache .sconf_temp .sconsign.dblite config.log tests/.tests
+	rm -rf $(DEMO) doc/_build doc/py-api build dist .pytest_cache .ruff_cache .sconf_temp .sconsign.dblite config.log tests/.tests
 	find python tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,202 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Directives that read the package, so that the guide cannot drift from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import yaml
+from documenteer.ext.lssttasks.crossrefs import format_config_id
+from documenteer.ext.lssttasks.taskutils import get_type
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.rst import escape
+
+ROOT = Path(__file__).resolve().parents[2]
+PIPELINES = ROOT / "python/lsst/coadd/astroclearnet/resources/pipelines"
+CONFIGS = ROOT / "python/lsst/coadd/astroclearnet/resources/config"
+
+
+def format_table(header: Sequence[str], rows: Iterable[Sequence[str]], widths: str) -> str:
+    """Write a table in reStructuredText; cells are one line each."""
+    lines = [".. list-table::", "   :header-rows: 1", f"   :widths: {widths}", ""]
+    for row in (header, *rows):
+        lines += [f"   {'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(row)]
+    return "\n".join(lines)
+
+
+def literal(text: str) -> str:
+    """Write text as code."""
+    return f"``{text}``" if text else ""
+
+
+class Connections(SphinxDirective):
+    """``acn-connections``: the datasets of a task, under their default names.
+
+    The page becomes the place that the field ``connections`` of the task's
+    configuration refers to.
+    """
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table."""
+        config = get_type(self.arguments[0]).ConfigClass
+        connections = config.ConnectionsClass
+        rows = []
+        for name, connection in connections.allConnections.items():
+            kind = "output" if name in connections.outputs else "input"
+            dataset = connection.name.format(**connections.defaultTemplates)
+            dimensions = ", ".join(sorted(connection.dimensions))
+            rows.append(
+                (
+                    literal(name),
+                    kind,
+                    literal(dataset),
+                    literal(connection.storageClass),
+                    dimensions,
+                    escape(connection.doc),
+                )
+            )
+        header = ("connection", "kind", "dataset type", "storage class", "dimensions", "what it is")
+        table = self.parse_text_to_nodes(format_table(header, rows, "14 8 18 14 16 40"))
+        return [*self._make_topic(f"lsst.pipe.base.config.{config.__name__}Connections"), *table]
+
+    def _make_topic(self, config_name: str) -> list[nodes.Node]:
+        """Register a page for a class that is made at run time."""
+        target = nodes.target("", "", ids=[format_config_id(config_name)])
+        topics = getattr(self.env, "lsst_task_topics", None)
+        if topics is None:
+            topics = self.env.lsst_task_topics = {}
+        topics[target["ids"][0]] = {
+            "docname": self.env.docname,
+            "lineno": self.lineno,
+            "target": target,
+            "summary_node": [],
+            "fully_qualified_name": config_name,
+            "type": "Config",
+        }
+        return [target]
+
+
+class InputPlanes(SphinxDirective):
+    """``acn-input-planes``: mask planes of exposures, and those left out."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table."""
+        from lsst.coadd.astroclearnet.adapters import INPUT_PLANES
+        from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddConfig
+        from lsst.coadd.astroclearnet.core import Plane, _planes
+
+        texts = ModuleAnalyzer.for_module(_planes.__name__).find_attr_docs()
+        left_out = AssembleAcnCoaddConfig().bad_plane_bits
+        rows = []
+        for plane in Plane:
+            spellings = [name for name, known in INPUT_PLANES.items() if known == plane]
+            text = " ".join(" ".join(texts["Plane", plane.name]).split())
+            names = ", ".join(literal(name) for name in spellings)
+            rows.append(
+                (literal(plane.name), names or "set here", escape(text), "yes" if plane & left_out else "")
+            )
+        header = ("plane", "names in inputs", "meaning", "left out by default")
+        return self.parse_text_to_nodes(format_table(header, rows, "16 24 46 14"))
+
+
+class OutputPlanes(SphinxDirective):
+    """``acn-output-planes``: mask planes of what the package writes."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table."""
+        from lsst.coadd.astroclearnet.adapters._output_planes import OUTPUT_PLANES
+
+        rows = [(literal(plane.name), escape(" ".join(plane.description.split()))) for plane in OUTPUT_PLANES]
+        return self.parse_text_to_nodes(format_table(("plane", "meaning"), rows, "20 80"))
+
+
+class Pipelines(SphinxDirective):
+    """``acn-pipelines``: each pipeline with the description in its file."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make a list with an entry for each file."""
+        lines = []
+        for path in sorted(PIPELINES.rglob("*.yaml")):
+            text = yaml.safe_load(path.read_text())["description"]
+            lines += [literal(f"pipelines/{path.relative_to(PIPELINES)}"), *_quote(text), ""]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+class ConfigFiles(SphinxDirective):
+    """``acn-config-files``: each file of overrides with its comment on top."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make a list with an entry for each file."""
+        lines = []
+        for path in sorted(CONFIGS.glob("*.py")):
+            _, text, _ = path.read_text().split("\n\n", 2)
+            comment = re.sub(r"^# ?", "", text, flags=re.MULTILINE)
+            lines += [literal(f"config/{path.name}"), *_quote(comment), ""]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+class ReadmeSection(SphinxDirective):
+    """``acn-readme``: a section of README.md, or only its table, so that each
+    figure stands in one place.
+    """
+
+    required_arguments = 1
+    final_argument_whitespace = True
+    option_spec = {"table": lambda argument: True}  # noqa: RUF012
+
+    def run(self) -> list[nodes.Node]:
+        """Parse the section as Markdown."""
+        from docutils.utils import new_document
+        from myst_parser.parsers.docutils_ import Parser
+
+        path = ROOT / "README.md"
+        self.env.note_dependency(str(path))
+        found = re.search(
+            rf"^## {re.escape(self.arguments[0])}\n(.*?)(?=^## |\Z)", path.read_text(), re.M | re.S
+        )
+        if not found:
+            raise ExtensionError(f"README.md has no section {self.arguments[0]!r}.")
+        text = found[1]
+        if "table" in self.options:
+            text = re.search(r"^\|.*?(?=\n\n)", text, re.M | re.S)[0]
+        document = new_document(str(path), self.state.document.settings)
+        Parser().parse(text, document)
+        return document.children
+
+
+def _quote(text: str) -> list[str]:
+    """Indent paragraphs; what is indented already is shown as code."""
+    lines = []
+    for paragraph in re.split(r"\n\n+", text.strip("\n")):
+        is_code = paragraph.startswith(" ")
+        if is_code and not (lines and lines[-2:-1] == ["   ::"]):
+            lines += ["   ::", ""]
+        lines += [f"   {line if is_code else escape(line)}" for line in paragraph.splitlines()] + [""]
+    return lines
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directives."""
+    app.add_directive("acn-connections", Connections)
+    app.add_directive("acn-input-planes", InputPlanes)
+    app.add_directive("acn-output-planes", OutputPlanes)
+    app.add_directive("acn-pipelines", Pipelines)
+    app.add_directive("acn-config-files", ConfigFiles)
+    app.add_directive("acn-readme", ReadmeSection)
+    # They read files and modules that Sphinx does not know of.
+    return {"parallel_read_safe": False, "parallel_write_safe": True}

@@ -1,0 +1,65 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+set -eu
+repo=demo-tutorial/repo
+patch="skymap='hsc_rings_demo' AND tract=9813 AND patch=40 AND band='i'"
+
+acn demo $repo --size 400 --visits 8
+pipetask run -b $repo -i HSC/defaults -o HSC/runs/mean -p pipelines/mean.yaml --register-dataset-types -d "$patch"
+pipetask run -b $repo -i HSC/runs/mean,HSC/defaults -o u/demo/acn -p pipelines/acn.yaml \
+    --register-dataset-types -c compareAcnCoadd:use_truth=True -d "$patch"
+acn summary $repo --collections u/demo/acn -o demo-tutorial
+
+python - $repo <<'PYTHON'
+import sys
+
+import numpy as np
+import sep
+from matplotlib.figure import Figure
+
+from lsst.daf.butler import Butler
+
+patch = {"skymap": "hsc_rings_demo", "tract": 9813, "patch": 40, "band": "i"}
+with Butler.from_config(sys.argv[1], collections="u/demo/acn") as butler:
+    deep = butler.get("deepCoadd", patch)
+    latent = butler.get("acn_latent", patch)
+    coadd = butler.get("acn_coadd", patch)
+    inputs = butler.get("acn_coadd_inputs", patch)
+print(inputs["visit", "detector", "psf_fwhm_arcsec", "chi2", "kept"])
+print("method", coadd.metadata["method"], "on", coadd.metadata["device"])
+
+# -- photometry
+# Detect on the latent image, where it may be used; measure on the coadd.
+unusable = latent.mask.get("NO_DATA") | latent.mask.get("ACN_UNTRUSTED")
+sources = sep.extract(latent.image.array, 5.0, err=np.sqrt(latent.variance.array), mask=unusable)
+radius = 6.0  # pixels, 1"
+no_data = coadd.mask.get("NO_DATA")
+flux, _, _ = sep.sum_circle(coadd.image.array, sources["x"], sources["y"], radius, mask=no_data)
+
+# The error of the sky in such apertures, with the correlation of the noise.
+noise = coadd.noise_realizations[0].array
+x, y = np.random.default_rng(1).uniform(2 * radius, np.array(noise.shape[::-1]) - 2 * radius, (500, 2)).T
+empty, _, _ = sep.sum_circle(noise, x, y, radius, mask=no_data)
+error = 1.4826 * np.median(np.abs(empty - np.median(empty)))
+
+corner = coadd.bbox.x.start, coadd.bbox.y.start
+print(f"{len(flux)} sources; error of a flux by the sky: {error:.0f} nJy")
+for i in np.argsort(-flux)[:5]:
+    place = f"x={sources['x'][i] + corner[0]:.1f} y={sources['y'][i] + corner[1]:.1f}"
+    print(f"{place}  {flux[i]:.0f} nJy  {31.4 - 2.5 * np.log10(flux[i]):.2f} mag")
+
+# -- picture
+figure = Figure(figsize=(12, 4), layout="constrained")
+top = 30 * np.sqrt(np.median(deep.variance.array))
+planes = {"deepCoadd": deep, "acn_coadd": coadd, "acn_latent": latent}
+for axes, (name, plane) in zip(figure.subplots(1, 3), planes.items(), strict=True):
+    axes.imshow(np.arcsinh(plane.image.array / top * 10), origin="lower", vmin=0, vmax=np.arcsinh(10))
+    axes.set(title=name, xlabel="x (pixel)", ylabel="y (pixel)")
+figure.savefig("tutorial.png")
+PYTHON
