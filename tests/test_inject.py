@@ -20,6 +20,7 @@ from astropy.table import MaskedColumn, Table, vstack
 from click.testing import CliRunner
 from conftest import DATA_ID, WHERE
 
+from lsst.coadd.astroclearnet._coadds import CoaddView, gaussian_kernel
 from lsst.coadd.astroclearnet.adapters import SkyProjectionMap, exposure_from_visit_image
 from lsst.coadd.astroclearnet.cli import main
 from lsst.coadd.astroclearnet.gather_acn_injected import GatherAcnInjectedTask
@@ -31,12 +32,14 @@ from lsst.coadd.astroclearnet.inject_acn_sources import (
 from lsst.coadd.astroclearnet.injection import (
     FLAGS,
     InjectionConfig,
+    Pair,
     add_photon_noise,
     estimate_gain,
     make_injection_catalog,
     make_profile,
     make_truth,
     map_coverage,
+    measure_injection,
     merge_injected,
 )
 from lsst.coadd.astroclearnet.simulate import flux_from_mag
@@ -330,6 +333,61 @@ def test_truth_is_what_the_comparison_reads(small_patch, injected, catalog):
     assert outputs.truth_image.array.sum(dtype=float) == pytest.approx(2 * FLUX, rel=0.01)
     empty, image = make_truth(merge_injected([]), geometry, target_fwhm=2.5)
     assert len(empty) == 0 and not image.array.any()
+
+
+def make_view(name, image):
+    """Look at an image with a Gaussian PSF of 3 px and noise of 1 nJy."""
+    kernel = gaussian_kernel(3.0, 31)
+    nothing = np.zeros(image.shape, bool)
+    return CoaddView(
+        name=name,
+        image=image.astype(np.float32),
+        variance=np.ones(image.shape, np.float32),
+        bad=nothing,
+        saturated=nothing,
+        x0=100,
+        y0=50,
+        pixel_scale=0.2,
+        psf=lambda *, x, y: kernel,
+    )
+
+
+def draw_points(x, y, flux):
+    image = np.zeros((200, 220))
+    for column, row, value in zip(x, y, flux, strict=True):
+        image[row - 15 : row + 16, column - 15 : column + 16] += value * gaussian_kernel(3.0, 31)
+    return image
+
+
+def test_injected_sources_are_told_from_those_that_were_there():
+    rng = np.random.default_rng(3)
+    x, y = (grid.ravel() for grid in np.meshgrid(np.arange(30, 200, 30), np.arange(30, 180, 30)))
+    flux = np.where(np.arange(len(x)) < 15, 1000.0, 2.0)  # S/N 200, and 0.4
+    catalog = Table({"x": x + 100.0, "y": y + 50.0, "mag": 31.4 - 2.5 * np.log10(flux)})
+    catalog["type"] = ["star", "galaxy"] * 15
+    light = draw_points(x, y, flux)
+    # One injected source lies on an old one, others 5 px beside old ones.
+    before = rng.normal(0, 1, light.shape) + draw_points(
+        [x[0], x[3] + 5, 45], [y[0], y[3], 45], [5e3, 300, 5e3]
+    )
+    after = before + 0.98 * light + draw_points([105], [105], [500])
+    pair = Pair(after=make_view("acn", after), before=make_view("acn before", before))
+    options = {"mag_edges": [23.0, 27.0, 31.0], "match_radius": 0.5}
+    metrics, sources = measure_injection([pair], make_view("truth", light), catalog, **options)
+    values = {row["name"]: row for row in metrics}
+    assert values["completeness_star_mag_23_27"]["value"] == 1
+    assert values["completeness_star_mag_27_31"]["value"] == 0
+    assert values["completeness_star_mag_23_27"]["n"] == 7  # without the one on an old source
+    assert not sources["usable_acn"][0] and np.all(sources["usable_acn"][1:])
+    for kind in ("star", "galaxy"):
+        assert values[f"flux_bias_{kind}_mag_23_27"]["value"] == pytest.approx(-0.02, abs=0.002)
+    area = light.size * (0.2 / 60) ** 2
+    assert values["false_positives"]["value"] == pytest.approx(1 / area)  # the source of no catalogue
+    assert values["false_detections_before"]["n"] == 0 and values["n_split"]["value"] == 0
+    alone, _ = measure_injection([Pair(after=pair.after)], make_view("truth", light), catalog, **options)
+    assert np.isnan(alone["value"][alone["name"] == "false_positives"][0])
+    with pytest.raises(ValueError, match="acn covers"):
+        measure_injection([pair], make_view("truth", light[:-1]), catalog)
 
 
 def call(*arguments):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _DEFAULTS = InjectionConfig()
 _PIPELINE = "resource://lsst.coadd.astroclearnet/resources/pipelines/acn-inject.yaml"
-_METRICS = "injected_acn_coadd_comparison_metrics"
+_METRICS = "injected_acn_injection_metrics"
 
 
 @click.command("inject")
@@ -177,7 +177,7 @@ def inject(
     if dataset_type != "calexp":
         for label in ("injectAcnSources", "gatherAcnInjected"):
             command += ["-c", f"{label}:connections.calexp_type={dataset_type}"]
-        for label in ("assembleMeanCoadd", "assembleAcnCoadd"):
+        for label in ("assembleMeanCoadd", "assembleAcnCoadd", "compareAcnCoadd"):
             command += ["-c", f"{label}:connections.calexp_type=injected_{dataset_type}"]
     command += ["-d", where] if where else []
     if steps == "nothing":
@@ -253,9 +253,9 @@ def _print_metrics(repo: str, output: str) -> None:
     """Print what became of the sources, patch by patch."""
     from lsst.daf.butler import Butler
 
-    from ._summary import _find, _format, _label
+    from ._summary import _find, _label, format_metrics
 
     butler = Butler.from_config(repo, writeable=False)
     for ref in _find(butler, _METRICS, output, ""):
         click.echo(f"\n{_label(ref)}")
-        click.echo(_format(butler.get(ref)))
+        click.echo(format_metrics(butler.get(ref)))

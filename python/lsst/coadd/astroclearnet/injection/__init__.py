@@ -20,6 +20,7 @@ from ._area import *
 from ._catalog import *
 from ._draw import *
 from ._errors import *
+from ._measure import *
 from ._noise import *
 from ._prepare import *
 from ._profiles import *
