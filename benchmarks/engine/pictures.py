@@ -21,6 +21,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy.ndimage import uniform_filter
 
 from . import metrics
 from .pool import Pool
@@ -88,11 +89,13 @@ def draw_strip(source: Path, target: Path) -> Path:
     with np.load(source) as images:
         known = [(name, title) for name, title in _STRIP if name in images]
         unit = float(images["unit"])
-        cut = _middle(images["truth"].shape)
+        cut = _busiest(images["truth"] / unit)
         top = [("truth", images["truth"]), ("sharpest exposure", images["exposure"])]
         top += [(title, images[name]) for name, title in known]
         errors = {title: images[name] - images[f"truth of {name}"] for name, title in known}
-        figure, axes = plt.subplots(2, len(top), figsize=(1.9 * len(top), 4.1), squeeze=False)
+        figure, axes = plt.subplots(
+            2, len(top), figsize=(1.9 * len(top), 4.3), squeeze=False, layout="constrained"
+        )
         for column, (title, image) in enumerate(top):
             _show(axes[0, column], image[cut], unit, title)
             if title in errors:
@@ -100,16 +103,21 @@ def draw_strip(source: Path, target: Path) -> Path:
             else:
                 axes[1, column].axis("off")
     figure.suptitle(f"{source.stem}: asinh scale, -5 to 300 sigma of a mean coadd", fontsize=8)
-    figure.tight_layout(pad=0.3)
     figure.savefig(target, dpi=130)
     plt.close(figure)
     return target
 
 
-def _middle(shape: tuple[int, int]) -> tuple[slice, slice]:
-    side = min(_CROP, *shape)
-    rows, columns = ((length - side) // 2 for length in shape)
-    return np.s_[rows : rows + side, columns : columns + side]
+def _busiest(truth: np.ndarray) -> tuple[slice, slice]:
+    """Find the part with the most light, bright sources not counting more
+    than others; the truth is in units of the noise.
+    """
+    side = min(_CROP, *truth.shape)
+    light = uniform_filter(np.minimum(truth, 20.0).astype(float), side, mode="constant")
+    half = side // 2
+    inner = light[half : truth.shape[0] - side + half + 1, half : truth.shape[1] - side + half + 1]
+    row, column = np.unravel_index(np.argmax(inner), inner.shape)
+    return np.s_[row : row + side, column : column + side]
 
 
 def _show(axis: plt.Axes, image: np.ndarray, unit: float, title: str) -> None:
@@ -145,7 +153,7 @@ def _draw_fluxes(pool: Pool, target: Path) -> Path:
         _curve(axis, pool, "aperture_error", kind, scale=100)
         axis.set_ylim(-20, 20)
     axes[0].set_ylabel("flux bias in 1 arcsec, %")
-    axes[0].legend(fontsize=7)
+    _add_legend(axes[0])
     return _finish(figure, target)
 
 
@@ -156,7 +164,7 @@ def _draw_widths(pool: Pool, target: Path) -> Path:
     _curve(axis, pool, "fwhm_ratio", "star", scale=100, offset=-1.0)
     axis.set_ylabel("star FWHM over the PSF's, minus 1, %")
     axis.set_ylim(-12, 12)
-    axis.legend(fontsize=7)
+    _add_legend(axis)
     return _finish(figure, target)
 
 
@@ -182,8 +190,13 @@ def _draw_completeness(summary: astropy.table.Table, target: Path) -> Path:
         )
     axis.set_xticks(range(len(scenes)), scenes, rotation=30, ha="right", fontsize=8)
     axis.set_ylabel("completeness, S/N > 3, no false detection")
-    axis.legend(fontsize=7)
+    _add_legend(axis)
     return _finish(figure, target)
+
+
+def _add_legend(axis: plt.Axes) -> None:
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=7)
 
 
 def _finish(figure: plt.Figure, target: Path) -> Path:
