@@ -26,6 +26,7 @@ from test_metrics import draw_view, gaussian
 from lsst.coadd.astroclearnet.cli import main
 from lsst.coadd.astroclearnet.comparison._page import (
     Section,
+    choose_key_rows,
     format_number,
     make_page,
     pivot_metrics,
@@ -150,7 +151,7 @@ def test_page_holds_every_patch_and_the_tract(report):
         assert words in text, words
     assert "seeing <b> & more" in text and "exposure_chi2_of" not in text
     tables = [attrs["id"] for attrs in page.find("table")]
-    assert len(tables) == len(set(tables)) == 5
+    assert len(tables) == len(set(tables)) == 2 + 2 * 3
 
 
 def test_where_chooses_patches(repo, tmp_path):
@@ -170,6 +171,14 @@ def test_report_without_result(repo, tmp_path):
 def test_numbers_have_the_digits_that_their_error_justifies():
     assert format_number(0.74234, 0.0112) == "0.742 ± 0.011"
     assert format_number(12.3456) == "12.35" and format_number(float("nan"), 1.0) == "-"
+
+
+def test_key_figures_come_first(report):
+    text = re.sub(r"base64,[^\"]*", "", report.read_text(encoding="utf-8"))
+    section = text[text.index('id="s1"') :]
+    assert section.index("Key figures") < section.index("<img") < section.index("All figures")
+    chosen = choose_key_rows(pivot_metrics(make_metrics()))
+    assert list(chosen["metric"]) == ["star_fwhm", "sky_rms", "purity"]
 
 
 def test_cells_carry_exact_values_and_escaped_text():

@@ -111,21 +111,23 @@ def _read_pictures(butler: Butler, ref: DatasetRef, names: dict[str, str], colle
 
 def _describe_tract(butler: Butler, ref: DatasetRef, base: str, collections: str) -> Section:
     """Make the section of a tract."""
-    from ..comparison._page import Section
+    from ..comparison._page import Section, choose_key_rows
 
+    table = butler.get(ref)
     pictures = _read_pictures(butler, ref, {f"{base}_tract_plot": "Patch by patch"}, collections)
     return Section(
         title=f"Tract: {_label(ref)}",
-        tables=[("Metrics over the patches", butler.get(ref))],
+        tables=[("Key figures over the patches", choose_key_rows(table)), ("All figures", table)],
         pictures=pictures,
     )
 
 
 def _describe_patch(butler: Butler, ref: DatasetRef, base: str, collections: str) -> Section:
     """Make the section of a patch."""
-    from ..comparison._page import Section, pivot_metrics
+    from ..comparison._page import Section, choose_key_rows, pivot_metrics
 
-    tables = [("Metrics", pivot_metrics(butler.get(ref)))]
+    metrics = pivot_metrics(butler.get(ref))
+    tables = [("Key figures", choose_key_rows(metrics)), ("All figures", metrics)]
     inputs = f"{base.removesuffix('_comparison')}_inputs"
     for found in _find(butler, inputs, collections, data_id=ref.dataId):
         tables.append(("Inputs", butler.get(found)))

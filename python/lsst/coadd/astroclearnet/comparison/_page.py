@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("Section", "format_number", "make_page", "pivot_metrics", "render_table")
+__all__ = ("Section", "choose_key_rows", "format_number", "make_page", "pivot_metrics", "render_table")
 
 import base64
 import dataclasses
@@ -25,6 +25,13 @@ from astropy.table import Table
 
 _PER_EXPOSURE = "exposure_chi2_of_"
 
+_KEY = (
+    *("star_fwhm", "star_over_psf_fwhm", "sky_rms", "sky_aperture_rms", "point_source_depth"),
+    *("flux_ratio", "star_flux_bias", "galaxy_flux_bias", "completeness", "purity", "n_sources", "n_split"),
+    *("false_positive_rate", "mask_fraction_NO_DATA", "seam_ratio", "run_time", "peak_memory"),
+)
+"""How the names of the first metrics to look at begin."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Section:
@@ -32,7 +39,8 @@ class Section:
 
     title: str
     tables: Sequence[tuple[str, Table]] = ()
-    """Captions and tables; `render_table` says how cells are shown."""
+    """Captions and tables; the first stands before the pictures, the others
+    are folded behind them. `render_table` says how cells are shown."""
 
     pictures: Sequence[tuple[str, bytes]] = ()
     """Captions and PNG files."""
@@ -157,15 +165,29 @@ def make_page(title: str, introduction: str, sections: Sequence[Section]) -> str
 
 
 def _render_section(section: Section, k: int) -> str:
-    """Write one section."""
-    parts = [f'<section id="s{k}"><h2>{html.escape(section.title)}</h2>']
+    """Write one section: first table, pictures, other tables folded."""
+    tables = []
     for i, (caption, table) in enumerate(section.tables):
-        opened = " open" if i == 0 else ""
         content = render_table(table, identifier=f"t{k}-{i}")
-        parts.append(f"<details{opened}><summary>{html.escape(caption)}</summary>\n{content}</details>")
+        opened = " open" if i == 0 else ""
+        tables.append(f"<details{opened}><summary>{html.escape(caption)}</summary>\n{content}</details>")
+    figures = []
     for caption, picture in section.pictures:
         data = base64.b64encode(picture).decode("ascii")
         text = html.escape(caption)
         image = f'<img alt="{text}" src="data:image/png;base64,{data}">'
-        parts.append(f"<figure>{image}<figcaption>{text}</figcaption></figure>")
-    return "\n".join([*parts, "</section>"])
+        figures.append(f"<figure>{image}<figcaption>{text}</figcaption></figure>")
+    head = f'<section id="s{k}"><h2>{html.escape(section.title)}</h2>'
+    return "\n".join([head, *tables[:1], *figures, *tables[1:], "</section>"])
+
+
+def choose_key_rows(table: Table) -> Table:
+    """Choose what tells in a minute what a coadd gains and costs.
+
+    Parameters
+    ----------
+    table
+        With a column ``name`` or ``metric``.
+    """
+    names = table["name" if "name" in table.colnames else "metric"]
+    return table[np.array([str(name).startswith(_KEY) for name in names], dtype=bool)]

@@ -152,7 +152,7 @@ DEFINITIONS = {
     "exposure_chi2": _define(
         "median", "", "Median over the exposures used of the reduced chi2 against the model.", "exposureChi2"
     ),
-    "exposure_chi2_max": _define("max", "", "Largest of these.", "exposureChi2"),
+    "exposure_chi2_max": _define("max", "", "Largest reduced chi2 of an exposure used.", "exposureChi2"),
     "exposure_chi2_of": _define(
         "value", "", "Reduced chi2 of this exposure (visit, detector) against the model.", ""
     ),

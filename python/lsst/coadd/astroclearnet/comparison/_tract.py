@@ -98,18 +98,21 @@ def make_tract_figure(table: Table, *, names: Sequence[str], title: str) -> Figu
     n_columns = 2 if len(shown) > 1 else 1
     n_rows = max(1, -(-len(shown) // n_columns))
     figure = Figure(figsize=(5.6 * n_columns, 2.3 * n_rows + 0.9), dpi=110, layout="constrained")
-    figure.suptitle(f"{title}\n{len(patches)} patches", fontsize=10)
+    figure.suptitle(f"{title}\npatches: {len(patches)}", fontsize=10)
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axis, name in zip(axes, shown, strict=False):
         for k, plane in enumerate(planes):
             rows = table[(known == name) & (np.asarray(table["plane"]).astype(str) == plane)]
             if len(rows):
-                place = np.searchsorted(patches, np.asarray(rows["patch"])) + 0.12 * (k - len(planes) / 2)
+                place = np.searchsorted(patches, np.asarray(rows["patch"])) + 0.12 * (
+                    k - (len(planes) - 1) / 2
+                )
                 colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
                 error = np.nan_to_num(np.asarray(rows["error"], dtype=float))
                 axis.errorbar(place, rows["value"], error, fmt=marker, color=colour, ms=5, label=plane)
                 unit = str(rows["unit"][0])
         axis.set_ylabel(f"{name} [{unit}]" if unit else name, fontsize=8)
+        axis.set_xlim(-0.7, len(patches) - 0.3)
         every = max(1, len(patches) // 20)
         axis.set_xticks(np.arange(len(patches))[::every], patches[::every], fontsize=7)
         axis.tick_params(labelsize=7)
