@@ -97,7 +97,10 @@ def test_peers_say_where_they_run():
     runs = {name: {scene.name for scene in made if peer.runs_on(scene)} for name, peer in by_name.items()}
     assert runs["engine"] == {scene.name for scene in made}
     assert runs["starred"] == {"medium"}
-    assert runs["paper"] == {scene.name for scene in made if scene.heavy}
+    assert runs["self"] == {"medium", "shapes"}
+    medium = next(scene for scene in made if scene.name == "medium")
+    assert by_name["paper"].runs_on(medium, 0) and not by_name["paper"].runs_on(medium, 1)
+    assert by_name["paper"].limits == "medium, 1 x" and by_name["engine"].limits == "all scenes"
     assert runs["engine 2.0"] == {"pairs"}
     with pytest.raises(ValueError, match="nobody"):
         peers.select_peers(("nobody",))

@@ -101,7 +101,10 @@ def _make_markdown(tables, summary: astropy.table.Table, targets: Sequence[Targe
             ],
         ),
         "## Peers\n",
-        _format_table(("peer", "what it is"), [(peer.name, peer.title) for peer in PEERS]),
+        "Costly peers run on few scenes only; elsewhere they have a dash.\n",
+        _format_table(
+            ("peer", "what it is", "where it runs"), [(peer.name, peer.title, peer.limits) for peer in PEERS]
+        ),
     ]
     if len(summary):
         figures = _Figures(summary)

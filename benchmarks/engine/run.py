@@ -152,7 +152,7 @@ def _run_scene(scene: Scene, *, peers: Sequence[Peer], settings: Settings) -> di
         inputs = FitInputs(scene=scene, stack=stack, truth=truth, weights=settings.weights)
         images: dict[str, Delivery] = {}
         for peer in peers:
-            if peer.runs_on(scene):
+            if peer.runs_on(scene, realisation):
                 _run_peer(peer.name, functools.partial(peer.fit, inputs), judge, tables, images)
                 if scene.twin and not peer.heavy:
                     _measure_leak(peer, inputs, judge, tables, images)

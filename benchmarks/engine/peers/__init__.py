@@ -60,6 +60,7 @@ PEERS = (
         name="pixels",
         title="non-negative pixels without a network, 500 steps of Adam",
         fit=fit_pixels,
+        scenes=("medium",),
         heavy=True,
     ),
     Peer(
@@ -67,12 +68,15 @@ PEERS = (
         title="network trained on the very exposures, across them",
         fit=functools.partial(fit_recipe, recipe="self"),
         heavy=True,
+        realisations=2,
     ),
     Peer(
         name="paper",
         title="the paper's network, from scratch, in-sample",
         fit=functools.partial(fit_recipe, recipe="paper"),
+        scenes=("medium",),
         heavy=True,
+        realisations=1,
     ),
     Peer(
         name="starred",
@@ -80,6 +84,7 @@ PEERS = (
         fit=fit_starred,
         scenes=("medium",),
         heavy=True,
+        realisations=2,
     ),
 )
 """In the order of the tables."""

@@ -85,10 +85,20 @@ class Peer:
     """Names of scenes that it runs on; empty for all."""
     heavy: bool = False
     """Whether it runs only on scenes that are marked so."""
+    realisations: int = 1000
+    """Most observations of a scene that it runs on."""
 
-    def runs_on(self, scene: Scene) -> bool:
-        """Say whether the peer runs on a scene."""
-        return (
+    @property
+    def limits(self) -> str:
+        """Where it runs, in words (`str`)."""
+        parts = [", ".join(self.scenes or self.kinds) or ("costly scenes" if self.heavy else "all scenes")]
+        if self.realisations < 1000:
+            parts.append(f"{self.realisations} x")
+        return ", ".join(parts)
+
+    def runs_on(self, scene: Scene, realisation: int = 0) -> bool:
+        """Say whether the peer runs on an observation of a scene."""
+        return realisation < self.realisations and (
             (not self.kinds or scene.kind in self.kinds)
             and (not self.scenes or scene.name in self.scenes)
             and (not self.heavy or scene.heavy)
