@@ -264,7 +264,7 @@ _FIELDS = {
     "wide": {"n_exposures": 8, "size": 1024, "density": 30.0, "psf_variation": 0.04},
 }
 _GRIDS = {
-    "isolated": {"size": 512, "snr": (4.0, 200.0)},
+    "isolated": {"size": 512, "snr": (4.0, 200.0), "realisations": 5},
     "isolated few": {"n_exposures": 8, "snr": (4.0, 200.0)},
     "isolated deep": {"n_exposures": 33, "snr": (4.0, 200.0)},
 }
