@@ -8,6 +8,7 @@
 
 """Peers of the benchmark: what they deliver is what they declare."""
 
+import dataclasses
 import functools
 import os
 
@@ -17,6 +18,7 @@ import pytest
 from benchmarks.engine import peers, scenes, skies
 from benchmarks.engine.alone import run_alone
 from benchmarks.engine.measure import TABLES, Judge
+from benchmarks.engine.scene_list import make_scenes
 from lsst.coadd.astroclearnet.core._encoder import weights_file
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
@@ -85,7 +87,7 @@ def test_other_weights_are_those_of_the_file(tmp_path):
 
 def test_cells_are_put_in_their_places():
     stack, truth = observe()
-    cells = scenes.dataclasses.replace(SCENE, cell=24)
+    cells = dataclasses.replace(SCENE, cell=24)
     parts = peers.select_peers(("mean",))[0].fit(peers.FitInputs(scene=cells, stack=stack, truth=truth))
     np.testing.assert_allclose(parts[0].image, deliver("mean")["coadd"].image, rtol=0.2, atol=1.0)
     assert parts[0].psf.shape[:2] == (2, 2)
@@ -93,7 +95,7 @@ def test_cells_are_put_in_their_places():
 
 def test_peers_say_where_they_run():
     by_name = {peer.name: peer for peer in peers.PEERS}
-    made = scenes.make_scenes("tuning")
+    made = make_scenes("tuning")
     runs = {name: {scene.name for scene in made if peer.runs_on(scene)} for name, peer in by_name.items()}
     assert runs["engine"] == {scene.name for scene in made}
     assert runs["starred"] == {"medium"}

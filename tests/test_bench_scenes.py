@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 
 from benchmarks.engine import scenes, skies
+from benchmarks.engine.scene_list import make_scenes, select_scenes
 from lsst.coadd.astroclearnet.simulate import StackFaults, draw_warped_noise, make_catalog, simulate_stack
 
 SMALL = {"n_exposures": 4, "size": 32}
 
 
 def small_scene(name="few", **values):
-    found = next(scene for scene in scenes.make_scenes("tuning") if scene.name == name)
+    found = next(scene for scene in make_scenes("tuning") if scene.name == name)
     return dataclasses.replace(found, **(SMALL | values))
 
 
@@ -45,11 +46,11 @@ def test_a_realisation_is_new_noise_on_the_same_sky():
 
 
 def test_the_sets_share_no_seed():
-    seeds = {name: {scene.seed for scene in scenes.make_scenes(name)} for name in scenes.SETS}
+    seeds = {name: {scene.seed for scene in make_scenes(name)} for name in scenes.SETS}
     assert not seeds["tuning"] & seeds["test"]
     assert min(seeds["test"]) > 100_000
     for name in scenes.SETS:
-        made = scenes.make_scenes(name)
+        made = make_scenes(name)
         assert len({scene.name for scene in made}) == len(made)
         fields = [scene for scene in made if scene.kind == "field"]
         assert len(fields) >= 6 and {scene.n_exposures for scene in fields} == {8, 16, 33}
@@ -58,15 +59,15 @@ def test_the_sets_share_no_seed():
 
 
 def test_scenes_are_chosen_by_name_and_kind():
-    chosen = scenes.select_scenes("tuning", ("few", "blank"))
+    chosen = select_scenes("tuning", ("few", "blank"))
     assert [scene.name for scene in chosen] == ["few", "blank"]
-    quick = scenes.select_scenes("tuning", quick=True)
+    quick = select_scenes("tuning", quick=True)
     assert all(scene.realisations == 1 and scene.size <= 330 and not scene.heavy for scene in quick)
     assert {scene.kind for scene in quick} == set(scenes.KINDS)
     with pytest.raises(ValueError, match="nowhere"):
-        scenes.select_scenes("tuning", ("nowhere",))
+        select_scenes("tuning", ("nowhere",))
     with pytest.raises(ValueError, match="third"):
-        scenes.make_scenes("third")
+        make_scenes("third")
 
 
 def test_kept_signals_are_those_drawn(tmp_path):

@@ -22,7 +22,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from .peers import select_peers
 from .report import write_report
 from .run import Results, Settings, run_scenes
-from .scenes import SETS, select_scenes
+from .scene_list import select_scenes
+from .scenes import SETS
 
 
 def main() -> None:

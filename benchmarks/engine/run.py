@@ -10,13 +10,18 @@
 
 from __future__ import annotations
 
-__all__ = ("Results", "Settings", "run_scenes")
+__all__ = ("CONDITIONS", "Results", "Settings", "run_scenes")
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
+import hashlib
+import importlib.metadata
+import json
 import multiprocessing
 import os
+import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,6 +30,7 @@ import numpy as np
 import torch
 
 from lsst.coadd.astroclearnet.core import CellStack
+from lsst.coadd.astroclearnet.core._encoder import weights_file
 
 from . import metrics
 from .alone import run_alone
@@ -34,6 +40,9 @@ from .pool import SECOND_WEIGHTS
 from .scenes import HALO, Scene, keep_signals
 
 type Report = Callable[[str], None]
+
+CONDITIONS = "conditions.json"
+"""File that says what was run, and with what."""
 
 _HELD_OUT = 4
 """Every so manyth exposure is held out of the fit that held-out chi2 is
@@ -118,6 +127,7 @@ def run_scenes(
         Also written below ``settings.out``.
     """
     settings.out.mkdir(parents=True, exist_ok=True)
+    (settings.out / CONDITIONS).write_text(json.dumps(_describe(scenes, settings), indent=1))
     # The longest first, so that no worker is left with it at the end.
     order = sorted(scenes, key=lambda scene: -scene.n_exposures * scene.size**2 * scene.realisations)
     work = functools.partial(_run_scene, peers=tuple(peers), settings=settings)
@@ -138,6 +148,19 @@ def run_scenes(
         futures = {pool.submit(work, scene): scene for scene in order}
         done = concurrent.futures.as_completed(futures)
         return [keep(futures[future], future.result()) for future in done][-1]
+
+
+def _describe(scenes: Sequence[Scene], settings: Settings) -> dict[str, str]:
+    """Say under what conditions a run was made."""
+    weights = {"weights": settings.weights or weights_file(), "second weights": settings.second_weights}
+    described = {"set": ", ".join(dict.fromkeys(scene.set for scene in scenes))}
+    for name, path in weights.items():
+        if path is not None:
+            described[f"SHA-256 of {name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    for name in ("coadd_astroclearnet", "torch", "numpy", "galsim", "starred-astro"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            described[name] = importlib.metadata.version(name)
+    return described | {"machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread a fit"}
 
 
 def _run_scene(scene: Scene, *, peers: Sequence[Peer], settings: Settings) -> dict[str, list[dict]]:
