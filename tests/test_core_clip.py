@@ -22,8 +22,8 @@ def test_median_is_the_lower_one(n):
     """Of the good values, as `torch.nanmedian`; 0 where there is none."""
     rng = np.random.default_rng(n)
     image = torch.as_tensor(rng.normal(size=(n, 40, 50)), dtype=torch.float32)
-    good = torch.as_tensor(rng.uniform(size=image.shape) < 0.7)
-    expected = torch.where(good, image, torch.nan).nanmedian(0).values.nan_to_num()
+    good = torch.as_tensor(rng.uniform(size=image.shape) < 0.7).float()
+    expected = torch.where(good > 0, image, torch.nan).nanmedian(0).values.nan_to_num()
     torch.testing.assert_close(find_median(image, good), expected, atol=0, rtol=0)
 
 

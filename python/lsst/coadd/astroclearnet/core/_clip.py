@@ -58,8 +58,10 @@ def clip_against_median(
 
     Parameters
     ----------
-    image, good, variance
+    image, variance
         The stack, ``(n, h, w)``.
+    good
+        1 where a pixel can be used, else 0.
     psf_peak
         Brightest pixel of the PSF of each exposure, ``(n,)``.
 
@@ -71,7 +73,7 @@ def clip_against_median(
     median = find_median(image, good)
     sharper = (psf_peak / psf_peak.median() - 1.0).clamp_min(0.0)[:, None, None]
     near = brightest_nearby(median.abs(), 2)
-    used = good.float()
+    used = good.clone()
     for part in parts(image):
         excess = image[part] - median
         ratio = excess * variance[part].rsqrt()
@@ -79,12 +81,12 @@ def clip_against_median(
         if not ratio.amax() > 5.5:
             continue
         excess /= ((0.5 + 1.3 * sharper[part]) * near).clamp_min_(1e-30)
-        core = _above(ratio, 5.5).mul_(_above(excess, 1.0)).mul_(used[part])
+        core = _above(ratio, 5.5) & _above(excess, 1.0) & _above(used[part], 0.0)
         if not core.amax():
             continue
-        wing = brightest_nearby(core, 1).mul_(_above(ratio, 2.0)).mul_(_above(excess, 0.5))
-        marked = brightest_nearby(wing, 1).mul_(_above(ratio, 1.5)).mul_(_above(excess, 0.3))
-        used[part] *= 1.0 - marked
+        wing = brightest_nearby(core, 1) & _above(ratio, 2.0) & _above(excess, 0.5)
+        marked = brightest_nearby(wing, 1) & _above(ratio, 1.5) & _above(excess, 0.3)
+        used[part] *= 1 - marked
     return used
 
 
@@ -118,8 +120,10 @@ class Clipper:
 
         Parameters
         ----------
-        image, good, variance
+        image, variance
             The stack, ``(n, h, w)``.
+        good
+            1 where a pixel can be used, else 0.
         residual
             Exposures minus model.
         score
@@ -141,25 +145,23 @@ class Clipper:
             size = score[part].abs().mul_(used[part])
             core = _above(size, worst)
             if core.amax():
-                used[part] *= 1.0 - self._grow(core, size, score[part])
+                used[part] *= 1 - self._grow(core, size, score[part])
 
     def _grow(self, core: torch.Tensor, size: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
         # Resampling spreads a sharp artifact with alternating signs.
-        marked = brightest_nearby(core, 1)
-        sharp = core.mul_(_above(size, 4 * self._clip_sigma))
-        if sharp.amax():
-            marked = torch.maximum(marked, brightest_nearby(sharp, 2))
+        sharp = core & _above(size, 4 * self._clip_sigma)
+        marked = brightest_nearby(core, 1) | brightest_nearby(sharp, 2)
         noticed = _above(torch.nn.functional.leaky_relu(score, -2.0), 1.5)
         for _ in range(2):
-            marked = torch.maximum(marked, brightest_nearby(marked, 2).mul_(noticed))
+            marked |= brightest_nearby(marked, 2) & noticed
         return marked
 
 
 def _above(values: torch.Tensor, limit: torch.Tensor | float) -> torch.Tensor:
-    """1 where values are above a limit, else 0: four times faster than with
+    """1 where values are above a limit, else 0; bytes are worked faster than
     truth values.
     """
-    return torch.gt(values, limit, out=torch.empty_like(values))
+    return (values > limit).view(torch.uint8)
 
 
 def find_median(image: torch.Tensor, good: torch.Tensor) -> torch.Tensor:
@@ -173,13 +175,13 @@ def find_median(image: torch.Tensor, good: torch.Tensor) -> torch.Tensor:
     size = _BLOCK if image.device.type == "cpu" else flat.shape[1]
     for start in range(0, flat.shape[1], size):
         place = slice(start, start + size)
-        planes = list(flat[:, place].masked_fill(~good[:, place], torch.inf))
+        planes = list(torch.where(good[:, place] > 0, flat[:, place], torch.inf))
         spare = torch.empty_like(planes[0])
         for low, high in network:
             torch.minimum(planes[low], planes[high], out=spare)
             torch.maximum(planes[low], planes[high], out=planes[high])
             planes[low], spare = spare, planes[low]
-        middle = (good[:, place].sum(0) - 1) // 2
+        middle = ((good[:, place].sum(0) - 1.0) / 2.0).floor()
         chosen = torch.zeros_like(planes[0])
         for k in range((n + 1) // 2):
             chosen += torch.nan_to_num(planes[k], posinf=0.0) * (middle == k)

@@ -59,7 +59,9 @@ class _Fitter:
         return ()
 
     def _reduce(self, stack: CellStack) -> Statistic:
-        return compute_statistic(stack, device=self._device, clip_sigma=self._options.clip_sigma)
+        return compute_statistic(
+            stack, device=self._device, clip_sigma=self._options.clip_sigma, halo=self._options.halo
+        )
 
 
 class _MeanFitter(_Fitter):

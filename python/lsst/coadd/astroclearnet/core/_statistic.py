@@ -158,8 +158,9 @@ def compute_statistic(
         D, den and what belongs to them.
     """
     n, height, width = stack.image.shape
-    grid = FourierGrid.for_images(height=height, width=width, device=device)
-    good = torch.as_tensor(stack.good, device=device)
+    pad = max(_LEAST_PAD, _REACH - halo)
+    grid = FourierGrid.for_images(height=height, width=width, pad=pad, device=device)
+    good = torch.as_tensor(stack.good, device=device).float()
     image = torch.as_tensor(stack.image, dtype=torch.float32, device=device) * good
     level = _sky_variance(stack)
     sky = torch.as_tensor(level, device=device)
@@ -170,7 +171,7 @@ def compute_statistic(
     solver = WienerSolver(image, transfer, sky, grid)
     clipper = Clipper(clip_sigma)
     noise_scale = torch.ones(n, device=device)
-    used = good.float()
+    used = good
     if n > 1:
         psf_peak = torch.as_tensor(stack.psf.max((1, 2)), dtype=torch.float32, device=device)
         used = clip_against_median(image, good, variance, psf_peak)
@@ -208,7 +209,7 @@ def compute_statistic(
         image=image,
         variance=variance,
         used=used,
-        rejected=good & (used == 0),
+        rejected=good > used,
         data=solver.complete(used, left),
         den=solver.den,
         inflation=_inflation(used, 1.0 / sky[:, None, None], grid),
