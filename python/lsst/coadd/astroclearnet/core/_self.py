@@ -24,7 +24,7 @@ from ._self_inputs import SelfInputs, update_by_statistic
 from ._stack import HistoryRow
 from ._statistic import Statistic
 
-_SPLITS = 3
+_SPLITS = 5
 """Random splits of the exposures, over all cells; each is used both ways."""
 
 _WINDOW = 144
@@ -55,7 +55,7 @@ class _Block(nn.Module):
 
 
 class SelfEncoder(nn.Module):
-    """Depth-wise and point-wise layers at two scales, 4000 parameters.
+    """Depth-wise and point-wise layers at two scales, 6000 parameters.
 
     The output is a convex mixture of the images it is given, which begins
     close to the multiplicative updates, times a gain, plus terms in units of
