@@ -68,7 +68,6 @@ PEERS = (
         title="network trained on the very exposures, across them",
         fit=functools.partial(fit_recipe, recipe="self"),
         heavy=True,
-        realisations=2,
     ),
     Peer(
         name="paper",
