@@ -214,7 +214,7 @@ def test_damaged_file_is_refused_in_one_line(content, tmp_path):
     [
         (("--method", "magic"), "'magic' is not one of 'acn', 'mm', 'kaiser', 'mean'"),
         (("--device", "abacus"), "'abacus' is not one of 'auto', 'cpu', 'cuda'"),
-        (("--target-fwhm", "0.5"), "target_fwhm must be at least 2.0"),
+        (("--target-fwhm", "0.5"), "target_fwhm must be at least 1.5"),
     ],
 )
 def test_bad_options_are_refused(stack, tmp_path, option, message):
