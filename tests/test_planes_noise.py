@@ -79,8 +79,8 @@ def test_noise_plane_is_noise_as_the_variance_says():
     assert (data.noise**2 / data.coadd_variance).mean() == pytest.approx(1, abs=0.03)
     assert abs(data.noise.mean()) < 0.02 * data.noise.std()
     sky = by_brightness(-1, 0.3)
-    # Correlated over five pixels, the sky has about 2000 independent places: an error of 0.023 for each
-    # of 120 pairs, the largest of which comes near three times that by chance.
+    # About 2000 independent places on the sky: an error of 0.023 for each of
+    # 120 pairs, the largest of which comes near three times that by chance.
     others = np.corrcoef([plane[sky] for plane in data.noise]) - np.eye(N)
     assert np.abs(others).max() < 0.1
     own = [
