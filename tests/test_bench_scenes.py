@@ -70,6 +70,20 @@ def test_scenes_are_chosen_by_name_and_kind():
         make_scenes("third")
 
 
+@pytest.mark.parametrize("name", ["few", "isolated few", "psf broad", "gaps", "pairs", "shapes", "blank"])
+def test_exposures_show_the_sources_of_the_catalogue(name):
+    options = {"n_exposures": 1, "snr": (100.0, 1000.0), "coverage": "", "density": 200.0}
+    size = 312 if name == "shapes" else 96
+    scene = small_scene(name, **(options | {"size": size}))
+    _, truth = scene.make(0)
+    assert (len(truth.catalog) == 0) == (name == "blank")
+    wanted = truth.draw(target_fwhm=5.0)
+    inner = np.s_[20:-20, 20:-20]
+    difference = np.abs(truth.signal[0] - wanted)[inner].sum()
+    # The seeing is not quite that Gaussian.
+    assert difference <= 0.35 * wanted[inner].sum()
+
+
 def test_kept_signals_are_those_drawn(tmp_path):
     scene = small_scene(number=91)
     drawn, _ = scene.make(0)

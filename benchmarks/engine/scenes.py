@@ -140,9 +140,17 @@ class Scene:
 
 def _same_sky(scene: Scene) -> Scene:
     """Leave out of a scene what does not change its noiseless exposures."""
-    faults = StackFaults(astrometry=scene.faults.astrometry)
     return dataclasses.replace(
-        scene, name="", kind=_SKIES.get(scene.kind, "field"), faults=faults, coverage=""
+        scene,
+        name="",
+        kind=_SKIES.get(scene.kind, scene.kind),
+        faults=StackFaults(astrometry=scene.faults.astrometry),
+        coverage="",
+        realisations=1,
+        unmasked_cosmic_rays=1,
+        cell=256,
+        heavy=False,
+        twin=False,
     )
 
 
