@@ -35,24 +35,29 @@ FILL_STRENGTH = 3e-5
 
 _STAGES = (
     # strength, steps, tolerance, clips
-    (1e-3, 2, 0.05, True),
-    (1e-4, 2, 0.05, True),
+    (1e-3, 1, 0.05, True),
     (FILL_STRENGTH, 2, 0.05, True),
     (FILL_STRENGTH, 12, 0.03, False),
 )
 """Strength of the Wiener prior, most solver steps, error relative to the
 noise at which to stop before, and whether to clip after them. A strong prior
-at first keeps artifacts from being fitted."""
+at first keeps artifacts from being fitted; without holes its first step is
+exact."""
+
+_HARD_STAGES = (
+    (1e-3, 4, 0.05, True),
+    (1e-4, 4, 0.05, True),
+    (FILL_STRENGTH, 4, 0.05, True),
+    (FILL_STRENGTH, 24, 0.03, False),
+)
+"""The same for few exposures, or many holes."""
 
 _MANY, _WELL_COVERED = 8, 0.9
 """Exposures, and the part of their pixels in use, from which on a hole is a
-small loss. With less, more has to be solved for."""
+small loss. With less, `_HARD_STAGES` are gone through."""
 
 _PART_STEPS, _PART_TOLERANCE = 8, 0.05
 """The same for a part of the exposures, which starts from nothing."""
-
-_MEASURE_NOISE_AFTER = 2
-"""Stage whose residuals tell the noise: the last that is clipped."""
 
 _LEAST_PAD, _REACH = 8, 30
 """Least padding in pixels, and how far light is taken to reach around the
@@ -176,15 +181,12 @@ def compute_statistic(
         psf_peak = torch.as_tensor(stack.psf.max((1, 2)), dtype=torch.float32, device=device)
         used = clip_against_median(image, good, variance, psf_peak)
     easy = n >= _MANY and float(used.mean()) > _WELL_COVERED
+    stages = _STAGES if easy else _HARD_STAGES
     history: list[HistoryRow] = []
-    for number, (strength, steps, tolerance, clips) in enumerate(_STAGES):
-        left = solver.solve(
-            used,
-            strength=strength,
-            steps=steps if easy else 2 * steps,
-            tolerance=min(1.0, n / _MANY) * tolerance,
-        )
-        if number == _MEASURE_NOISE_AFTER:
+    for number, (strength, steps, tolerance, clips) in enumerate(stages):
+        left = solver.solve(used, strength=strength, steps=steps, tolerance=min(1.0, n / _MANY) * tolerance)
+        if number == len(stages) - 2:
+            # Its residuals are the last to be clipped.
             noise_scale = measure_noise_scale(
                 residual=solver.residual,
                 model=solver.spectrum,
