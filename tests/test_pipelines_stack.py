@@ -158,7 +158,7 @@ N_IMAGES = 4
 @pytest.mark.parametrize(
     ("name", "instrument", "read"),
     [
-        ("HSC/acn", "HSC", {"calexp": N_IMAGES, "finalVisitSummary": N_IMAGES}),
+        ("HSC/acn", "HSC", {"calexp": N_IMAGES, "finalVisitSummary": N_IMAGES, "skyCorr": N_IMAGES}),
         ("HSC/acn-from-warps", "HSC", {"deepCoadd_directWarp": N_IMAGES}),
         ("acn-from-warps", "HSC", {"deepCoadd_directWarp": N_IMAGES}),
         ("LSSTCam/acn", "LSSTCam", {"visit_image": N_IMAGES, "visit_summary": N_IMAGES}),
@@ -175,10 +175,21 @@ def test_main_pipeline_reads_the_stack_by_its_parameter(stack_repo):
     assert build(stack_repo, pipeline, inputs="HSC/defaults") == {"skyMap": 1, "calexp": N_IMAGES}
 
 
+def test_hsc_follows_the_overrides_of_obs_subaru(obs_packages):
+    """lsst/obs_subaru d4a8abe0 config/makeDirectWarp.py, assembleCoadd.py."""
+    config = load("HSC/acn").to_graph().tasks["assembleAcnCoadd"].config
+    assert config.apply_background and not (config.revert_background or config.apply_background_ratio)
+    assert config.warp_kernel == "lanczos5"
+    assert {"NO_DATA", "BAD", "SAT", "EDGE", "SUSPECT"} <= set(config.bad_planes)
+    assert config.use_interpolated
+    warps = load("HSC/acn-from-warps").to_graph().tasks["assembleAcnCoadd"].config
+    assert warps.inputs == "warps" and not warps.apply_background
+
+
 def test_what_the_stack_knows_beside_can_be_used(stack_repo, obs_packages):
     """Every optional input has the name and dimensions of the stack's."""
     pipeline = load("HSC/acn")
-    for field in ("apply_background", "revert_background", "use_selected_visits", "use_artifact_masks"):
+    for field in ("revert_background", "use_selected_visits", "use_artifact_masks"):
         pipeline.addConfigOverride("assembleAcnCoadd", field, True)
     assert build(stack_repo, pipeline, inputs="HSC/defaults") == {
         "skyMap": 1,

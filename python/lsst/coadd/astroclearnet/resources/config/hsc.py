@@ -20,6 +20,11 @@ config.image_model = "afw"
 # without finalVisitSummary.
 config.use_visit_summary = True
 
+# Sky corrections over the whole focal plane are subtracted from calexps, as
+# for warps of HSC (obs_subaru, config/makeDirectWarp.py). Unset it in
+# repositories without skyCorr.
+config.apply_background = True
+
 # As coadds of HSC leave pixels out (obs_subaru, config/assembleCoadd.py).
 config.bad_planes = ["NO_DATA", "BAD", "SAT", "EDGE", "SUSPECT", "STREAK"]
 
