@@ -234,11 +234,11 @@ def test_overwrite_replaces_a_complete_demo(tmp_path):
 
 
 def test_command_makes_and_keeps(tmp_path):
-    runner, arguments = CliRunner(), [str(tmp_path / "repo"), "--visits", "1", "--size", "200"]
-    first = runner.invoke(demo_command, arguments)
+    runner, arguments = CliRunner(), ["demo", str(tmp_path / "repo"), "--visits", "1", "--size", "200"]
+    first = runner.invoke(main, arguments)
     assert first.exit_code == 0, first.output
-    assert "Visit 29324 (1 of 1)" in first.output and "Wrote" in first.output
-    second = runner.invoke(demo_command, arguments)
+    assert "1/1 Visit 29324: " in first.output and "Wrote" in first.output
+    second = runner.invoke(main, arguments)
     assert second.exit_code == 0 and "nothing to do" in second.output
 
 

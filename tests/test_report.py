@@ -270,7 +270,7 @@ def test_files_that_cannot_be_compared(files, tmp_path):
         (text, "text.fits"),
         (empty, "holds no image"),
     ):
-        result = run("compare", files[0], other, "-o", tmp_path / "out")
+        result = run("compare", "-q", files[0], other, "-o", tmp_path / "out")
         assert result.exit_code == 1 and words in result.output, result.output
         assert len(result.output.strip().splitlines()) == 1
     assert run("compare", files[0], tmp_path / "absent.fits").exit_code == 2

@@ -29,6 +29,7 @@ from lsst.images import YX, Box, Image, SkyProjection, TractFrame, VisitImage
 from lsst.images.psfs import PiffWrapper
 
 from . import simulate
+from ._progress import StepCounter
 from ._visit_images import DetectorInfo, make_visit_image
 from .adapters import PatchBoxes, TractDefinition, geometry_to_dict
 from .repository import (
@@ -234,7 +235,7 @@ def _fill(butler: Butler, config: DemoConfig, report: Callable[[str], None]) -> 
     write_geometry(butler, geometry_to_dict(skymap=SKYMAP, tracts=[tract]))
     catalog = simulate.make_catalog(survey.scene)
     report(f"Sky: {len(catalog)} sources, seed {config.seed}.")
-    exposures = []
+    exposures, count = [], StepCounter(len(plans), report)
     for plan in plans:
         images = {}
         for detector in plan.detectors:
@@ -254,10 +255,7 @@ def _fill(butler: Butler, config: DemoConfig, report: Callable[[str], None]) -> 
         )
         write_visit(butler, images, instrument=HSC.name, info=info, run=DEMO_RUN)
         numbers = ", ".join(str(number) for number in images)
-        report(
-            f"Visit {plan.visit} ({plan.index + 1} of {len(plans)}): "
-            f'detectors {numbers}, seeing {plan.fwhm:.2f}".'
-        )
+        count(f'Visit {plan.visit}: detectors {numbers}, seeing {plan.fwhm:.2f}"')
     _write_truth(butler, config, catalog, exposures)
     define_chain(butler, "HSC/defaults", [DEMO_RUN, TRUTH_RUN, "skymaps"])
     report(f"Truth: catalogue and {len(TRUTH_FWHM) + 1} noiseless images in {TRUTH_RUN}.")

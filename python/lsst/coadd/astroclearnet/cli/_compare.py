@@ -13,8 +13,14 @@ from __future__ import annotations
 __all__ = ("compare",)
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from ._progress import Progress
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -32,7 +38,10 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     show_default=True,
     help="Folder for metrics.ecsv, planes.png, fluxes.png, psf.png and report.html; files are replaced.",
 )
-def compare(reference: Path, other: Path, psf_a: Path | None, psf_b: Path | None, output: Path) -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def compare(
+    reference: Path, other: Path, psf_a: Path | None, psf_b: Path | None, output: Path, quiet: bool
+) -> None:
     """Compare two coadds in FITS files, pixel by pixel on the same grid.
 
     A is the reference: sources are detected in it, and fluxes of B are
@@ -45,45 +54,59 @@ def compare(reference: Path, other: Path, psf_a: Path | None, psf_b: Path | None
     Example:
       acn compare deepCoadd.fits acn_coadd.fits -o comparison
     """  # noqa: D301
+    from ._summary import format_metrics
+
+    output.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost without it
+    with Progress(quiet=quiet) as progress:
+        metrics, pictures = _compare((reference, other), (psf_a, psf_b), output, progress)
+    click.echo(format_metrics(metrics))
+    click.echo(f"\nWrote {output}/report.html, metrics.ecsv, {', '.join(pictures)}.")
+
+
+def _compare(
+    paths: tuple[Path, Path], psfs: tuple[Path | None, Path | None], output: Path, report: Progress
+) -> tuple[Table, list[str]]:
+    """Write all files; return the metrics and the names of the pictures."""
     from .._metrics import compare_views
     from .._photometry import kernel_fwhm
     from .._plots import make_comparison_figure
+    from .._progress import StepCounter
     from ..comparison._diagrams import make_flux_figure, make_psf_figure
     from ..comparison._fits import FitsCoaddError, view_from_fits
     from ..comparison._page import Section, make_page, pivot_metrics
-    from ._summary import format_metrics
 
-    names = [reference.stem, other.stem]
+    names = [path.stem for path in paths]
     if names[0] == names[1]:
         names = [f"A: {names[0]}", f"B: {names[1]}"]
-    views = [
-        view_from_fits(path, name=name, psf=psf)
-        for path, name, psf in ((reference, names[0], psf_a), (other, names[1], psf_b))
-    ]
+    count, views = StepCounter(5, report), []
+    for path, name, psf in zip(paths, names, psfs, strict=True):
+        views.append(view_from_fits(path, name=name, psf=psf))
+        count(f"Read {path.name}")
     # Without world coordinates an arcsec means nothing: go by the PSF.
     fwhm = max(kernel_fwhm(view.psf(x=0, y=0)) * view.pixel_scale for view in views)
     try:
         comparison = compare_views(views, aperture_radius=1.4 * fwhm, isolation=4 * fwhm)
     except ValueError as error:
         raise FitsCoaddError(str(error)) from error
-    title = "\n".join(
-        [f"{reference.name} and {other.name}", *(f"{v.name}: {v.configuration}" for v in views)]
-    )
+    count(f"Measured {len(comparison.sources.x)} sources")
+    comparison.metrics.write(output / "metrics.ecsv", overwrite=True)
+    files = " and ".join(path.name for path in paths)
+    title = "\n".join([files, *(f"{view.name}: {view.configuration}" for view in views)])
     figures = {
         "planes": make_comparison_figure(views, comparison, title=title),
         "fluxes": make_flux_figure(views, comparison, title=title),
         "psf": make_psf_figure(views, comparison, title=title),
     }
-    output.mkdir(parents=True, exist_ok=True)
-    comparison.metrics.write(output / "metrics.ecsv", overwrite=True)
-    for name, figure in figures.items():
-        figure.savefig(output / f"{name}.png")
+    pictures = [f"{name}.png" for name in figures]
+    for name, figure in zip(pictures, figures.values(), strict=True):
+        figure.savefig(output / name)
+    count(f"Drew {len(figures)} pictures")
     section = Section(
-        title=f"{names[0]} and {names[1]}",
+        title=" and ".join(names),
         tables=[("Metrics", pivot_metrics(comparison.metrics))],
-        pictures=[(name, (output / f"{name}.png").read_bytes()) for name in figures],
+        pictures=[(Path(name).stem, (output / name).read_bytes()) for name in pictures],
     )
-    page = make_page(section.title, f"{reference} (reference) and {other}", [section])
+    page = make_page(section.title, f"{paths[0]} (reference) and {paths[1]}", [section])
     (output / "report.html").write_text(page, encoding="utf-8")
-    click.echo(format_metrics(comparison.metrics))
-    click.echo(f"\nWrote {output}/report.html, metrics.ecsv, {', '.join(f'{name}.png' for name in figures)}.")
+    count("Wrote the page")
+    return comparison.metrics, pictures

@@ -14,6 +14,8 @@ __all__ = ("demo",)
 
 import click
 
+from ._progress import Progress
+
 
 @click.command("demo")
 @click.argument("repo", type=click.Path(file_okay=False))
@@ -35,16 +37,14 @@ def demo(repo: str, seed: int, visits: int, size: int, overwrite: bool, quiet: b
     from ..demo import DemoConfig, make_demo_repository
     from ..repository import RepositoryError
 
-    def report(line: str) -> None:
-        if not quiet:
-            click.echo(line)
-
     try:
         config = DemoConfig(seed=seed, n_visits=visits, size=size)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     try:
-        if make_demo_repository(repo, config, overwrite=overwrite, report=report):
-            report(f"Wrote {repo}.")
+        with Progress(quiet=quiet) as progress:
+            made = make_demo_repository(repo, config, overwrite=overwrite, report=progress)
     except RepositoryError as error:
         raise click.ClickException(" ".join(str(error).split())) from error
+    if made and not quiet:
+        click.echo(f"Wrote {repo}.")

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import click
 
+from ._progress import Progress
+
 
 def _print_example(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value and not context.resilient_parsing:
@@ -41,7 +43,8 @@ def _print_example(context: click.Context, parameter: click.Parameter, value: bo
     callback=_print_example,
     help="Print a commented example of EXPOSURES and stop.",
 )
-def ingest(exposures: Path, repo: Path, data_root: Path | None) -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+def ingest(exposures: Path, repo: Path, data_root: Path | None, quiet: bool) -> None:
     """Make the Butler repository REPO of the exposures in EXPOSURES.
 
     EXPOSURES is a YAML file: for each exposure image, weight, data quality,
@@ -51,7 +54,10 @@ def ingest(exposures: Path, repo: Path, data_root: Path | None) -> None:
     from ..ingest import load_config
 
     config = load_config(exposures, data_root=data_root)
-    ingest_exposures(config, repo, report=click.echo)
+    with Progress(quiet=quiet) as progress:
+        ingest_exposures(config, repo, report=progress)
+    if quiet:
+        return
     band = config.exposures[0].band
     click.echo(
         "Now for instance:\n"

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .._injection_options import InjectionConfig
+from ._progress import Progress
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -212,27 +213,30 @@ def _read_catalog(path: Path) -> Table:
 
 
 def _make_catalog(butler: Butler, site: InjectionSite, config: InjectionConfig) -> Table:
-    """Make a catalogue, with a progress bar on a terminal."""
+    """Make a catalogue, and tell how far it is."""
     from ..injection import make_catalog_for_site
 
-    with click.progressbar(length=len(site.exposures), label="Looking for free sky") as bar:
-        return make_catalog_for_site(butler, site, config, progress=lambda done, total: bar.update(1))
+    with Progress() as progress:
+        return make_catalog_for_site(butler, site, config, report=progress)
 
 
 def _inject_images(
     butler: Butler, site: InjectionSite, table: Table, *, output: str, inputs: list[str], noise_seed: int
 ) -> None:
     """Write the exposures with the sources, under their own name."""
+    from .._progress import StepCounter
     from ..inject_acn_sources import InjectAcnSourcesConfig, InjectAcnSourcesTask
-    from ..injection import put_injected
+    from ..injection import label_exposure, put_injected
     from ..repository import define_chain
 
     config = InjectAcnSourcesConfig()
     config.noise_seed = noise_seed
     run = f"{output}/images"
-    with click.progressbar(site.exposures, label="Injecting") as refs:
-        for ref in refs:
+    with Progress() as progress:
+        count = StepCounter(len(site.exposures), progress)
+        for ref in site.exposures:
             put_injected(butler, ref, table, task=InjectAcnSourcesTask(config=config), run=run)
+            count(f"Sources in {label_exposure(ref)}")
     define_chain(butler, output, [run, f"{output}/catalog", *inputs])
     name = site.exposures[0].datasetType.name
     click.echo(f"{output}: {len(site.exposures)} {name} with the sources, before everything of the input.")

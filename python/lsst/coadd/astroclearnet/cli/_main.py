@@ -21,6 +21,7 @@ from collections.abc import Iterator
 import click
 
 from .. import __version__
+from ._progress import LogHandler
 
 _COMMANDS = {
     "compare": "Compare two coadds in plain FITS files: a table, pictures, a page.",
@@ -108,7 +109,9 @@ def main(*, debug: bool) -> None:
     The pipeline itself runs by pipetask; these commands prepare its input,
     show its output, and do the same job without LSST software.
     """
-    logging.basicConfig(format="%(levelname)s: %(message)s")
+    root = logging.getLogger()
+    if not any(isinstance(handler, LogHandler) for handler in root.handlers):
+        root.addHandler(LogHandler())
     logging.getLogger("lsst.coadd.astroclearnet").setLevel(logging.DEBUG if debug else logging.INFO)
     # It warns of each optional library that is not installed.
     logging.getLogger("lsst.daf.butler._storage_class").setLevel(logging.ERROR)

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ._progress import Progress
+
 if TYPE_CHECKING:
     from lsst.daf.butler import Butler, DataId, DatasetRef
 
+    from .._progress import StepCounter
     from ..comparison._page import Section
 
 _PICTURES = {
@@ -44,7 +47,8 @@ _PICTURES = {
     show_default=True,
     help="The page; a file of that name is replaced.",
 )
-def report(repo: str, collections: str, where: str, coadd_name: str, output: Path) -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def report(repo: str, collections: str, where: str, coadd_name: str, output: Path, quiet: bool) -> None:
     """Write one page about the coadds of a run in the Butler repository REPO.
 
     The page holds the tables and pictures that the tasks compareAcnCoadd and
@@ -58,6 +62,7 @@ def report(repo: str, collections: str, where: str, coadd_name: str, output: Pat
     """  # noqa: D301
     from lsst.daf.butler import Butler, ButlerUserError
 
+    from .._progress import StepCounter
     from ..comparison._page import make_page
 
     base = f"{coadd_name}_coadd_comparison"
@@ -72,8 +77,10 @@ def report(repo: str, collections: str, where: str, coadd_name: str, output: Pat
             f"No {base}_metrics in {collections} of {repo}: run compareAcnCoadd first, "
             "e.g. pipetask run ... -p acn.yaml#evaluate."
         )
-    sections = [_describe_tract(butler, ref, base, collections) for ref in tracts]
-    of_patches = [_describe_patch(butler, ref, base, collections) for ref in patches]
+    with Progress(quiet=quiet) as progress:
+        count = StepCounter(len(tracts) + len(patches), progress)
+        sections = [_describe_tract(butler, ref, base, collections, count) for ref in tracts]
+        of_patches = [_describe_patch(butler, ref, base, collections, count) for ref in patches]
     # The tract of a single patch says nothing that the patch does not.
     sections = of_patches + sections if len(patches) == 1 else sections + of_patches
     page = make_page(f"Coadds of {collections}", f"Butler repository: {repo}", sections)
@@ -111,11 +118,14 @@ def _read_pictures(butler: Butler, ref: DatasetRef, names: dict[str, str], colle
     return pictures
 
 
-def _describe_tract(butler: Butler, ref: DatasetRef, base: str, collections: str) -> Section:
+def _describe_tract(
+    butler: Butler, ref: DatasetRef, base: str, collections: str, count: StepCounter
+) -> Section:
     """Make the section of a tract."""
     from ..comparison._page import Section, choose_key_rows
 
     table = butler.get(ref)
+    count(f"Read {_label(ref)}")
     pictures = _read_pictures(butler, ref, {f"{base}_tract_plot": "Patch by patch"}, collections)
     return Section(
         title=f"Tract: {_label(ref)}",
@@ -124,11 +134,14 @@ def _describe_tract(butler: Butler, ref: DatasetRef, base: str, collections: str
     )
 
 
-def _describe_patch(butler: Butler, ref: DatasetRef, base: str, collections: str) -> Section:
+def _describe_patch(
+    butler: Butler, ref: DatasetRef, base: str, collections: str, count: StepCounter
+) -> Section:
     """Make the section of a patch."""
     from ..comparison._page import Section, choose_key_rows, pivot_metrics
 
     metrics = pivot_metrics(butler.get(ref))
+    count(f"Read {_label(ref)}")
     tables = [("Key figures", choose_key_rows(metrics)), ("All figures", metrics)]
     inputs = f"{base.removesuffix('_comparison')}_inputs"
     for found in _find(butler, inputs, collections, data_id=ref.dataId):

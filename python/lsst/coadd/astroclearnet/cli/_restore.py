@@ -15,6 +15,7 @@ __all__ = ("restore",)
 import click
 
 from ..core._options import METHODS, RECIPES, FitOptions
+from ._progress import Progress
 
 _DEFAULTS = FitOptions()
 
@@ -68,13 +69,11 @@ def restore(stack: str, output: str, overwrite: bool, quiet: bool, **fields: str
     """
     from ..restore import restore as restore_stack
 
-    def report(line: str) -> None:
-        if not quiet:
-            click.echo(line)
-
     try:
         options = FitOptions(**fields)  # type: ignore[arg-type]
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    restore_stack(stack, output, options=options, overwrite=overwrite, report=report)
-    report(f"wrote {output}")
+    with Progress(quiet=quiet) as progress:
+        restore_stack(stack, output, options=options, overwrite=overwrite, report=progress)
+    if not quiet:
+        click.echo(f"Wrote {output}.")

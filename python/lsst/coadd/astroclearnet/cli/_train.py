@@ -16,6 +16,8 @@ from pathlib import Path
 
 import click
 
+from ._progress import Progress
+
 
 @click.command("train")
 @click.argument("weights", type=click.Path(dir_okay=False, writable=True, path_type=Path))
@@ -63,6 +65,7 @@ def train(
     options = TrainingOptions(
         steps=steps, pair_steps=pair_steps, seed=seed, n_galaxies=n_galaxies, n_stacks=n_stacks
     )
-    encoder = train_encoder(options, report=click.echo)
+    with Progress() as progress:
+        encoder = train_encoder(options, report=progress)
     write_weights(encoder, weights, options=options)
     click.echo(f"Wrote {weights}.")

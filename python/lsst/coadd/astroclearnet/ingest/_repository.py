@@ -31,6 +31,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from lsst.images import YX, Box, VisitImage
 from lsst.images.psfs import PiffWrapper
 
+from .._progress import StepCounter
 from .._visit_images import DetectorInfo, make_visit_image
 from ..adapters._geometry import PatchBoxes, TractDefinition, geometry_to_dict
 from ..core._planes import Plane
@@ -115,12 +116,13 @@ def _fill_repository(
     visits: dict[int, list[Exposure]] = defaultdict(list)
     for exposure in config.exposures:
         visits[exposure.visit].append(exposure)
+    count = StepCounter(len(config.exposures), report)
     for visit, exposures in visits.items():
         images: dict[int, VisitImage] = {}
         for exposure in exposures:
             plain = read_plain_exposure(exposure)
             images[exposure.detector] = _make_visit_image(exposure, plain, instrument)
-            report(_describe(exposure, plain))
+            count(_describe(exposure, plain))
         first = exposures[0]
         info = VisitInfo(
             visit=visit,

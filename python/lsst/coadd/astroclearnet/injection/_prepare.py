@@ -14,6 +14,7 @@ __all__ = (
     "CATALOG_DATASET",
     "InjectionSite",
     "find_site",
+    "label_exposure",
     "make_catalog_for_site",
     "put_injected",
     "put_injection_catalog",
@@ -31,6 +32,7 @@ from lsst.daf.butler import Butler, DatasetRef, DatasetType, EmptyQueryResultErr
 from lsst.sphgeom import HtmPixelization, LonLat, UnitVector3d
 
 from .._injection_options import InjectionConfig
+from .._progress import StepCounter
 from ..adapters import GEOMETRY_DATASET, PatchGeometry, make_adapter
 from ..core import InvalidExposureError
 from ..repository import put_dataset
@@ -114,6 +116,11 @@ def find_site(butler: Butler, *, inputs: Sequence[str], where: str, dataset_type
     )
 
 
+def label_exposure(ref: DatasetRef) -> str:
+    """Name an exposure in a line for users."""
+    return "visit={} detector={}".format(*_number(ref))
+
+
 def _number(ref: DatasetRef) -> tuple[int, int]:
     return int(ref.dataId["visit"]), int(ref.dataId["detector"])
 
@@ -139,7 +146,7 @@ def make_catalog_for_site(
     site: InjectionSite,
     config: InjectionConfig,
     *,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Table:
     """Read all exposures of a site and place sources on it.
 
@@ -151,8 +158,8 @@ def make_catalog_for_site(
         Exposures and patches.
     config
         What to inject.
-    progress
-        Called with the number of exposures read, and of all.
+    report
+        Takes a line of progress for each exposure.
 
     Returns
     -------
@@ -165,8 +172,8 @@ def make_catalog_for_site(
         If there is room for none.
     """
     adapter = make_adapter(site.image_model)
-    coverage = []
-    for count, ref in enumerate(site.exposures, start=1):
+    coverage, count = [], StepCounter(len(site.exposures), report)
+    for ref in site.exposures:
         data_id = dict(ref.dataId.required)
         try:
             exposure = adapter.adapt(butler.get(ref), data_id=data_id)
@@ -174,7 +181,7 @@ def make_catalog_for_site(
             _LOG.warning("Left out: %s", error)
         else:
             coverage.append(map_coverage(exposure, band=str(ref.dataId["band"]), avoid=config.avoid))
-        progress(count, len(site.exposures))
+        count(f"Free sky of {label_exposure(ref)}")
     return make_injection_catalog(config, patches=site.patches, coverage=coverage)
 
 
