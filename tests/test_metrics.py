@@ -196,3 +196,22 @@ def test_detection_finds_the_bright_sources(scene):
     ).min(axis=0)
     assert np.all(distance < 1.0)
     assert len(found.x) < 80
+
+
+def test_detection_does_not_depend_on_how_much_is_there():
+    """Sources of S/N 8 alone, and between 112 bright ones."""
+    view, _ = draw_view("a", gaussian(3.0), seed=1)
+    kernel = gaussian_kernel(3.0, 31)
+    noise = np.random.default_rng(8).normal(0, 1, view.image.shape)
+    faint, bright, places = np.zeros(noise.shape), np.zeros(noise.shape), []
+    for y in range(20, 350, 30):
+        for x in range(20, 350, 30):
+            is_faint = (x - 20) % 120 == (y - 20) % 120 == 60
+            image, flux = (faint, 8 / np.sqrt(np.sum(kernel**2))) if is_faint else (bright, 3000)
+            image[y - 15 : y + 16, x - 15 : x + 16] += flux * kernel
+            places += [(x + X0, y + Y0)] if is_faint else []
+    for image in (noise + faint, noise + faint + bright):
+        view = dataclasses.replace(view, image=image.astype(np.float32))
+        sources = detect_sources(view, threshold=5.0)
+        distance = [np.min(np.hypot(sources.x - x, sources.y - y)) for x, y in places]
+        assert len(places) == 9 and np.sum(np.array(distance) < 2.5) >= 8

@@ -239,18 +239,12 @@ class MeasureAcnInjectionTask(PipelineTask):
         """
         from ._coadds import view_from_truth
         from .injection import measure_injection
-        from .injection._measure import Pair
 
         names = {"reference": "deepCoadd", "coadd": "acn_coadd", "latent": "acn_latent"} | dict(names or {})
         coadds = {**coadds, "coadd": coadd}
         try:
             pairs = [
-                Pair(
-                    after=self._view(coadds[plane], names[plane], plane),
-                    before=None
-                    if coadds.get(f"{plane}_before") is None
-                    else self._view(coadds[f"{plane}_before"], f"{names[plane]} before", plane),
-                )
+                self._pair(coadds[plane], coadds.get(f"{plane}_before"), names[plane], plane)
                 for plane in _PLANES
                 if coadds.get(plane) is not None
             ]
@@ -267,13 +261,29 @@ class MeasureAcnInjectionTask(PipelineTask):
             )
         except ValueError as error:
             raise InjectionNotMeasurableError(str(error)) from error
-        for pair in pairs:
-            if pair.before is None:
-                self.log.warning(
-                    "There is no %s without sources: false positives are not known.", pair.after.name
-                )
         self.metadata["n_injected"] = len(sources)
         return Struct(metrics=metrics, sources=sources)
+
+    def _pair(self, after: Any, before: Any | None, name: str, plane: str) -> Any:
+        """Look at a coadd with and, if there is one, without sources."""
+        from .injection import Pair, list_differences
+
+        if before is None:
+            self.log.warning("There is no %s without sources: false positives are not known.", name)
+            return Pair(after=self._view(after, name, plane))
+        told = [getattr(image, "metadata", None) or {} for image in (after, before)]
+        differences = list_differences(*told)
+        if differences:
+            self.log.warning(
+                "%s without sources was made otherwise (%s): make it anew, or leave it out of the input.",
+                name,
+                ", ".join(differences),
+            )
+        return Pair(
+            after=self._view(after, name, plane),
+            before=self._view(before, f"{name} before", plane),
+            differences=differences,
+        )
 
     def _view(self, image: Any, name: str, plane: str) -> Any:
         """Look at a coadd, whatever library it comes from."""

@@ -255,6 +255,8 @@ def _run_pipeline(command: list[str]) -> None:
 
 def _print_metrics(repo: str, output: str) -> None:
     """Print what became of the sources, patch by patch."""
+    import numpy as np
+
     from lsst.daf.butler import Butler
 
     from ._summary import _find, _label, format_metrics
@@ -262,4 +264,7 @@ def _print_metrics(repo: str, output: str) -> None:
     butler = Butler.from_config(repo, writeable=False)
     for ref in _find(butler, _METRICS, output, ""):
         click.echo(f"\n{_label(ref)}")
-        click.echo(format_metrics(butler.get(ref)))
+        metrics = butler.get(ref)
+        # A bin that nothing was injected into has nothing to say.
+        empty = [row["n"] == 0 and "_mag_" in row["name"] for row in metrics]
+        click.echo(format_metrics(metrics[~np.array(empty)]))

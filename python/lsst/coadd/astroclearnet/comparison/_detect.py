@@ -25,8 +25,9 @@ def detect_sources(view: CoaddView, *, threshold: float) -> Sources:
     """Detect sources with `sep` after a filter with the plane's own PSF.
 
     Noise is the declared one, or, where that is larger, the scatter of the
-    filtered pixels: resampled noise is correlated, and the blank sky of a
-    restored image is emptier than its errors say.
+    sky in the filtered image: resampled noise is correlated, and the blank
+    sky of a restored image is emptier than its errors say. Sources add
+    nothing to this scatter, however many there are.
 
     Parameters
     ----------
@@ -46,16 +47,25 @@ def detect_sources(view: CoaddView, *, threshold: float) -> Sources:
         return Sources(x=np.zeros(0), y=np.zeros(0), sky=good, footprint=~good)
     flux, error = filter_psf(view, good)
     signal = np.where(good, flux / error, 0).astype(np.float32)
-    signal /= max(half_width(signal[good]), 1.0)
+    signal /= max(_sky_scatter(signal, ~good), 1.0)
     found, segments = _extract(signal, threshold, ~good)
     image = np.ascontiguousarray(view.image, dtype=np.float32)
     noise = np.sqrt(np.where(good, view.variance, np.median(view.variance[good]))).astype(np.float32)
-    noise *= half_width(image[good] / noise[good])
+    noise *= _sky_scatter(image / noise, ~good)
     _, wide = sep.extract(image, 1.5, err=noise, mask=~good, segmentation_map=True, minarea=5)
     sources = scipy.ndimage.binary_dilation(wide > 0, iterations=6)
     return Sources(
         x=found["x"] + view.x0, y=found["y"] + view.y0, sky=good & ~sources, footprint=segments > 0
     )
+
+
+def _sky_scatter(image: np.ndarray, bad: np.ndarray) -> float:
+    """Measure the scatter of the pixels between sources, as `sep` does: by
+    clipping in meshes.
+    """
+    scatter = sep.Background(np.ascontiguousarray(image, dtype=np.float32), mask=bad).globalrms
+    # Where nearly all pixels are equal nothing is left by the clipping.
+    return float(scatter) if scatter > 0 else half_width(image[~bad])
 
 
 def filter_psf(view: CoaddView, good: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -22,6 +22,7 @@ from ._draw import *
 from ._errors import *
 from ._measure import *
 from ._noise import *
+from ._origin import *
 from ._prepare import *
 from ._profiles import *
 from ._truth import *

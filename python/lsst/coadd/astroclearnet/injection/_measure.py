@@ -22,8 +22,8 @@ import scipy.spatial
 from astropy.table import Table
 
 from .._coadds import CoaddView
-from .._photometry import Sources, aperture_fluxes, half_width, homogenize, kernel_fwhm
-from ..comparison._detect import detect_sources, filter_psf
+from .._photometry import Sources, aperture_fluxes, homogenize, kernel_fwhm
+from ..comparison._detect import detect_sources
 
 _DEFINITIONS = {
     "completeness": "Share of the injected sources with a new detection; without those on earlier ones.",
@@ -32,6 +32,8 @@ _DEFINITIONS = {
     "n_split": "Injected sources with more than one new detection.",
     "false_positives": "New detections that are no injected source: what injection caused.",
     "false_detections_before": "Negative detections before injection: what noise and artifacts cause.",
+    "before_differs": "Version, weights and settings that differ between the coadds before and after: 0, or "
+    "all other figures hold these differences, too.",
 }
 
 _MARGIN = 1.5
@@ -48,6 +50,9 @@ class Pair:
 
     before: CoaddView | None = None
     """Coadd of the exposures as they were, where there is one."""
+
+    differences: Sequence[str] = ()
+    """What else than sources differs between them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -149,6 +154,8 @@ def measure_injection(
         ):
             error = rate * np.sqrt(count) / count if count else np.nan
             rows.append(_row(label, "", name, rate, error, "arcmin-2", count))
+        if pair.before is not None:
+            rows.append(_row("before_differs", "", name, len(pair.differences), np.nan, "", 1))
     names = ("name", "plane", "value", "error", "unit", "n", "definition")
     return Table(rows=rows, names=names), sources
 
@@ -156,14 +163,14 @@ def measure_injection(
 def _find(pair: Pair, x: np.ndarray, y: np.ndarray, *, threshold: float, reach: float) -> _Found:
     """Detect in both coadds of a pair and match."""
     after, before = pair.after, pair.before
-    found = _detect(after, threshold=threshold)
+    found = detect_sources(after, threshold=threshold)
     old = Sources(x=np.zeros(0), y=np.zeros(0), sky=found.sky)
     before_rate, before_count = float("nan"), 0
     area = np.count_nonzero(~after.bad) * (after.pixel_scale / 60) ** 2
     if before is not None:
-        old = _detect(before, threshold=max(threshold - _MARGIN, 1.0))
+        old = detect_sources(before, threshold=max(threshold - _MARGIN, 1.0))
         flipped = dataclasses.replace(before, image=-before.image)
-        negative = _detect(flipped, threshold=threshold)
+        negative = detect_sources(flipped, threshold=threshold)
         before_count = int(np.count_nonzero(_is_clear(before, negative.x, negative.y, 4 * reach)))
         before_rate = before_count / area if area else float("nan")
     # A detection belongs to whatever is nearest.
@@ -184,19 +191,6 @@ def _find(pair: Pair, x: np.ndarray, y: np.ndarray, *, threshold: float, reach: 
         before_rate=before_rate,
         before_count=before_count,
     )
-
-
-def _detect(view: CoaddView, *, threshold: float) -> Sources:
-    """Detect sources, with the noise of the pixels that they leave free: the
-    scatter of all pixels grows with what is injected.
-    """
-    first = detect_sources(view, threshold=threshold)
-    good = ~view.bad & (view.variance > 0)
-    if np.count_nonzero(first.sky) < 100:
-        return first
-    flux, error = filter_psf(view, good)
-    noise = [max(half_width((flux / error)[where]), 1.0) for where in (first.sky, good)]
-    return detect_sources(view, threshold=threshold * noise[0] / noise[1])
 
 
 def _count_near(
