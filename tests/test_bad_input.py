@@ -168,9 +168,47 @@ def test_wcs_that_is_not_finite_is_dropped(small_patch, caplog):
 
 
 def test_fault_that_is_known_before_is_dropped(small_patch, caplog):
-    one = dataclasses.replace(small_patch.inputs[1], fault="has no background_apply")
+    one = dataclasses.replace(small_patch.inputs[1], fault="has no skyCorr")
     result = run(make_task(), small_patch, [small_patch.inputs[0], one, *small_patch.inputs[2:]])
-    assert_dropped(result, caplog, "has no background_apply")
+    assert_dropped(result, caplog, "has no skyCorr")
+
+
+class OddPsf(StampPsf):
+    """A PSF that fails in a way of its own."""
+
+    def __init__(self):
+        super().__init__(np.ones((3, 3)))
+
+    def compute_kernel_image(self, *, x, y):
+        raise IndexError("index 7 is out of bounds")
+
+
+@pytest.mark.parametrize("broken", ["psf", "read"])
+def test_exception_of_any_kind_costs_its_exposure_alone(small_patch, caplog, broken):
+    """Models and formatters of other packages raise what they like."""
+    one = small_patch.inputs[1]
+    if broken == "psf":
+        inputs = spoil(small_patch.inputs, lambda image: setattr(image, "_psf", OddPsf()))
+    else:
+
+        class Handle:
+            dataId = one.data_id
+
+            def get(self, **options):
+                raise KeyError("EXTNAME")
+
+        handle = dataclasses.replace(one, exposure_or_handle=Handle())
+        inputs = [small_patch.inputs[0], handle, *small_patch.inputs[2:]]
+    result = run(make_task(), small_patch, inputs)
+    text = (
+        "(IndexError: index 7 is out of bounds)"
+        if broken == "psf"
+        else "cannot be read (KeyError: 'EXTNAME')"
+    )
+    assert_dropped(result, caplog, text)
+    assert "make it anew or leave it out" in result.inputs_table["reason"][1]
+    with pytest.raises(UnusableInputsError, match="visit=29326 detector=49 cannot be"):
+        run(make_task(on_bad_input="raise"), small_patch, inputs)
 
 
 def test_data_id_of_another_band_is_dropped(small_patch, caplog):

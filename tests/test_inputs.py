@@ -300,9 +300,28 @@ def test_rows_of_visit_summaries_go_with_their_exposures():
     assert (
         first.visit_statistics.psf_fwhm == second.visit_statistics.psf_fwhm == pytest.approx(0.942, abs=1e-3)
     )
-    for one in (second, third):
-        assert one.extras.visit_summary_row is None and one.skip == "has no row in its visit summary"
-    assert third.visit_statistics is None
+    assert second.extras.visit_summary_row is None and second.skip == "has no row in its visit summary"
+    assert third.extras.visit_summary_row is third.visit_statistics is None
+    assert third.fault == "has no finalVisitSummary; make it or unset use_visit_summary" and not third.skip
+
+
+def test_visit_summary_that_cannot_be_read_costs_its_visit_alone():
+    class Broken:
+        def get(self):
+            raise LookupError("no such HDU")
+
+    row = fake.Record({"id": 50, "psfSigma": 2.0, "pixelScale": 0.2}, Wcs="WCS")
+    inputs = collect(
+        afw_config(use_visit_summary=True),
+        calexps=dict.fromkeys(KEYS, "handle"),
+        visit_summaries={(1,): Broken(), (2,): InMemoryDatasetHandle(fake.Catalog([row]))},
+    )
+    for one in inputs[:2]:
+        assert (
+            one.fault
+            == "has a finalVisitSummary that cannot be read (LookupError: no such HDU); make it anew"
+        )
+    assert inputs[2].extras.visit_summary_row is row and inputs[2].fault == ""
 
 
 def test_backgrounds_go_with_their_exposures():
@@ -321,7 +340,7 @@ def test_backgrounds_go_with_their_exposures():
             background_ratio="ratio (1, 58)",
         )
     )
-    assert [one.fault for one in inputs] == ["", "", "has no background_apply"]
+    assert [one.fault for one in inputs] == ["", "", "has no skyCorr; make it or unset apply_background"]
 
 
 @pytest.mark.parametrize("key", [1, "1"])

@@ -23,10 +23,11 @@ from ._select import wanted_statistics
 from .adapters import InputExtras
 
 _BACKGROUNDS = {
-    "background_reverts": "background_revert",
-    "background_applies": "background_apply",
-    "background_ratios": "background_ratio",
+    "background_reverts": ("background_revert", "revert_background"),
+    "background_applies": ("background_apply", "apply_background"),
+    "background_ratios": ("background_ratio", "apply_background_ratio"),
 }
+"""Field of `InputExtras` and field of the configuration, by connection."""
 
 
 def collect_inputs(context: QuantumContext, refs: Any, config: AssembleAcnCoaddConfig) -> list[CoaddInput]:
@@ -53,7 +54,9 @@ def collect_inputs(context: QuantumContext, refs: Any, config: AssembleAcnCoaddC
     selected = _read_selected_visits(context, refs) if config.use_selected_visits else None
     masks = _find(context, refs, "artifact_masks") if config.use_artifact_masks else {}
     backgrounds = {name: _find(context, refs, name) for name in _BACKGROUNDS if hasattr(refs, name)}
-    summaries = _read_summaries(context, refs, data_ids.values(), config) if config.use_visit_summary else {}
+    summaries, broken = {}, {}
+    if config.use_visit_summary:
+        summaries, broken = _read_summaries(context, refs, data_ids.values(), config)
     inputs = []
     for key, handle in handles.items():
         data_id, visit = data_ids[key], key[:2]
@@ -64,14 +67,16 @@ def collect_inputs(context: QuantumContext, refs: Any, config: AssembleAcnCoaddC
             skip = "its visit is not among the selected visits"
         elif config.use_artifact_masks and config.require_artifact_masks and visit not in masks:
             skip = "its visit has no artifact mask"
+        elif config.use_visit_summary and config.inputs == "visits" and visit not in summaries:
+            fault = broken.get(visit) or _lacks(config, "visit_summaries", "use_visit_summary")
         elif config.use_visit_summary and config.inputs == "visits" and row is None:
             skip = "has no row in its visit summary"
         for name, found in backgrounds.items():
             if key not in found:
-                fault = f"has no {_BACKGROUNDS[name]}"
+                fault = fault or _lacks(config, name, _BACKGROUNDS[name][1])
         extras = InputExtras(
             visit_summary_row=row,
-            **{_BACKGROUNDS[name]: found.get(key) for name, found in backgrounds.items()},
+            **{_BACKGROUNDS[name][0]: found.get(key) for name, found in backgrounds.items()},
         )
         inputs.append(
             CoaddInput(
@@ -85,6 +90,11 @@ def collect_inputs(context: QuantumContext, refs: Any, config: AssembleAcnCoaddC
             )
         )
     return inputs
+
+
+def _lacks(config: AssembleAcnCoaddConfig, connection: str, field: str) -> str:
+    """Say which dataset an input lacks, and what to do."""
+    return f"has no {getattr(config.connections, connection)}; make it or unset {field}"
 
 
 def _key(ref: Any) -> tuple[Any, ...]:
@@ -111,9 +121,9 @@ def _read_selected_visits(context: QuantumContext, refs: Any) -> set[tuple[str, 
 
 def _read_summaries(
     context: QuantumContext, refs: Any, data_ids: Iterable[Mapping[str, Any]], config: AssembleAcnCoaddConfig
-) -> dict[tuple[str, int], dict[int | None, Any]]:
+) -> tuple[dict[tuple[str, int], dict[int | None, Any]], dict[tuple[str, int], str]]:
     """Return, by visit, the rows of its detectors that are wanted, and under
-    `None` the means over them all.
+    `None` the means over them all; and what is wrong with the other visits.
 
     Rows are found as in lsst/drp_tasks dc28b94 make_direct_warp.py:802.
     """
@@ -124,9 +134,19 @@ def _read_summaries(
     for data_id in data_ids:
         detectors = wanted.setdefault((data_id["instrument"], data_id["visit"]), set())
         detectors.update([data_id["detector"]] if "detector" in data_id else [])
-    summaries = {}
+    summaries, broken = {}, {}
     for ref, handle in zip(refs.visit_summaries, context.get(refs.visit_summaries), strict=True):
-        catalog = handle.get()
-        rows = {detector: catalog.find(detector) for detector in wanted.get(_key(ref), ())}
-        summaries[_key(ref)] = {None: visit_statistics(catalog, names), **rows}
-    return summaries
+        visit = _key(ref)
+        try:
+            catalog = handle.get()
+            rows = {detector: catalog.find(detector) for detector in wanted.get(visit, ())}
+            summaries[visit] = {None: visit_statistics(catalog, names), **rows}
+        except MemoryError:
+            raise
+        except Exception as error:
+            # One table that cannot be read costs its visit, not the patch.
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            broken[visit] = (
+                f"has a {config.connections.visit_summaries} that cannot be read ({text}); make it anew"
+            )
+    return summaries, broken

@@ -41,10 +41,6 @@ from .core._register import WarpedExposure, warp_exposure
 if TYPE_CHECKING:
     from ._assemble_config import AssembleAcnCoaddConfig
 
-_READ_ERRORS = (OSError, ValueError, RuntimeError)
-"""What a Butler makes of a file that is missing, cut short, or not what its
-formatter expects."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class CoaddInput:
@@ -136,7 +132,7 @@ def prepare_inputs(
     ordered = sorted(inputs, key=lambda one: one.order)
     adapter = config.make_adapter()
     names = wanted_statistics(config.select)
-    summaries = [_summarize(one, adapter, names, is_warp=config.inputs == "warps") for one in ordered]
+    summaries = [_summarize(one, adapter, names, config.inputs == "warps", log) for one in ordered]
     reasons = select_inputs(ordered, summaries, config=config.select, band=band, log=log)
     registrar = _Registrar(
         config=config, adapter=adapter, geometry=geometry, band=band, halo=halo, pixel_scale=pixel_scale
@@ -156,22 +152,24 @@ def prepare_inputs(
 
 
 def _summarize(
-    one: CoaddInput, adapter: ImageAdapter, names: frozenset[str], *, is_warp: bool
+    one: CoaddInput, adapter: ImageAdapter, names: frozenset[str], is_warp: bool, log: logging.Logger
 ) -> InputSummary:
-    """Return what selection needs of an input; nothing if it cannot be read,
-    which is reported when its pixels are wanted.
+    """Return what selection needs of an input; nothing if it cannot be read:
+    what its pixels say decides then.
     """
     if one.skip or one.fault:
         return InputSummary(visit=one.visit_statistics)
     image = one.exposure_or_handle
     try:
-        if isinstance(image, InputExposure):
-            summary = _summarize_exposure(image)
-        elif is_warp:
-            summary = adapter.summarize_warp(image, data_id=one.data_id)
-        else:
-            summary = adapter.summarize(image, data_id=one.data_id, extras=one.extras, names=names)
-    except _READ_ERRORS:
+        with _naming(one, "summarized"):
+            if isinstance(image, InputExposure):
+                summary = _summarize_exposure(image)
+            elif is_warp:
+                summary = adapter.summarize_warp(image, data_id=one.data_id)
+            else:
+                summary = adapter.summarize(image, data_id=one.data_id, extras=one.extras, names=names)
+    except InvalidExposureError as error:
+        log.info("No statistics: %s", error)
         summary = InputSummary()
     return dataclasses.replace(summary, visit=one.visit_statistics)
 
@@ -217,7 +215,8 @@ class _Registrar:
             log.info("Leaving %s out: %s", one.label, reason)
             return [], [record]
         try:
-            results, record.physical_filter = self._place(one)
+            with _naming(one, "used"):
+                results, record.physical_filter = self._place(one)
         except SkippedExposureError as error:
             record.reason = str(error)
             log.info("Leaving %s out: %s", one.label, error)
@@ -229,6 +228,7 @@ class _Registrar:
                 ) from error
             record.reason, record.bad = str(error), True
             log.warning("Dropping %s: %s", one.label, error)
+            log.debug("Why %s was dropped:", one.label, exc_info=error)
             return [], [record]
         used, records = [], []
         for result in results or [None]:
@@ -251,7 +251,7 @@ class _Registrar:
         self._check_band(one, one.data_id.get("band"))
         bad, box = self.config.bad_plane_bits, self.box
         if self.config.inputs == "warps":
-            with _reading(one):
+            with _naming(one, "read"):
                 results = self.adapter.adapt_warp(
                     one.exposure_or_handle, data_id=one.data_id, wcs=self.geometry.wcs, box=box, bad=bad
                 )
@@ -270,7 +270,7 @@ class _Registrar:
             )
             results = [] if result is None else [result]
         if one.artifact_mask is not None:
-            with _reading(one):
+            with _naming(one, "read"):
                 artifacts = self.adapter.read_artifacts(one.artifact_mask)
             place = {"x0": artifacts.x0, "y0": artifacts.y0}
             results = [result.with_artifacts(artifacts.clipped, **place) for result in results]
@@ -278,7 +278,7 @@ class _Registrar:
 
     def _adapt(self, one: CoaddInput) -> InputExposure:
         """Read and convert a detector image."""
-        with _reading(one):
+        with _naming(one, "read"):
             image = read_image(one.exposure_or_handle)
             extras = InputExtras(**{key: read_image(value) for key, value in vars(one.extras).items()})
         if isinstance(image, InputExposure):
@@ -309,13 +309,20 @@ class _Registrar:
 
 
 @contextlib.contextmanager
-def _reading(one: CoaddInput) -> Iterator[None]:
-    """Name the input in what goes wrong while it is read."""
+def _naming(one: CoaddInput, done: str) -> Iterator[None]:
+    """Name the input in whatever goes wrong while something is done to it.
+
+    Models and formatters of other packages raise what they like; it is the
+    fault of one input, and the others are not lost with it.
+    """
     try:
         yield
-    except InvalidExposureError:
+    except (InvalidExposureError, MemoryError):
         raise
-    except _READ_ERRORS as error:
+    except Exception as error:
         # The cause holds the telling text.
-        text = " ".join(str(error.__cause__ or error).split())
-        raise InvalidExposureError(f"{one.label} cannot be read: {text}") from error
+        cause = error.__cause__ or error
+        text = " ".join(f"{type(cause).__name__}: {cause}".split())
+        raise InvalidExposureError(
+            f"{one.label} cannot be {done} ({text}); make it anew or leave it out."
+        ) from error

@@ -71,16 +71,18 @@ class ExposurePsf:
         Raises
         ------
         InvalidExposureError
-            If the model has no value there. All exceptions of afw derive from
-            ``lsst.pex.exceptions.Exception`` (pex/exceptions/wrappers.py:54).
+            If the model has no value there. Those of afw raise subclasses of
+            ``lsst.pex.exceptions.Exception`` (pex/exceptions/wrappers.py:54),
+            as ``InvalidPsfError`` off the detectors of a coadd's PSF; those
+            written in Python (Piff) raise what they like.
         """
-        import lsst.pex.exceptions
         from lsst.geom import Point2D
 
         try:
             image = self.psf.computeKernelImage(Point2D(float(x), float(y)))
-        except lsst.pex.exceptions.Exception as error:
-            text = str(error).strip().splitlines()[-1]
+        except Exception as error:
+            # Of several lines of a C++ traceback the last says what it is.
+            text = (str(error).strip() or type(error).__name__).splitlines()[-1]
             raise InvalidExposureError(
                 f"The PSF of {self.label} has no value at x={x:.0f} y={y:.0f} ({text}); "
                 "refit it or leave the exposure out."
