@@ -13,7 +13,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lsst.coadd.astroclearnet.core import CellStack, FitError, FitOptions, Tile, fit_patch
+from lsst.coadd.astroclearnet.core import CellFit, CellStack, FitError, FitOptions, Tile, fit_patch
+from lsst.coadd.astroclearnet.core._canvas import Canvas
+from lsst.coadd.astroclearnet.core._diagnose import Diagnosis
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 _HALO = 24
@@ -35,10 +37,10 @@ def _cut(stack: CellStack, tile: Tile, halo: int) -> CellStack | None:
     )
 
 
-def _fit(stack: CellStack, n_threads: int, get_stack=None):
-    options = FitOptions(cell_size=64, halo=_HALO, n_threads=n_threads, seed=3)
+def _fit(stack: CellStack, n_threads: int, get_stack=None, on_failed_cell=None, **options):
+    options = FitOptions(cell_size=64, halo=_HALO, n_threads=n_threads, seed=3, **options)
     get_stack = get_stack or (lambda tile, halo: _cut(stack, tile, halo))
-    return fit_patch(get_stack, height=192, width=128, options=options)
+    return fit_patch(get_stack, height=192, width=128, options=options, on_failed_cell=on_failed_cell)
 
 
 def test_threads_do_not_matter(exposures):
@@ -61,3 +63,104 @@ def test_fault_in_a_cell_is_told(exposures):
 
     with pytest.raises(FitError, match="not finite"):
         _fit(exposures, 2, get_stack)
+
+
+def test_cell_that_fails_costs_itself_alone(exposures):
+    """Who asked is told; the other cells are as they were."""
+
+    def get_stack(tile, halo):
+        stack = _cut(exposures, tile, halo)
+        if (tile.i, tile.j) == (0, 1):
+            stack.image[:] = np.inf
+        return stack
+
+    told = []
+    whole = _fit(exposures, 1)
+    part = _fit(exposures, 1, get_stack, on_failed_cell=lambda tile, error: told.append((tile, error)))
+    ((tile, error),) = told
+    assert (tile.i, tile.j) == (0, 1) and isinstance(error, FitError)
+    assert part.missing == {(0, 1), (2, 1)}
+    assert not part.n_image[:64, 64:].any() and not part.coadd[:64, 64:].any()
+    far = np.s_[80:, :]  # beyond the band in which neighbours are mixed
+    for field in ("latent", "coadd", "latent_variance", "coadd_variance", "noise", "n_image"):
+        np.testing.assert_array_equal(getattr(part, field)[far], getattr(whole, field)[far])
+
+
+def _constant_fit(level, rng, *, size, used=None):
+    """A fit whose every image is constant, but for its noise."""
+    shape = (size, size)
+    images = {name: np.full(shape, level, np.float32) for name in ("latent", "coadd")}
+    variances = {name: np.full(shape, level**2, np.float32) for name in ("latent_variance", "coadd_variance")}
+    good = np.ones((1, *shape), bool) if used is None else used[None]
+    fit = CellFit(
+        **images,
+        **variances,
+        noise=level * rng.standard_normal(shape, dtype=np.float32),
+        latent_psf=np.ones((1, 1), np.float32),
+        coadd_psf=np.ones((1, 1), np.float32),
+        rejected=np.zeros_like(good),
+        weight=np.ones(1),
+        noise_scale=np.array([level]),
+        diagnosis=Diagnosis(chi2=np.ones(1), values=np.zeros((1, 4)), errors=np.ones((1, 4))),
+        misfit=np.zeros(shape, np.float32),
+        local_chi2=np.ones(shape, np.float32),
+    )
+    stack = CellStack(
+        image=np.zeros((1, *shape), np.float32),
+        variance=np.ones((1, *shape), np.float32),
+        good=good,
+        psf=np.ones((1, 1, 1), np.float32),
+        labels=("one",),
+    )
+    return stack, fit
+
+
+def _join(*, mixes, used=None):
+    """Two cells of 200 px side by side, with levels 1 and 2."""
+    size, rng = 200, np.random.default_rng(4)
+    canvas = Canvas(size, 2 * size, halo=_HALO, mixes=mixes)
+    for j, level in enumerate((1.0, 2.0)):
+        tile = Tile(i=0, j=j, y0=0, x0=j * size, height=size, width=size)
+        canvas.add(tile, *_constant_fit(level, rng, size=size + 2 * _HALO, used=used if j else None))
+    return canvas.finish((), grid=(1, 2))
+
+
+def test_neighbours_are_mixed_where_they_meet():
+    """From one level to the other in small steps; inside nothing changes."""
+    fit = _join(mixes=True)
+    for plane in (fit.latent, fit.coadd, fit.coadd_variance):
+        profile = plane[100]
+        np.testing.assert_allclose(plane, np.broadcast_to(profile, plane.shape), rtol=1e-6)
+        assert profile[190] == 1 and profile[210] in (2, 4)
+        steps = np.diff(profile)
+        assert (steps >= 0).all() and steps.max() < 0.1 * steps.sum()
+    # The noise has the variance that is told, within the band too.
+    ratio = fit.noise[:, 192:208].std(axis=0) / np.sqrt(fit.coadd_variance[100, 192:208])
+    assert ratio.mean() == pytest.approx(1, abs=0.06)
+    assert fit.exposures[0].noise_scale == pytest.approx(1.5)
+
+
+def test_coadds_whose_psf_differs_are_not_mixed():
+    fit = _join(mixes=False)
+    assert (fit.coadd[:, :200] == 1).all() and (fit.coadd[:, 200:] == 2).all()
+
+
+def test_cell_that_used_nothing_somewhere_has_no_say_there():
+    used = np.ones((200 + 2 * _HALO, 200 + 2 * _HALO), bool)
+    used[:100] = False
+    fit = _join(mixes=True, used=used)
+    assert (fit.coadd[:70, :200] == 1).all() and (fit.coadd[:70, 200:] == 0).all()
+    assert fit.coadd[100, 199] > 1.4 and fit.coadd[100, 201] < 1.7
+
+
+def test_cells_of_a_linear_coadd_are_those_of_their_own(exposures):
+    """Each has a PSF of its own."""
+    whole = _fit(exposures, 1, method="mean")
+    for i, j in ((0, 0), (1, 1)):
+        tile = Tile(i=0, j=0, y0=64 * i, x0=64 * j, height=64, width=64)
+        options = FitOptions(cell_size=64, halo=_HALO, n_threads=1, seed=3, method="mean")
+        alone = fit_patch(
+            lambda _, halo, tile=tile: _cut(exposures, tile, halo), height=64, width=64, options=options
+        )
+        place = np.s_[64 * i : 64 * i + 64, 64 * j : 64 * j + 64]
+        np.testing.assert_array_equal(whole.coadd[place], alone.coadd)

@@ -122,5 +122,9 @@ class CellFit:
     local_chi2: np.ndarray
     """Reduced chi2 about the model in a small window, float32 ``(h, w)``."""
 
+    noise_scale: np.ndarray | None = None
+    """What the variances of each exposure were multiplied by, ``(n,)``; `None`
+    if it was not measured."""
+
     history: tuple[HistoryRow, ...] = ()
     """Rows of the fit history."""
