@@ -258,7 +258,7 @@ def test_command_refuses_bad_options(tmp_path, options, message):
 
 def test_command_error_is_one_line(tmp_path):
     (tmp_path / "file").write_text("mine")
-    result = CliRunner().invoke(demo_command, [str(tmp_path)])
+    result = CliRunner().invoke(main, ["demo", str(tmp_path)])
     assert result.exit_code == 1
     assert result.output.startswith("Error: ") and len(result.output.strip().splitlines()) == 1
 

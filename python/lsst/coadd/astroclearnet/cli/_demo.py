@@ -35,16 +35,12 @@ def demo(repo: str, seed: int, visits: int, size: int, overwrite: bool, quiet: b
     is, an interrupted one is made anew, and no other folder is touched.
     """
     from ..demo import DemoConfig, make_demo_repository
-    from ..repository import RepositoryError
 
     try:
         config = DemoConfig(seed=seed, n_visits=visits, size=size)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    try:
-        with Progress(quiet=quiet) as progress:
-            made = make_demo_repository(repo, config, overwrite=overwrite, report=progress)
-    except RepositoryError as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
+    with Progress(quiet=quiet) as progress:
+        made = make_demo_repository(repo, config, overwrite=overwrite, report=progress)
     if made and not quiet:
         click.echo(f"Wrote {repo}.")

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .._injection_options import InjectionConfig
+from ._butler import find_datasets, label_dataset, open_butler, read_dataset
 from ._progress import Progress
 
 if TYPE_CHECKING:
@@ -142,8 +143,6 @@ def inject(
 
     acn inject demo/repo -i u/demo/acn,HSC/defaults -o u/you/inject
     """
-    from lsst.daf.butler import Butler, ButlerUserError
-
     from ..injection import find_site, put_injection_catalog
     from ..injection._errors import InjectionError
 
@@ -152,26 +151,23 @@ def inject(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     collections = [name.strip() for name in inputs.split(",") if name.strip()]
-    try:
-        butler = Butler.from_config(repo, writeable=True)
-        _check_output(butler, output)
-        site = find_site(butler, inputs=collections, where=where, dataset_type=dataset_type)
-        if steps == "images" and site.image_model != "images":
-            raise InjectionError(
-                "Sources are injected into images of lsst.afw by lsst.source_injection: "
-                "use --run nothing, then its tasks."
-            )
-        table = _read_catalog(catalog) if catalog else _make_catalog(butler, site, config)
-        run = f"{output}/catalog"
-        put_injection_catalog(butler, table, bands=site.bands, run=run)
-        click.echo(
-            f"{run}: injection_catalog of {len(table)} sources in {', '.join(site.bands)} for "
-            f"{len(site.exposures)} exposures of {len(site.patches)} patches."
+    butler = open_butler(repo, writeable=True)
+    _check_output(butler, output)
+    site = find_site(butler, inputs=collections, where=where, dataset_type=dataset_type)
+    if steps == "images" and site.image_model != "images":
+        raise InjectionError(
+            "Sources are injected into images of lsst.afw by lsst.source_injection: "
+            "use --run nothing, then its tasks."
         )
-        if steps == "images":
-            _inject_images(butler, site, table, output=output, inputs=collections, noise_seed=noise_seed)
-    except ButlerUserError as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
+    table = _read_catalog(catalog) if catalog else _make_catalog(butler, site, config)
+    run = f"{output}/catalog"
+    put_injection_catalog(butler, table, bands=site.bands, run=run)
+    click.echo(
+        f"{run}: injection_catalog of {len(table)} sources in {', '.join(site.bands)} for "
+        f"{len(site.exposures)} exposures of {len(site.patches)} patches."
+    )
+    if steps == "images":
+        _inject_images(butler, site, table, output=output, inputs=collections, noise_seed=noise_seed)
     command = ["pipetask", "run", "-n", str(processes), "-b", repo, "-i", ",".join([run, *collections])]
     command += ["-o", output, "-p", _PIPELINE, "--register-dataset-types"]
     command += ["-c", f"injectAcnSources:noise_seed={noise_seed}"]
@@ -257,14 +253,12 @@ def _print_metrics(repo: str, output: str) -> None:
     """Print what became of the sources, patch by patch."""
     import numpy as np
 
-    from lsst.daf.butler import Butler
+    from ._summary import format_metrics
 
-    from ._summary import _find, _label, format_metrics
-
-    butler = Butler.from_config(repo, writeable=False)
-    for ref in _find(butler, _METRICS, output, ""):
-        click.echo(f"\n{_label(ref)}")
-        metrics = butler.get(ref)
+    butler = open_butler(repo, writeable=False)
+    for ref in find_datasets(butler, _METRICS, output):
+        click.echo(f"\n{label_dataset(ref)}")
+        metrics = read_dataset(butler, ref)
         # A bin that nothing was injected into has nothing to say.
         empty = [row["n"] == 0 and "_mag_" in row["name"] for row in metrics]
         click.echo(format_metrics(metrics[~np.array(empty)]))

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import importlib
 import logging
+import sys
 from collections.abc import Iterator
 
 import click
@@ -43,7 +44,16 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     """
     from ..core import CoreError
 
-    return (CoreError, OSError)
+    errors: list[type[Exception]] = [CoreError, OSError]
+    if "lsst.daf.butler" in sys.modules:
+        from sqlalchemy.exc import DBAPIError
+
+        from lsst.daf.butler import ButlerUserError
+
+        from ..repository import RepositoryError
+
+        errors += [ButlerUserError, DBAPIError, RepositoryError]
+    return tuple(errors)
 
 
 def _describe(error: Exception) -> str:
@@ -51,7 +61,9 @@ def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}"
-    return " ".join(str(error).split()) or type(error).__name__
+    # What a data base says, without the command that it was told.
+    text = str(getattr(error, "orig", error))
+    return " ".join(text.split()) or type(error).__name__
 
 
 @contextlib.contextmanager
@@ -115,3 +127,5 @@ def main(*, debug: bool) -> None:
     logging.getLogger("lsst.coadd.astroclearnet").setLevel(logging.DEBUG if debug else logging.INFO)
     # It warns of each optional library that is not installed.
     logging.getLogger("lsst.daf.butler._storage_class").setLevel(logging.ERROR)
+    # The error that it logs is raised, too.
+    logging.getLogger("lsst.daf.butler.direct_butler._direct_butler").setLevel(logging.CRITICAL)

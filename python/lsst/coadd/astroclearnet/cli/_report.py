@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ._butler import find_datasets, label_dataset, open_butler, read_dataset
 from ._progress import Progress
 
 if TYPE_CHECKING:
-    from lsst.daf.butler import Butler, DataId, DatasetRef
+    from lsst.daf.butler import Butler, DatasetRef
 
     from .._progress import StepCounter
     from ..comparison._page import Section
@@ -60,18 +61,13 @@ def report(repo: str, collections: str, where: str, coadd_name: str, output: Pat
     Example:
       acn report demo/repo --collections u/demo/acn -o report.html
     """  # noqa: D301
-    from lsst.daf.butler import Butler, ButlerUserError
-
     from .._progress import StepCounter
     from ..comparison._page import make_page
 
     base = f"{coadd_name}_coadd_comparison"
-    try:
-        butler = Butler.from_config(repo, writeable=False)
-        tracts = _find(butler, f"{base}_tract_metrics", collections, where)
-        patches = _find(butler, f"{base}_metrics", collections, where)
-    except ButlerUserError as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
+    butler = open_butler(repo, writeable=False)
+    tracts = find_datasets(butler, f"{base}_tract_metrics", collections, where)
+    patches = find_datasets(butler, f"{base}_metrics", collections, where)
     if not patches:
         raise click.ClickException(
             f"No {base}_metrics in {collections} of {repo}: run compareAcnCoadd first, "
@@ -89,31 +85,11 @@ def report(repo: str, collections: str, where: str, coadd_name: str, output: Pat
     click.echo(f"Wrote {output} ({len(patches)} patches, {len(page) / 1e6:.1f} MB).")
 
 
-def _find(
-    butler: Butler, name: str, collections: str, where: str = "", data_id: DataId | None = None
-) -> list[DatasetRef]:
-    """Return the datasets of one type, ordered by data id; none if the
-    repository does not know the type.
-    """
-    from lsst.daf.butler import MissingDatasetTypeError
-
-    try:
-        refs = butler.query_datasets(name, collections, where=where, data_id=data_id, explain=False)
-    except MissingDatasetTypeError:
-        return []
-    return sorted(refs, key=lambda ref: tuple(ref.dataId.required_values))
-
-
-def _label(ref: DatasetRef) -> str:
-    """Return a data id as a user writes it."""
-    return ", ".join(f"{key}={value}" for key, value in ref.dataId.required.items())
-
-
 def _read_pictures(butler: Butler, ref: DatasetRef, names: dict[str, str], collections: str) -> list:
     """Read pictures, which the Butler can write but not read."""
     pictures = []
     for name, caption in names.items():
-        for found in _find(butler, name, collections, data_id=ref.dataId):
+        for found in find_datasets(butler, name, collections, data_id=ref.dataId):
             pictures.append((caption, butler.getURI(found).read()))
     return pictures
 
@@ -124,11 +100,11 @@ def _describe_tract(
     """Make the section of a tract."""
     from ..comparison._page import Section, choose_key_rows
 
-    table = butler.get(ref)
-    count(f"Read {_label(ref)}")
+    table = read_dataset(butler, ref)
+    count(f"Read {label_dataset(ref)}")
     pictures = _read_pictures(butler, ref, {f"{base}_tract_plot": "Patch by patch"}, collections)
     return Section(
-        title=f"Tract: {_label(ref)}",
+        title=f"Tract: {label_dataset(ref)}",
         tables=[("Key figures over the patches", choose_key_rows(table)), ("All figures", table)],
         pictures=pictures,
     )
@@ -140,11 +116,13 @@ def _describe_patch(
     """Make the section of a patch."""
     from ..comparison._page import Section, choose_key_rows, pivot_metrics
 
-    metrics = pivot_metrics(butler.get(ref))
-    count(f"Read {_label(ref)}")
+    metrics = pivot_metrics(read_dataset(butler, ref))
+    count(f"Read {label_dataset(ref)}")
     tables = [("Key figures", choose_key_rows(metrics)), ("All figures", metrics)]
     inputs = f"{base.removesuffix('_comparison')}_inputs"
-    for found in _find(butler, inputs, collections, data_id=ref.dataId):
-        tables.append(("Inputs", butler.get(found)))
+    for found in find_datasets(butler, inputs, collections, data_id=ref.dataId):
+        tables.append(("Inputs", read_dataset(butler, found)))
     names = {f"{base}_{name}": caption for name, caption in _PICTURES.items()}
-    return Section(title=_label(ref), tables=tables, pictures=_read_pictures(butler, ref, names, collections))
+    return Section(
+        title=label_dataset(ref), tables=tables, pictures=_read_pictures(butler, ref, names, collections)
+    )

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ._butler import find_datasets, label_dataset, open_butler, read_dataset
+
 if TYPE_CHECKING:
     from astropy.table import Table
 
@@ -44,33 +46,17 @@ def summary(repo: str, collections: str, where: str, output: Path | None) -> Non
     picture is exported as comparison.png, or, where there are several, as
     comparison_TRACT_PATCH_BAND.png; files of that name are replaced.
     """
-    from lsst.daf.butler import Butler, ButlerUserError
-
-    try:
-        butler = Butler.from_config(repo, writeable=False)
-        metrics, plots = (_find(butler, name, collections, where) for name in (_METRICS, _PLOT))
-    except ButlerUserError as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
+    butler = open_butler(repo, writeable=False)
+    metrics, plots = (find_datasets(butler, name, collections, where) for name in (_METRICS, _PLOT))
     if not metrics:
         raise click.ClickException(f"No {_METRICS} in {collections} of {repo}: run compareAcnCoadd first.")
     for ref in metrics:
-        click.echo(f"\n{_label(ref)}")
-        click.echo(format_metrics(butler.get(ref)))
+        click.echo(f"\n{label_dataset(ref)}")
+        click.echo(format_metrics(read_dataset(butler, ref)))
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         for ref in plots:
             click.echo(f"\npicture: {_export(butler, ref, output, only_one=len(plots) == 1)}")
-
-
-def _find(butler: Butler, name: str, collections: str, where: str) -> list[DatasetRef]:
-    """Return the datasets of one type, ordered by data id."""
-    refs = butler.query_datasets(name, collections, where=where, explain=False)
-    return sorted(refs, key=lambda ref: tuple(ref.dataId.required_values))
-
-
-def _label(ref: DatasetRef) -> str:
-    """Return a data id as a user writes it."""
-    return ", ".join(f"{key}={value}" for key, value in ref.dataId.required.items())
 
 
 def format_metrics(metrics: Table) -> str:

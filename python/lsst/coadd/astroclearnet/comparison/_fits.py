@@ -12,14 +12,18 @@ from __future__ import annotations
 
 __all__ = ("FitsCoaddError", "view_from_fits")
 
+import contextlib
 import dataclasses
 import warnings
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import astropy.units as u
 import astropy.wcs
 import numpy as np
 from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from .._coadds import CoaddView, gaussian_kernel
@@ -59,18 +63,15 @@ def view_from_fits(path: Path, *, name: str, psf: Path | None = None) -> CoaddVi
     FitsCoaddError
         If the file holds no image, or no star to measure the PSF on.
     """
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            image, header = _read_image(hdus, path)
-            variance = _read_plane(hdus, "VARIANCE", image.shape)
-            bad, saturated = _read_mask(hdus, image.shape)
-    except OSError as error:
-        if error.strerror:
-            raise
-        raise FitsCoaddError(f"{path} cannot be read as FITS: {error}") from error
+    with _open(path) as hdus:
+        image, header = _read_image(hdus, path)
+        variance = _read_plane(hdus, "VARIANCE", image.shape)
+        bad, saturated = _read_mask(hdus, image.shape)
     scale = _find_unit(header, path)
     image = image * scale
     bad |= ~np.isfinite(image)
+    if bad.all():
+        raise FitsCoaddError(f"{path} holds no pixel that could be used.")
     if variance is None:
         variance = np.full(image.shape, half_width(image[~bad]) ** 2, dtype=np.float32)
     else:
@@ -83,11 +84,30 @@ def view_from_fits(path: Path, *, name: str, psf: Path | None = None) -> CoaddVi
         saturated=saturated,
         x0=0,
         y0=0,
-        pixel_scale=_find_scale(header),
+        pixel_scale=_find_scale(header, path),
         psf=lambda *, x, y: gaussian_kernel(_GUESS, 25),
         configuration="",
     )
     return _attach_psf(view, path, psf)
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[fits.HDUList]:
+    """Open a file; what is wrong with it is said in a line that names it."""
+    try:
+        with warnings.catch_warnings():
+            # Of a file that ends too early, which is an error below.
+            warnings.simplefilter("ignore", AstropyUserWarning)
+            with fits.open(path, memmap=False) as hdus:
+                yield hdus
+    except FitsCoaddError:
+        raise
+    except (OSError, ValueError, TypeError, EOFError, zlib.error, fits.VerifyError) as error:
+        if getattr(error, "strerror", None):
+            raise
+        # What astropy advises after the first sentence is for programmers.
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        raise FitsCoaddError(f"{path} cannot be read as FITS: {reason}") from error
 
 
 def _read_image(hdus: fits.HDUList, path: Path) -> tuple[np.ndarray, fits.Header]:
@@ -133,11 +153,15 @@ def _find_unit(header: fits.Header, path: Path) -> float:
         raise FitsCoaddError(f"{path} has BUNIT = {text!r}, which cannot be converted to nJy.") from None
 
 
-def _find_scale(header: fits.Header) -> float:
+def _find_scale(header: fits.Header, path: Path) -> float:
     """Return arcseconds per pixel; 1 without world coordinates."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", astropy.wcs.FITSFixedWarning)
-        wcs = astropy.wcs.WCS(header)
+        try:
+            wcs = astropy.wcs.WCS(header)
+        except (astropy.wcs.WcsError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise FitsCoaddError(f"{path} has world coordinates that cannot be read: {reason}") from error
     if not wcs.has_celestial:
         return 1.0
     return float(np.mean(proj_plane_pixel_scales(wcs.celestial))) * 3600
@@ -146,7 +170,7 @@ def _find_scale(header: fits.Header) -> float:
 def _attach_psf(view: CoaddView, path: Path, psf: Path | None) -> CoaddView:
     """Give a view the PSF of a file, or one measured on its stars."""
     if psf is not None:
-        with fits.open(psf, memmap=False) as hdus:
+        with _open(psf) as hdus:
             kernel, _ = _read_image(hdus, psf)
         if kernel.shape[0] % 2 == 0 or kernel.shape[0] != kernel.shape[1] or not kernel.sum() > 0:
             raise FitsCoaddError(f"{psf} holds no PSF: a square of an odd number of pixels, sum > 0.")

@@ -121,6 +121,17 @@ def label_exposure(ref: DatasetRef) -> str:
     return "visit={} detector={}".format(*_number(ref))
 
 
+def _read_exposure(butler: Butler, ref: DatasetRef) -> object:
+    """Read an exposure, whose file may be missing or spoiled."""
+    try:
+        return butler.get(ref)
+    except (OSError, RuntimeError, ValueError, LookupError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise InjectionError(
+            f"{ref.datasetType.name} of {label_exposure(ref)} cannot be read: {reason}"
+        ) from error
+
+
 def _number(ref: DatasetRef) -> tuple[int, int]:
     return int(ref.dataId["visit"]), int(ref.dataId["detector"])
 
@@ -176,7 +187,7 @@ def make_catalog_for_site(
     for ref in site.exposures:
         data_id = dict(ref.dataId.required)
         try:
-            exposure = adapter.adapt(butler.get(ref), data_id=data_id)
+            exposure = adapter.adapt(_read_exposure(butler, ref), data_id=data_id)
         except InvalidExposureError as error:
             _LOG.warning("Left out: %s", error)
         else:
@@ -273,7 +284,7 @@ def put_injected(
     data_id = dict(ref.dataId.required)
     outputs = task.run(
         injection_catalogs=[_checked(catalog, str(ref.dataId["band"]))],
-        input_exposure=butler.get(ref),
+        input_exposure=_read_exposure(butler, ref),
         data_id=data_id,
     )
     place = {"dimensions": tuple(data_id), "data_id": data_id, "run": run}
