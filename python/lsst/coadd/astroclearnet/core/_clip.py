@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import torch
 
-from ._fourier import parts
+from ._batches import parts
 
 _MODEL_ERROR = 0.05
 """Error of the Wiener model relative to the brightest pixel nearby: its

@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ._fourier import FourierGrid, parts
+from ._batches import parts
+from ._fourier import FourierGrid
 
 
 class Decoder:

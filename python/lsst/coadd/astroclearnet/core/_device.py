@@ -29,13 +29,17 @@ def select_device(options: FitOptions) -> torch.device:
     Raises
     ------
     CoreError
-        If CUDA is asked for and there is none.
+        If CUDA or MPS is asked for and there is none.
     """
     _keep_memory()
     if options.n_threads:
         torch.set_num_threads(options.n_threads)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise CoreError("device='cuda' was asked for, but torch finds no CUDA device; use 'auto' or 'cpu'.")
+    for name, found in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())):
+        if options.device == name and not found:
+            raise CoreError(
+                f"device={name!r} was asked for, but torch finds no {name.upper()} device; "
+                "use 'auto' or 'cpu'."
+            )
     if options.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(options.device)
@@ -55,4 +59,6 @@ def describe_device(device: torch.device) -> str:
     """Name a device for provenance (`str`)."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
+    if device.type == "mps":
+        return "mps"
     return f"cpu: {torch.get_num_threads()} threads"

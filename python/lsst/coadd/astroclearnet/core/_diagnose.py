@@ -81,8 +81,8 @@ def diagnose(statistic: Statistic, model: torch.Tensor) -> Diagnosis:
         gradients = [-_gradient(one, axis=axis) for axis in (-1, -2)]
         templates = torch.stack([one, torch.ones_like(one), *gradients]).flatten(1)
         weighted = templates * weight.flatten()
-        normal.append((weighted @ templates.T).double().cpu().numpy())
-        target.append((weighted @ residual.flatten()).double().cpu().numpy())
+        normal.append((weighted @ templates.T).cpu().double().numpy())
+        target.append((weighted @ residual.flatten()).cpu().double().numpy())
     fits = [_solve(matrix, vector) for matrix, vector in zip(normal, target, strict=True)]
     return Diagnosis(
         chi2=np.array(chi2),

@@ -10,25 +10,18 @@
 
 from __future__ import annotations
 
-__all__ = ("FWHM_TO_SIGMA", "FourierGrid", "parts")
+__all__ = ("FWHM_TO_SIGMA", "FourierGrid")
 
 import dataclasses
-from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
 import scipy.fft
 import torch
 
+from ._batches import parts
+
 FWHM_TO_SIGMA = 1.0 / np.sqrt(8.0 * np.log(2.0))
-
-
-def parts(images: torch.Tensor) -> Iterator[slice]:
-    """Cut a stack into the slices in which it is worked: single images on a
-    CPU, whose cache holds one, and everything at once elsewhere.
-    """
-    size = 1 if images.device.type == "cpu" else max(1, len(images))
-    return (slice(k, k + size) for k in range(0, len(images), size))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ __all__ = ("measure_misfit",)
 
 import torch
 
+from ._batches import parts
 from ._clip import brightest_nearby
-from ._fourier import parts
 from ._statistic import Statistic
 
 _MODEL_ERROR = 0.02

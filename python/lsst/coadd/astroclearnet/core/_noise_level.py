@@ -15,8 +15,9 @@ __all__ = ("measure_noise_scale",)
 import numpy as np
 import torch
 
+from ._batches import parts
 from ._clip import brightest_nearby
-from ._fourier import FourierGrid, parts
+from ._fourier import FourierGrid
 
 _REACH = 4
 """Pixels around a hole or a source in which nothing is measured."""

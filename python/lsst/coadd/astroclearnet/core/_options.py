@@ -75,7 +75,7 @@ class FitOptions:
     """Residual, in sigma, at which the Huber loss becomes linear."""
 
     device: str = "auto"
-    """``auto`` (CUDA where there is one), ``cpu`` or ``cuda``."""
+    """``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``mps``."""
 
     n_threads: int = 0
     """Threads of torch; 0 leaves its own choice."""
@@ -84,8 +84,8 @@ class FitOptions:
         for name, known in (("method", METHODS), ("recipe", RECIPES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}.")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f"device must be auto, cpu or cuda; got {self.device!r}.")
+        if self.device not in ("auto", "cpu", "cuda", "mps"):
+            raise ValueError(f"device must be auto, cpu, cuda or mps; got {self.device!r}.")
         lowest = {
             "target_fwhm": 1.5,
             "cell_size": 16,

@@ -24,8 +24,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from ._batches import parts
 from ._clip import Clipper, clip_against_median
-from ._fourier import FourierGrid, parts
+from ._fourier import FourierGrid
 from ._noise_level import measure_noise_scale
 from ._stack import CellStack, HistoryRow
 from ._wiener import WienerSolver

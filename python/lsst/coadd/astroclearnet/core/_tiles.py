@@ -21,6 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
+from ._batches import try_smaller_batches
 from ._canvas import Canvas, ExposureSummary, PatchFit, Tile
 from ._device import select_device
 from ._errors import FitError
@@ -128,9 +129,12 @@ def _fit_cells(
     many there are; stacks are cut here, one after the other.
     """
 
+    def fit_once(tile: Tile, stack: CellStack) -> CellFit:
+        return fitter.fit(stack, np.random.default_rng([options.seed, tile.i, tile.j]))
+
     def fit(tile: Tile, stack: CellStack) -> CellFit | Exception:
         try:
-            found = fitter.fit(stack, np.random.default_rng([options.seed, tile.i, tile.j]))
+            found = try_smaller_batches(lambda: fit_once(tile, stack), n=len(stack.labels))
         except MemoryError:
             raise
         except Exception as error:

@@ -14,8 +14,9 @@ __all__ = ("WienerSolver",)
 
 import torch
 
+from ._batches import parts
 from ._decoder import Decoder
-from ._fourier import FourierGrid, parts
+from ._fourier import FourierGrid
 
 
 class WienerSolver:
