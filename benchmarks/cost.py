@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lsst.coadd.astroclearnet.core import FitOptions, _encoder
+from lsst.coadd.astroclearnet.core import FitOptions, _encoder, _encoder_inputs
 from lsst.coadd.astroclearnet.core._fourier import FourierGrid
 
 from .cost_machine import measure_machine, time_registration
@@ -62,7 +62,7 @@ def _count_network(pixels: int) -> float:
     side = int(np.sqrt(pixels))
     grid = FourierGrid(height=side, width=side, shape=(side, side))
     den = grid.gaussian(4.0)[None] ** 2
-    inputs = _encoder.EncoderInputs.from_statistic(
+    inputs = _encoder_inputs.EncoderInputs.from_statistic(
         den.to(torch.complex64), den, grid, inflation=torch.ones(1, side, side)
     )
     with FlopCounterMode(display=False) as counter:

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from lsst.coadd.astroclearnet.core import CellStack, FitError, FitOptions, fit_patch, make_tiles
-from lsst.coadd.astroclearnet.core._encoder import EncoderInputs, load_encoder
+from lsst.coadd.astroclearnet.core._encoder import load_encoder
+from lsst.coadd.astroclearnet.core._encoder_inputs import EncoderInputs
 from lsst.coadd.astroclearnet.core._statistic import compute_statistic
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 

@@ -18,13 +18,8 @@ import torch
 from click.testing import CliRunner
 
 from lsst.coadd.astroclearnet.cli._main import main
-from lsst.coadd.astroclearnet.core._encoder import (
-    LATENT_FWHM,
-    EncoderInputs,
-    StatisticEncoder,
-    load_encoder,
-    weights_file,
-)
+from lsst.coadd.astroclearnet.core._encoder import StatisticEncoder, load_encoder, weights_file
+from lsst.coadd.astroclearnet.core._encoder_inputs import LATENT_FWHM, EncoderInputs
 from lsst.coadd.astroclearnet.core._fourier import FourierGrid
 from lsst.coadd.astroclearnet.training import TrainingOptions, train_encoder
 from lsst.coadd.astroclearnet.training._banks import make_galaxy_bank, make_stack_bank
@@ -32,7 +27,9 @@ from lsst.coadd.astroclearnet.training._loss import TrainingLoss
 from lsst.coadd.astroclearnet.training._skies import SkyGenerator, SkyOptions
 
 _SKIES = SkyOptions(psf_error=0.01, neighbours=0.4, close=0.6)
-_SMALL = TrainingOptions(steps=6, pair_steps=3, n_galaxies=12, n_stacks=4, size=64, batch=2)
+_SMALL = TrainingOptions(
+    steps=6, pair_steps=3, flux_steps=3, scatter_steps=3, n_galaxies=12, n_stacks=4, size=64, batch=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +89,7 @@ def test_true_sky_has_the_least_loss(skies):
 def test_flux_term_pushes_against_the_bias(skies):
     """With fluxes too low the gradient asks for more light."""
     generator, grid, _ = skies
-    loss = TrainingLoss(grid, flux_weight=1.0)
+    loss = TrainingLoss(grid, psf_flux_weight=1.0)
     for _ in range(5):
         batch = generator.draw(4)
         latent = (0.8 * batch.truth).requires_grad_()
@@ -116,7 +113,9 @@ def test_training_is_reproducible():
 
 def test_training_learns():
     """Fifty steps better the loss of fresh skies by a lot."""
-    options = dataclasses.replace(_SMALL, steps=50, pair_steps=0, learning_rate=4e-3)
+    options = dataclasses.replace(
+        _SMALL, steps=50, pair_steps=0, flux_steps=0, scatter_steps=0, learning_rate=4e-3
+    )
     grid = FourierGrid(height=64, width=64, shape=(64, 64))
     rng = np.random.default_rng(9)
     banks = make_galaxy_bank(rng, 12), make_stack_bank(rng, 4, grid=grid)
@@ -158,6 +157,10 @@ def test_command_writes_weights_and_keeps_existing_ones(tmp_path):
         "--steps",
         "2",
         "--pair-steps",
+        "1",
+        "--flux-steps",
+        "1",
+        "--scatter-steps",
         "1",
         "--n-galaxies",
         "10",

@@ -31,6 +31,20 @@ from ._progress import Progress
     show_default=True,
     help="Steps on pairs after them.",
 )
+@click.option(
+    "--flux-steps",
+    type=click.IntRange(min=0),
+    default=1500,
+    show_default=True,
+    help="Steps on PSF fluxes after them.",
+)
+@click.option(
+    "--scatter-steps",
+    type=click.IntRange(min=0),
+    default=600,
+    show_default=True,
+    help="Steps on the scatter of the products, at the end.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of everything.")
 @click.option(
     "--n-galaxies", type=click.IntRange(min=10), default=1500, show_default=True, help="Galaxies drawn."
@@ -42,6 +56,8 @@ def train(
     weights: Path,
     steps: int,
     pair_steps: int,
+    flux_steps: int,
+    scatter_steps: int,
     seed: int,
     n_galaxies: int,
     n_stacks: int,
@@ -50,7 +66,7 @@ def train(
 ) -> None:
     """Train the encoder of recipe "trained" and write WEIGHTS (safetensors).
 
-    The defaults made the weights that are shipped; they take about 50
+    The defaults made the weights that are shipped; they take about 70
     minutes on one core. The skies and stacks are simulated: nothing is read.
     """
     import torch
@@ -63,7 +79,13 @@ def train(
         raise click.ClickException(f"The folder {weights.parent} does not exist.")
     torch.set_num_threads(threads)
     options = TrainingOptions(
-        steps=steps, pair_steps=pair_steps, seed=seed, n_galaxies=n_galaxies, n_stacks=n_stacks
+        steps=steps,
+        pair_steps=pair_steps,
+        flux_steps=flux_steps,
+        scatter_steps=scatter_steps,
+        seed=seed,
+        n_galaxies=n_galaxies,
+        n_stacks=n_stacks,
     )
     with Progress() as progress:
         encoder = train_encoder(options, report=progress)

@@ -16,7 +16,6 @@ __all__ = (
     "finish_linear",
     "finish_mean",
     "gaussian_kernel",
-    "match_flux",
 )
 
 from collections.abc import Callable
@@ -25,25 +24,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import _encoder
 from ._decoder import Decoder
+from ._deliver import deliver, residual_response
 from ._diagnose import diagnose
+from ._filters import filtered_variance
 from ._fourier import FWHM_TO_SIGMA
 from ._misfit import measure_misfit
 from ._options import FitOptions
+from ._scatter import Scatter
 from ._stack import CellFit, CellStack, HistoryRow
 from ._statistic import Statistic, fit_quality
-
-_RESIDUAL_STRENGTH = 0.005
-"""Noise level of the filter that brings the residual to the target PSF: a
-lower one sharpens it more and amplifies its noise."""
-
-_FLUX_FWHM = 10.0
-"""FWHM in pixels at which latent and residual are compared for flux: wide, so
-that a source gets its flux whatever its shape in the latent."""
-
-_FLUX_CAUTION = 3.0
-"""S/N at which half of a flux difference is believed."""
 
 
 def gaussian_kernel(fwhm: float) -> np.ndarray:
@@ -82,7 +72,8 @@ def _noise_power(statistic: Statistic) -> torch.Tensor:
 def _filtered_noise(
     statistic: Statistic, response: torch.Tensor, generator: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Variance and one realization of the noise of a filtered D.
+    """Variance and one realization of the noise of a filtered D, both on the
+    padded grid.
 
     The noise of all exposures passes one mean PSF, the root of den: exact on
     blank sky, where the noise of D has the power den, and good to a few per
@@ -99,40 +90,11 @@ def _filtered_noise(
     """
     grid, power = statistic.grid, _noise_power(statistic)
     transfer = response * statistic.den.sqrt()
-    kernel = grid.inverse(transfer.to(torch.complex64))
-    variance = grid.inverse(grid.transform(power) * grid.transform(kernel**2))
     white = torch.as_tensor(generator.standard_normal(grid.shape, dtype=np.float32), device=power.device)
     noise = grid.inverse(grid.transform(white * power.sqrt()) * transfer)
-    return grid.crop(variance), grid.crop(noise)
-
-
-def match_flux(statistic: Statistic, latent: torch.Tensor) -> torch.Tensor:
-    """Scale a latent so that its sources have the flux of the data.
-
-    The encoder knows fluxes to about a per cent, less where the PSF is not
-    quite what it was said to be; the data know those of bright sources
-    better. The ratio of residual to latent, both at the width of the
-    exposures' PSFs, is a factor for each place: profiles keep their shape,
-    nothing becomes negative, and noise is left alone.
-
-    Parameters
-    ----------
-    statistic
-        The stack.
-    latent
-        Encoder's latent on the padded grid, at its own PSF.
-    """
-    grid = statistic.grid
-    for _ in range(2):
-        spectrum = grid.transform(latent)
-        sharp = spectrum / grid.gaussian(_encoder.LATENT_FWHM).clamp_min(1e-4)
-        residual = statistic.wiener(statistic.data - statistic.den * sharp, strength=0.1, fwhm=_FLUX_FWHM)
-        flux = grid.inverse(spectrum * grid.gaussian((_FLUX_FWHM**2 - _encoder.LATENT_FWHM**2) ** 0.5))
-        response = statistic.response(strength=0.1, fwhm=_FLUX_FWHM)
-        noise = grid.mean_power(response**2 * statistic.den) * statistic.inflation**2
-        ratio = residual * flux / (flux**2 + _FLUX_CAUTION**2 * noise)
-        latent = latent * (1.0 + ratio.clamp(-0.3, 0.3))
-    return latent
+    # What the FFT rounds off may not make a variance negative.
+    least = 1e-4 * grid.mean_power(transfer**2)
+    return filtered_variance(power, transfer, grid).clamp_min(least), noise
 
 
 def finish_latent(
@@ -142,7 +104,7 @@ def finish_latent(
     latent_fwhm: float,
     options: FitOptions,
     generator: np.random.Generator,
-    predict_error: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    scatter_of: Callable[[torch.Tensor, torch.Tensor], Scatter] | None = None,
     history: tuple[HistoryRow, ...] = (),
 ) -> CellFit:
     """Deliver a latent at the target PSF, with residual and uncertainty.
@@ -159,35 +121,36 @@ def finish_latent(
         ``target_fwhm``.
     generator
         Source of the noise realization.
-    predict_error
-        Gives the error of the delivered latent, on the padded grid. `None`
-        if the fit does not know it: the latent's variance is then the
-        coadd's.
+    scatter_of
+        Gives, for the delivered latent and the standard deviation of its
+        linearly filtered noise, both ``(1, rows, columns)``, how the
+        products scatter relative to the latter. `None` if the fit does not
+        know: both variances are then those of the filtered noise.
     history
         Rows for the fit history.
     """
-    grid = statistic.grid
-    spectrum = grid.transform(latent)
-    left = statistic.data - statistic.den * spectrum / grid.gaussian(latent_fwhm).clamp_min(1e-4)
-    response = statistic.response(strength=_RESIDUAL_STRENGTH, fwhm=options.target_fwhm)
-    residual = grid.crop(grid.inverse(left * response))
-    widen = grid.gaussian((options.target_fwhm**2 - latent_fwhm**2) ** 0.5)
-    padded = grid.inverse(spectrum * widen).clamp_min(0.0)
-    delivered = grid.crop(padded)
-    coadd_variance, noise = _filtered_noise(statistic, response, generator)
-    latent_variance = coadd_variance
-    if predict_error:
-        latent_variance = grid.crop(predict_error(padded)) ** 2
+    grid, fwhm = statistic.grid, options.target_fwhm
+    delivered = deliver(
+        latent, data=statistic.data, den=statistic.den, grid=grid, latent_fwhm=latent_fwhm, fwhm=fwhm
+    )
+    response = residual_response(statistic.den, grid, fwhm=fwhm)
+    variance, noise = _filtered_noise(statistic, response, generator)
+    latent_variance = coadd_variance = variance
+    if scatter_of:
+        scatter = scatter_of(delivered.latent[None], variance.sqrt()[None])
+        latent_variance = variance * scatter.latent[0] ** 2
+        coadd_variance = variance * scatter.coadd[0] ** 2
+        noise = noise * scatter.coadd[0]
     model = Decoder(statistic.psf_transfer, grid, latent_fwhm=latent_fwhm).forward(latent)
     last = fit_quality("latent", 0, statistic.image, model, statistic.variance, statistic.used)
-    kernel = gaussian_kernel(options.target_fwhm)
+    kernel = gaussian_kernel(fwhm)
     return _make_fit(
         statistic,
-        latent=delivered,
-        coadd=delivered + residual,
-        latent_variance=latent_variance,
-        coadd_variance=coadd_variance,
-        noise=noise,
+        latent=grid.crop(delivered.latent),
+        coadd=grid.crop(delivered.coadd),
+        latent_variance=grid.crop(latent_variance),
+        coadd_variance=grid.crop(coadd_variance),
+        noise=grid.crop(noise),
         latent_psf=kernel,
         coadd_psf=kernel,
         history=(*statistic.history, *history, last),
@@ -263,5 +226,6 @@ def _make_fit(statistic: Statistic, **values) -> CellFit:
     return CellFit(
         rejected=statistic.rejected.cpu().numpy(),
         weight=(1.0 / statistic.sky_variance).cpu().numpy().astype(float),
+        noise_scale=statistic.noise_scale.cpu().numpy().astype(float),
         **arrays,
     )

@@ -18,14 +18,17 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from . import _encoder, _mm, _paper
+from . import _mm, _paper
 from ._device import select_device
-from ._encoder import EncoderInputs, load_encoder
-from ._finish import finish_latent, finish_mean, match_flux
+from ._encoder import load_encoder
+from ._encoder_inputs import LATENT_FWHM, EncoderInputs
+from ._finish import finish_latent, finish_mean
+from ._flux import match_flux
 from ._kaiser import finish_kaiser
 from ._mm import fit_mm
 from ._options import FitOptions
 from ._paper import PaperNetwork
+from ._scatter import Scatter
 from ._self import SelfNetwork
 from ._stack import CellFit, CellStack, HistoryRow
 from ._statistic import Statistic, compute_statistic
@@ -62,6 +65,17 @@ class _Fitter:
         return compute_statistic(
             stack, device=self._device, clip_sigma=self._options.clip_sigma, halo=self._options.halo
         )
+
+
+def _match(statistic: Statistic, latent: torch.Tensor) -> torch.Tensor:
+    """Give a latent the fluxes of the statistic."""
+    return match_flux(
+        latent,
+        data=statistic.data,
+        den=statistic.den,
+        inflation=statistic.inflation,
+        grid=statistic.grid,
+    )
 
 
 class _MeanFitter(_Fitter):
@@ -104,16 +118,17 @@ class _TrainedFitter(_Fitter):
         )
         output = self._encoder(inputs)
 
-        def predict_error(delivered: torch.Tensor) -> torch.Tensor:
-            return output.error(delivered, unit=inputs.unit, fwhm=self._options.target_fwhm)
+        def scatter_of(delivered: torch.Tensor, sigma: torch.Tensor) -> Scatter:
+            fwhm = self._options.target_fwhm
+            return self._encoder.scatter(inputs, output.state, delivered=delivered, sigma=sigma, fwhm=fwhm)
 
         return finish_latent(
             statistic,
-            match_flux(statistic, output.latent[0]),
-            latent_fwhm=_encoder.LATENT_FWHM,
+            _match(statistic, output.latent[0]),
+            latent_fwhm=LATENT_FWHM,
             options=self._options,
             generator=generator,
-            predict_error=predict_error,
+            scatter_of=scatter_of,
         )
 
 
@@ -147,8 +162,8 @@ class _SelfFitter(_Fitter):
         statistic = self._reduce(stack)
         return finish_latent(
             statistic,
-            match_flux(statistic, self._network.restore(statistic)),
-            latent_fwhm=_encoder.LATENT_FWHM,
+            _match(statistic, self._network.restore(statistic)),
+            latent_fwhm=LATENT_FWHM,
             options=self._options,
             generator=generator,
         )

@@ -19,7 +19,7 @@ import torch
 from torch.nn.functional import huber_loss
 
 from ._decoder import Decoder
-from ._encoder import LATENT_FWHM
+from ._encoder_inputs import LATENT_FWHM
 from ._options import FitOptions
 from ._self_inputs import SelfInputs
 from ._statistic import Statistic, reduce_part

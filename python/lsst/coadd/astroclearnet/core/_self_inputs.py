@@ -17,7 +17,7 @@ from typing import Self
 
 import torch
 
-from ._encoder import LATENT_FWHM
+from ._encoder_inputs import LATENT_FWHM
 from ._statistic import Statistic
 
 _STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4)

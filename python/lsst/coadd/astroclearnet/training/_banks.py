@@ -19,7 +19,7 @@ import numpy as np
 import scipy.ndimage
 import torch
 
-from ..core._encoder import LATENT_FWHM
+from ..core._encoder_inputs import LATENT_FWHM
 from ..core._fourier import FWHM_TO_SIGMA, FourierGrid
 
 _STAMP = 81

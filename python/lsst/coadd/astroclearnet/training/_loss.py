@@ -12,10 +12,12 @@ from __future__ import annotations
 
 __all__ = ("FLUX_BINS", "TrainingLoss")
 
+import dataclasses
+
 import numpy as np
 import torch
 
-from ..core._encoder import ERROR_FWHM, LATENT_FWHM, EncoderOutput
+from ..core._encoder_inputs import LATENT_FWHM
 from ..core._fourier import FWHM_TO_SIGMA, FourierGrid
 from ._skies import Source, TrainingBatch
 
@@ -23,8 +25,13 @@ FLUX_BINS = ((5, 8, 0.03), (8, 14, 0.025), (14, 30, 0.015), (30, 100, 0.01), (10
 """Lowest and highest S/N of a bin, and the relative bias that matters."""
 
 _N_KINDS = 3
+_FLUX_WEIGHT = 0.01
+"""Weight of the flux term. Larger values make it oscillate."""
 _APERTURE = 5.95
 """Radius in pixels of the aperture of the flux term."""
+_PSF_FLUX_FWHM = 3.0
+"""FWHM in pixels of a latent whose values are fluxes weighted with its PSF,
+when the target PSF is about 2.1 pixels wide."""
 
 
 def _huber(residual: torch.Tensor, delta: float = 4.0) -> torch.Tensor:
@@ -32,33 +39,57 @@ def _huber(residual: torch.Tensor, delta: float = 4.0) -> torch.Tensor:
     return torch.where(size < delta, 0.5 * size**2, delta * (size - 0.5 * delta))
 
 
+_APART = ((0,), (1,), (2,))
+_PSF_GROUPS = ((), ((0, 1), (2,)), _APART, _APART, _APART)
+"""Kinds of sources whose mean PSF flux is to be right, for each bin: faint
+stars and small galaxies look alike, and the faintest are like noise."""
+_ALONE = 9.0
+"""Distance in pixels from the next source from which on a PSF flux is that of
+one source."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Measure:
+    """One way to measure a flux, and what is to be right on average."""
+
+    weight: float
+    transfer: torch.Tensor
+    groups: tuple[tuple[tuple[int, ...], ...], ...]
+    alone_only: bool
+
+
 class TrainingLoss:
     """Huber loss at several scales plus a penalty on the mean flux error.
 
-    A pixel loss alone shrinks faint sources. The penalty follows the running
-    mean of the relative aperture error for each bin of S/N and each kind of
-    source, and pushes against its sign.
+    A pixel loss alone shrinks faint sources and makes them too broad. The
+    penalty follows the running means of the relative errors of two fluxes,
+    in an aperture and weighted with a PSF, for each bin of S/N and each kind
+    of source, and pushes against their signs.
 
     Parameters
     ----------
     grid
         The grid of the skies.
-    flux_weight
-        Weight of the flux term. Larger values make it oscillate.
     sharp_weight
         Weight of the errors at the latent's own PSF, which tell close pairs
         apart.
+    psf_flux_weight
+        Weight of the PSF in the flux term, relative to the aperture.
     """
 
     _TRUTH_ERROR = 0.015
     _EDGE = 14
 
-    def __init__(self, grid: FourierGrid, *, flux_weight: float = 0.01, sharp_weight: float = 0.35):
+    def __init__(self, grid: FourierGrid, *, sharp_weight: float = 0.35, psf_flux_weight: float = 0.0):
         self._grid = grid
-        self._flux_weight = flux_weight
         self._sharp_weight = sharp_weight
         self._disc = grid.disc(_APERTURE)
-        self.bias = np.zeros((len(FLUX_BINS), _N_KINDS))
+        psf = self._widen(_PSF_FLUX_FWHM)
+        self._measures = (
+            _Measure(weight=1.0, transfer=self._disc, groups=(_APART,) * len(FLUX_BINS), alone_only=False),
+            _Measure(weight=psf_flux_weight, transfer=psf, groups=_PSF_GROUPS, alone_only=True),
+        )
+        self.bias = np.zeros((2, len(FLUX_BINS), _N_KINDS))
 
     def __call__(
         self, latent: torch.Tensor, batch: TrainingBatch, unit: torch.Tensor, *, with_flux: bool
@@ -79,17 +110,6 @@ class TrainingLoss:
         if with_flux:
             loss = loss + self._flux_term(error, truth, batch)
         return loss
-
-    def error_term(self, output: EncoderOutput, batch: TrainingBatch, unit: torch.Tensor) -> torch.Tensor:
-        """Negative log-likelihood of the errors under the predicted ones."""
-        grid, inner = self._grid, self._inner
-        latent = output.latent.detach()
-        transfer = torch.stack([self._widen(fwhm) for fwhm in ERROR_FWHM])
-        spectra = torch.stack([grid.transform(latent - batch.truth), grid.transform(latent)])
-        error, delivered = grid.inverse(spectra[:, :, None] * transfer)
-        sigma = output.errors(delivered, unit=unit)
-        ratio = (error / sigma).square().clamp_max(400.0)
-        return (0.5 * ratio + torch.log(sigma / unit[:, None]))[..., inner[1], inner[2]].mean()
 
     @property
     def _inner(self):
@@ -113,25 +133,45 @@ class TrainingLoss:
             return torch.zeros(())
         index = _index(inner)
         apertures = grid.inverse(truth * self._disc)[index]
-        relative = (grid.inverse(error * self._disc)[index] / apertures.clamp_min(1e-6)).clamp(-1.0, 1.0)
         aperture_sn = apertures * batch.den[index[0], 0, 0].sqrt() / (np.sqrt(np.pi) * _APERTURE)
         # A source in the wings of a brighter one is judged by its own light.
         sn = np.minimum([s.signal_to_noise for s in inner], 2.2 * aperture_sn.numpy())
         sn = sn / batch.inflation[index].numpy()
         kinds = np.array([s.kind for s in inner])
+        alone = _distance_to_next(inner, batch.sources) > _ALONE
         total = torch.zeros(())
-        for row, (lowest, highest, tolerance) in enumerate(FLUX_BINS):
-            for kind in range(_N_KINDS):
-                mine = (sn > lowest) & (sn <= highest) & (kinds == kind)
-                if mine.any():
-                    total = total + self._push(row, kind, relative[torch.as_tensor(mine)], tolerance)
-        return self._flux_weight * total
+        for bias, measure in zip(self.bias, self._measures, strict=True):
+            true = grid.inverse(truth * measure.transfer)[index].clamp_min(1e-6)
+            relative = (grid.inverse(error * measure.transfer)[index] / true).clamp(-1.0, 1.0)
+            for row, (lowest, highest, tolerance) in enumerate(FLUX_BINS):
+                for group, members in enumerate(measure.groups[row]):
+                    mine = (sn > lowest) & (sn <= highest) & np.isin(kinds, members)
+                    if measure.alone_only:
+                        mine &= alone
+                    if mine.any():
+                        chosen = relative[torch.as_tensor(mine)]
+                        total = total + measure.weight * _push(bias[row], group, chosen, tolerance)
+        return _FLUX_WEIGHT * total
 
-    def _push(self, row: int, kind: int, relative: torch.Tensor, tolerance: float) -> torch.Tensor:
-        mean = relative.mean()
-        self.bias[row, kind] += 0.05 * (float(mean.detach()) - self.bias[row, kind])
-        strength = float(np.clip(self.bias[row, kind] / tolerance, -2.0, 2.0))
-        return strength * mean / tolerance * min(1.0, len(relative) / 3)
+
+def _distance_to_next(sources: list[Source], all_sources: list[Source]) -> np.ndarray:
+    """Distance from each source to the nearest other of its sky, in
+    pixels.
+    """
+    places, others = (
+        np.array([(1e4 * s.scene, s.y, s.x) for s in group]) for group in (sources, all_sources)
+    )
+    distance = np.linalg.norm(places[:, None] - others[None], axis=-1)
+    distance[distance == 0.0] = np.inf
+    return distance.min(axis=1)
+
+
+def _push(bias: np.ndarray, group: int, relative: torch.Tensor, tolerance: float) -> torch.Tensor:
+    """Follow the mean of the errors of a group, and push against its sign."""
+    mean = relative.mean()
+    bias[group] += 0.05 * (float(mean.detach()) - bias[group])
+    strength = float(np.clip(bias[group] / tolerance, -2.0, 2.0))
+    return strength * mean / tolerance * min(1.0, len(relative) / 3)
 
 
 def _index(sources: list[Source]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

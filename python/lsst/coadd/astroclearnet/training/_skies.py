@@ -17,7 +17,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from ..core._encoder import LATENT_FWHM
+from ..core._encoder_inputs import LATENT_FWHM
 from ..core._fourier import FWHM_TO_SIGMA, FourierGrid
 from ._banks import GalaxyBank, StackBank
 
@@ -37,6 +37,10 @@ class SkyOptions:
 
     close: float
     """Share of those that are a blended pair with it."""
+
+    noise_error: float = 1.0
+    """How wrong the level and the spectrum of the noise may be; 0 if they
+    are what the stack says."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,9 @@ class TrainingBatch:
     den: torch.Tensor
     inflation: torch.Tensor
     """Noise of D relative to `den`, ``(b, rows, columns)``."""
+    power: torch.Tensor
+    """Noise power of each place in units of the first element of `den`,
+    ``(b, rows, columns)``."""
     truth: torch.Tensor
     """Sky at the latent's PSF, ``(b, rows, columns)``."""
     sources: list[Source]
@@ -102,8 +109,17 @@ class SkyGenerator:
         self._rng = np.random.default_rng(seed)
         self._torch = torch.Generator().manual_seed(seed)
 
-    def draw(self, count: int) -> TrainingBatch:
-        """Draw a batch."""
+    def draw(self, count: int, *, observations: int = 1) -> TrainingBatch:
+        """Draw a batch.
+
+        Parameters
+        ----------
+        count
+            How many skies.
+        observations
+            How often each is observed, with new noise: the batch holds all
+            skies of the first observation, then those of the next.
+        """
         chosen = self._rng.integers(len(self._stacks.den), size=count)
         den, grid = self._stacks.den[chosen], self._grid
         sensitivity = grid.mean_power(den).sqrt().numpy()
@@ -112,24 +128,36 @@ class SkyGenerator:
         spectrum = grid.transform(truth) / grid.gaussian(LATENT_FWHM)
         spectrum = spectrum * self._psf_error(den)
         inflation = self._inflation(count)
-        noise = self._white(count) * den.sqrt() * self._noise_error(count)
-        noise = noise + self._source_noise(spectrum, den, chosen)
-        if float(inflation.max()) > 1.0:
-            noise = grid.transform(grid.inverse(noise) * inflation)
-        data = den * spectrum + noise
-        den0 = den[:, 0, 0]
+        level = den.sqrt() * self._noise_error(count)
+        # Photon noise of the sources, through an effective PSF.
+        effective = (den / den[:, :1, :1]).sqrt()
+        light = grid.inverse(spectrum * effective).clamp_min(0.0)
+        photons = self._stacks.source_noise[chosen][:, None, None] * light
         offset = torch.as_tensor(self._rng.normal(0.0, 0.08, count), dtype=torch.float32)
-        data[:, 0, 0] += den0.sqrt() * offset * truth[0].numel()
+        expected = den * spectrum
+        expected[:, 0, 0] += den[:, 0, 0].sqrt() * offset * truth[0].numel()
+        observed = []
+        for _ in range(observations):
+            noise = grid.transform(self._normal(light.shape)) * level
+            noise = noise + grid.transform(self._normal(light.shape) * photons.sqrt()) * effective
+            if float(inflation.max()) > 1.0:
+                noise = grid.transform(grid.inverse(noise) * inflation)
+            observed.append(expected + noise)
+        power = inflation**2 * (1.0 + photons / den[:, :1, :1])
+        den, inflation, power, truth = (
+            values.repeat(observations, 1, 1) for values in (den, inflation, power, truth)
+        )
         return TrainingBatch(
-            data=data,
+            data=torch.cat(observed),
             den=den,
             inflation=inflation,
+            power=power,
             truth=truth,
             sources=[s for group in sources for s in group],
         )
 
-    def _white(self, count: int) -> torch.Tensor:
-        return self._grid.transform(torch.randn(count, *self._grid.shape, generator=self._torch))
+    def _normal(self, shape: torch.Size) -> torch.Tensor:
+        return torch.randn(shape, generator=self._torch)
 
     def _psf_error(self, den: torch.Tensor) -> torch.Tensor:
         """Transfer of PSFs a little broader or narrower than said."""
@@ -145,8 +173,8 @@ class SkyGenerator:
         """Level of the noise, and the fall that resampling gives it."""
         level = self._rng.normal(0.0, 0.04, (count, 1, 1))
         smooth = np.where(self._rng.uniform(size=(count, 1, 1)) < 0.5, 0.0, self._rng.uniform(0.0, 5.0))
-        squared = self._grid.frequency_squared.numpy()
-        return torch.as_tensor(np.exp(level - smooth * squared), dtype=torch.float32)
+        exponent = level - smooth * self._grid.frequency_squared.numpy()
+        return torch.as_tensor(np.exp(self._options.noise_error * exponent), dtype=torch.float32)
 
     def _inflation(self, count: int) -> torch.Tensor:
         """Noise of stacks with gaps and ends of coverage."""
@@ -166,14 +194,6 @@ class SkyGenerator:
             return torch.as_tensor(share)
         smooth = grid.inverse(grid.transform(torch.as_tensor(share)) * grid.gaussian(5.0))
         return smooth.clamp(0.05, 1.0).rsqrt()
-
-    def _source_noise(self, spectrum: torch.Tensor, den: torch.Tensor, chosen: np.ndarray) -> torch.Tensor:
-        """Photon noise of the sources, through an effective PSF."""
-        effective = (den / den[:, :1, :1]).sqrt()
-        light = self._grid.inverse(spectrum * effective).clamp_min(0.0)
-        power = self._stacks.source_noise[chosen][:, None, None] * light
-        white = torch.randn(light.shape, generator=self._torch)
-        return self._grid.transform(white * power.sqrt()) * effective
 
     def _draw_sky(self, scene: int, sensitivity: float) -> tuple[np.ndarray, list[Source]]:
         sky = np.zeros(self._grid.shape, dtype=np.float32)

@@ -22,10 +22,12 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from ..core._encoder import EncoderInputs, StatisticEncoder
+from ..core._encoder import StatisticEncoder
+from ..core._encoder_inputs import EncoderInputs
 from ..core._fourier import FourierGrid
 from ._banks import make_galaxy_bank, make_stack_bank
 from ._loss import TrainingLoss
+from ._scatter import train_scatter
 from ._skies import SkyGenerator, SkyOptions
 
 
@@ -41,6 +43,12 @@ class TrainingOptions:
 
     pair_steps: int = 900
     """Optimiser steps after them: more close pairs, better known PSFs."""
+
+    flux_steps: int = 1500
+    """Optimiser steps after them: PSF fluxes, too, without bias."""
+
+    scatter_steps: int = 600
+    """Optimiser steps of the network that tells the scatter, at the end."""
 
     batch: int = 4
     """Skies a step."""
@@ -67,6 +75,7 @@ class _Phase:
     learning_rate: float
     skies: SkyOptions
     sharp_weight: float
+    psf_flux_weight: float = 0.0
 
 
 _WARM_UP = 30
@@ -74,8 +83,8 @@ _AVERAGE_FROM = 0.3
 _AVERAGE_WEIGHT = 0.995
 _FLUX_FROM = 100
 _SLOPE = 0.05
+_SCATTER_SKIES = SkyOptions(psf_error=0.008, neighbours=0.45, close=0.7, noise_error=0.0)
 _FIRST_WEIGHT = 0.25
-_ERROR_WEIGHT = 0.05
 
 
 def _phases(options: TrainingOptions) -> list[_Phase]:
@@ -93,6 +102,14 @@ def _phases(options: TrainingOptions) -> list[_Phase]:
             learning_rate=0.4 * options.learning_rate,
             skies=SkyOptions(psf_error=0.008, neighbours=0.52, close=0.8),
             sharp_weight=1.0,
+        ),
+        _Phase(
+            name="PSF fluxes",
+            steps=options.flux_steps,
+            learning_rate=0.3 * options.learning_rate,
+            skies=SkyOptions(psf_error=0.01, neighbours=0.5, close=0.7),
+            sharp_weight=0.8,
+            psf_flux_weight=1.0,
         ),
     ]
 
@@ -119,8 +136,12 @@ def train_encoder(options: TrainingOptions, *, report: Callable[[str], None] = p
     banks = make_galaxy_bank(rng, options.n_galaxies), make_stack_bank(rng, options.n_stacks, grid=grid)
     encoder = StatisticEncoder().to(memory_format=torch.channels_last)
     for number, phase in enumerate(_phases(options)):
+        if not phase.steps:
+            continue
         skies = SkyGenerator(*banks, grid=grid, options=phase.skies, seed=options.seed + 1000 * number)
         _run_phase(encoder.train(), phase, skies, grid, batch=options.batch, report=report)
+    skies = SkyGenerator(*banks, grid=grid, options=_SCATTER_SKIES, seed=options.seed + 9000)
+    train_scatter(encoder, skies, grid, steps=options.scatter_steps, batch=options.batch, report=report)
     return encoder.eval()
 
 
@@ -134,9 +155,9 @@ def _run_phase(
     report: Callable[[str], None],
 ) -> None:
     """Train through one phase and leave the mean weights in the encoder."""
-    loss_of = TrainingLoss(grid, sharp_weight=phase.sharp_weight)
+    loss_of = TrainingLoss(grid, sharp_weight=phase.sharp_weight, psf_flux_weight=phase.psf_flux_weight)
     optimiser = torch.optim.AdamW(
-        encoder.parameters(), lr=phase.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4
+        _trunk(encoder), lr=phase.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4
     )
     average: dict[str, torch.Tensor] = {}
     losses, started = [], time.monotonic()
@@ -148,10 +169,9 @@ def _run_phase(
         loss = loss_of(output.latent, drawn, inputs.unit, with_flux=step >= _FLUX_FROM)
         loss = loss + _FIRST_WEIGHT * loss_of(output.first, drawn, inputs.unit, with_flux=False)
         losses.append(float(loss.detach()))
-        loss = loss + _ERROR_WEIGHT * loss_of.error_term(output, drawn, inputs.unit)
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(_trunk(encoder), 1.0)
         optimiser.step()
         if step >= _AVERAGE_FROM * phase.steps:
             _accumulate(average, encoder)
@@ -159,6 +179,11 @@ def _run_phase(
             _report_progress(report, phase, step + 1, losses, loss_of, started)
     if average:
         encoder.load_state_dict(average)
+
+
+def _trunk(encoder: StatisticEncoder) -> list[torch.nn.Parameter]:
+    """Everything but the head that is trained at the end."""
+    return [p for name, p in encoder.named_parameters() if not name.startswith("scatter.")]
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, phase: _Phase, step: int) -> None:
@@ -178,10 +203,12 @@ def _accumulate(average: dict[str, torch.Tensor], encoder: StatisticEncoder) -> 
 
 def _report_progress(report, phase: _Phase, step: int, losses, loss_of: TrainingLoss, started: float) -> None:
     elapsed = time.monotonic() - started
-    bias = " ".join("/".join(f"{100 * b:+.1f}" for b in row) for row in loss_of.bias)
+    bias, of_psf = (
+        " ".join("/".join(f"{100 * b:+.1f}" for b in row) for row in measure) for measure in loss_of.bias
+    )
     report(
         f"{phase.name}: step {step}/{phase.steps} loss {np.mean(losses[-100:]):.4f} "
-        f"flux bias % (star/small/large) {bias} "
+        f"flux bias % (star/small/large) {bias}, of PSF fluxes {of_psf}, "
         f"{elapsed:.0f} s, about {elapsed / step * (phase.steps - step):.0f} s left"
     )
 

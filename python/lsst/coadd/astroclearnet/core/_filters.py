@@ -1,0 +1,95 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Linear filters of a statistic, and what they make of its noise."""
+
+from __future__ import annotations
+
+__all__ = ("filtered_variance", "wiener_response", "widening")
+
+import functools
+
+import numpy as np
+import scipy.optimize
+import torch
+
+from ._fourier import FWHM_TO_SIGMA, FourierGrid
+
+
+def wiener_response(den: torch.Tensor, grid: FourierGrid, *, strength: float, fwhm: float) -> torch.Tensor:
+    """Flux-preserving Wiener filter of statistics to a Gaussian PSF.
+
+    Parameters
+    ----------
+    den
+        Transfer functions, ``(..., rows, columns // 2 + 1)``.
+    grid
+        Their grid.
+    strength
+        Noise level of the filter relative to ``den`` at frequency 0.
+    fwhm
+        FWHM of the target in pixels.
+    """
+    return grid.gaussian(fwhm) * (1.0 + strength) / (den + strength * den[..., :1, :1])
+
+
+def filtered_variance(power: torch.Tensor, transfer: torch.Tensor, grid: FourierGrid) -> torch.Tensor:
+    """Variance of filtered noise that is uneven but independent from place to
+    place.
+
+    Parameters
+    ----------
+    power
+        Variance of the noise before the filter, ``(..., rows, columns)``.
+    transfer
+        Of the filter, ``(..., rows, columns // 2 + 1)``.
+    grid
+        Their grid.
+    """
+    kernel = grid.inverse(transfer.to(torch.complex64))
+    return grid.inverse(grid.transform(power) * grid.transform(kernel**2))
+
+
+@functools.lru_cache(maxsize=16)
+def _widening_taps(from_fwhm: float, to_fwhm: float) -> np.ndarray:
+    """Best non-negative kernel in one dimension, for all places of a star
+    within its pixel.
+    """
+    radius = int(np.ceil(2.0 * to_fwhm))
+    y = np.arange(-4 * radius, 4 * radius + 1.0)
+    offsets = np.linspace(-0.5, 0.5, 9)
+
+    def profile(fwhm: float, shift: float) -> np.ndarray:
+        sigma = fwhm * FWHM_TO_SIGMA
+        return np.exp(-0.5 * ((y - shift) / sigma) ** 2) / (sigma * np.sqrt(2.0 * np.pi))
+
+    shifts = np.arange(-radius, radius + 1)
+    matrix = [[profile(from_fwhm, offset + shift) for shift in shifts] for offset in offsets]
+    wanted = [profile(to_fwhm, offset) for offset in offsets]
+    taps, _ = scipy.optimize.nnls(np.concatenate(matrix, axis=1).T, np.concatenate(wanted))
+    taps = 0.5 * (taps + taps[::-1])
+    return taps / taps.sum()
+
+
+def widening(grid: FourierGrid, *, from_fwhm: float, to_fwhm: float) -> torch.Tensor:
+    """Transfer function that takes an image from one Gaussian PSF to a wider.
+
+    That of the Gaussian between them, cut off at the Nyquist frequency, would
+    leave ripples beside bright stars. This is the transform of a compact
+    kernel without negative values, which leaves none.
+
+    Parameters
+    ----------
+    grid
+        The grid of the image.
+    from_fwhm, to_fwhm
+        FWHM in pixels.
+    """
+    taps = _widening_taps(float(from_fwhm), float(to_fwhm))
+    kernel = torch.as_tensor(np.outer(taps, taps), dtype=torch.float32, device=grid.device)
+    return grid.transfer(kernel)

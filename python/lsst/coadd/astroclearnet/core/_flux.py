@@ -1,0 +1,67 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Give a latent the fluxes of the data."""
+
+from __future__ import annotations
+
+__all__ = ("match_flux",)
+
+import torch
+
+from ._encoder_inputs import LATENT_FWHM
+from ._filters import wiener_response
+from ._fourier import FourierGrid
+
+_FWHM = 10.0
+"""FWHM in pixels at which latent and residual are compared: wide, so that a
+source gets its flux whatever its shape in the latent."""
+
+_STRENGTH = 0.1
+"""Noise level of the filter that compares them."""
+
+_CAUTION = 3.0
+"""S/N at which half of a flux difference is believed."""
+
+_LARGEST = 0.3
+"""Largest change of a round."""
+
+
+def match_flux(
+    latent: torch.Tensor, *, data: torch.Tensor, den: torch.Tensor, inflation: torch.Tensor, grid: FourierGrid
+) -> torch.Tensor:
+    """Scale latents so that their sources have the flux of the data.
+
+    The encoder knows fluxes to about a per cent, less where the PSF is not
+    quite what it was said to be; the data know those of bright sources
+    better. The ratio of residual to latent, both wider than the exposures'
+    PSFs, is a factor for each place: profiles keep their shape, nothing
+    becomes negative, and noise is left alone.
+
+    Parameters
+    ----------
+    latent
+        Encoder's latents on the padded grid, at their own PSF,
+        ``(..., rows, columns)``.
+    data, den
+        The statistics, ``(..., rows, columns // 2 + 1)``.
+    inflation
+        Noise of D relative to `den`, ``(..., rows, columns)``.
+    grid
+        Their grid.
+    """
+    response = wiener_response(den, grid, strength=_STRENGTH, fwhm=_FWHM)
+    noise = grid.mean_power(response**2 * den)[..., None, None] * inflation**2
+    sharp, wide = grid.gaussian(LATENT_FWHM), grid.gaussian((_FWHM**2 - LATENT_FWHM**2) ** 0.5)
+    for _ in range(2):
+        spectrum = grid.transform(latent)
+        residual = grid.inverse((data - den * spectrum / sharp.clamp_min(1e-4)) * response)
+        flux = grid.inverse(spectrum * wide)
+        ratio = residual * flux / (flux**2 + _CAUTION**2 * noise)
+        latent = latent * (1.0 + ratio.clamp(-_LARGEST, _LARGEST))
+    return latent

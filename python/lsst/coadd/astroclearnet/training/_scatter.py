@@ -1,0 +1,115 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Training of the network that tells how the products scatter."""
+
+from __future__ import annotations
+
+__all__ = ("train_scatter",)
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from ..core._deliver import Delivered, deliver, residual_response
+from ..core._encoder import StatisticEncoder
+from ..core._encoder_inputs import LATENT_FWHM, EncoderInputs
+from ..core._filters import filtered_variance
+from ..core._flux import match_flux
+from ..core._fourier import FourierGrid
+from ._skies import SkyGenerator, TrainingBatch
+
+_LEARNING_RATE = 4e-3
+_EDGE = 14
+_FWHM = (1.5, 4.5)
+"""Range of target widths in pixels; half of the steps are near 2.5."""
+_LARGEST_RATIO = 1e3
+"""Of a squared difference to its prediction, in the loss."""
+
+
+def train_scatter(
+    encoder: StatisticEncoder,
+    skies: SkyGenerator,
+    grid: FourierGrid,
+    *,
+    steps: int,
+    batch: int,
+    report: Callable[[str], None],
+) -> None:
+    """Train ``encoder.scatter``; all else stays as it is.
+
+    Two observations of one sky differ by their noise alone: half of the
+    squared difference of the products is an estimate of their variance,
+    whose likelihood is maximised.
+
+    Parameters
+    ----------
+    encoder
+        Trained encoder.
+    skies
+        Draws the skies, each observed twice.
+    grid
+        Their grid.
+    steps, batch
+        Optimiser steps, and skies in each.
+    report
+        Takes a line of progress.
+    """
+    encoder.requires_grad_(False)
+    head = encoder.scatter.train().requires_grad_(True)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=_LEARNING_RATE, betas=(0.9, 0.98))
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, _LEARNING_RATE, total_steps=max(steps, 2))
+    rng = np.random.default_rng(steps)
+    losses, started = [], time.monotonic()
+    for step in range(steps):
+        fwhm = 2.5 if rng.uniform() < 0.5 else float(np.exp(rng.uniform(*np.log(_FWHM))))
+        loss = _scatter_loss(encoder, skies.draw(batch, observations=2), grid, fwhm)
+        losses.append(float(loss.detach()))
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+        optimiser.step()
+        rates.step()
+        if (step + 1) % 100 == 0:
+            elapsed = time.monotonic() - started
+            report(
+                f"scatter: step {step + 1}/{steps} loss {np.mean(losses[-100:]):.4f} "
+                f"{elapsed:.0f} s, about {elapsed / (step + 1) * (steps - step - 1):.0f} s left"
+            )
+    encoder.requires_grad_(True)
+
+
+@torch.no_grad()
+def _products(
+    encoder: StatisticEncoder, inputs: EncoderInputs, drawn: TrainingBatch, fwhm: float
+) -> tuple[Delivered, torch.Tensor]:
+    """Return both products, and what the encoder knows."""
+    output = encoder(inputs)
+    stack = {"data": drawn.data, "den": drawn.den, "grid": inputs.grid}
+    latent = match_flux(output.latent, inflation=drawn.inflation, **stack)
+    return deliver(latent, latent_fwhm=LATENT_FWHM, fwhm=fwhm, **stack), output.state
+
+
+def _scatter_loss(
+    encoder: StatisticEncoder, drawn: TrainingBatch, grid: FourierGrid, fwhm: float
+) -> torch.Tensor:
+    """Negative log-likelihood of the differences of two observations."""
+    inputs = EncoderInputs.from_statistic(drawn.data, drawn.den, grid, inflation=drawn.inflation)
+    delivered, state = _products(encoder, inputs, drawn, fwhm)
+    transfer = residual_response(drawn.den, grid, fwhm=fwhm) * drawn.den.sqrt()
+    sigma = filtered_variance(drawn.power, transfer, grid).clamp_min(0.0).sqrt()
+    scatter = encoder.scatter(inputs, state, delivered=delivered.latent, sigma=sigma, fwhm=fwhm)
+    inner = np.s_[:, _EDGE:-_EDGE, _EDGE:-_EDGE]
+    loss = torch.zeros(())
+    for product, told in ((delivered.latent, scatter.latent), (delivered.coadd, scatter.coadd)):
+        one, other = product.chunk(2)
+        squared = (0.5 * (one - other) ** 2).repeat(2, 1, 1) / (sigma * told) ** 2
+        loss = loss + (0.5 * squared.clamp_max(_LARGEST_RATIO) + torch.log(told))[inner].mean()
+    return loss
