@@ -15,6 +15,7 @@ everywhere.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from types import SimpleNamespace
 
@@ -27,6 +28,7 @@ from _adapter_scenes import DATA_ID, DIALECTS, SCALE, SHAPE, X0, Y0, Scene, all_
 from lsst.coadd.astroclearnet.adapters import _masks as masks
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane, UncalibratedExposureError
 from lsst.coadd.astroclearnet.core._register import warp_exposure
+from lsst.images import Box
 
 LABEL = "visit=1228 detector=50"
 
@@ -145,6 +147,32 @@ def test_kernel_is_odd_centred_and_complete(library):
         assert kernel.sum() == pytest.approx(1, abs=1e-3)
         moments = galsim.hsm.FindAdaptiveMom(galsim.Image(np.asarray(kernel, float)))
         assert moments.moments_sigma == pytest.approx(np.hypot(1.6, 0), rel=0.05)
+
+
+def test_psf_without_a_value_is_an_error_that_names_the_data_id(library, monkeypatch):
+    """Whatever the model raises, far from where it was tried first."""
+    psf = adapt(library, Scene()).psf
+
+    def fail(*args, **kwargs):
+        raise IndexError("no star near")
+
+    class Broken:
+        bounds = getattr(psf.psf, "bounds", None)
+        computeKernelImage = compute_kernel_image = fail
+
+    broken = dataclasses.replace(psf, psf=Broken())
+    with pytest.raises(
+        InvalidExposureError, match=f"PSF of {LABEL} has no value at x=60 y=720.*no star near"
+    ):
+        broken(x=60.0, y=720.0)
+
+
+def test_warps_without_a_class_or_a_unit_are_an_error_that_names_the_visit(library):
+    """lsst.images has no class for warps; afw's must be in nJy."""
+    box = Box.factory[Y0 : Y0 + 20, X0 : X0 + 20]
+    wcs = adapt(library, Scene()).wcs
+    with pytest.raises(InvalidExposureError, match="visit=1228"):
+        library.adapter().adapt_warp(library.make(Scene()), data_id=DATA_ID, wcs=wcs, box=box, bad=Plane.BAD)
 
 
 def test_image_itself_is_not_changed(library):

@@ -9,13 +9,19 @@
 """What the assembly task writes of a fit, beside its images."""
 
 import functools
+import logging
 
 import astropy.units as u
 import numpy as np
 import pytest
 
 from lsst.coadd.astroclearnet.adapters import OUTPUT_PLANES
-from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddConfig, AssembleAcnCoaddTask
+from lsst.coadd.astroclearnet.assemble_acn_coadd import (
+    AssembleAcnCoaddConfig,
+    AssembleAcnCoaddTask,
+    FitFailedError,
+)
+from lsst.coadd.astroclearnet.core import _fit
 from lsst.coadd.astroclearnet.core._trust import TrustLimits
 
 
@@ -90,6 +96,10 @@ def test_inputs_table_has_the_calibration_of_each_exposure(run):
         assert table[name].unit == table[f"{name}_error"].unit == unit
         assert (table[f"{name}_error"] > 0).all()
         assert len(table[name].description) > 10
+        assert table.colnames.index(f"{name}_error") == table.colnames.index(name) + 1
+    assert all(column.description for column in table.itercols())
+    scale = np.asarray(table["noise_scale"])
+    assert table["noise_scale"].unit is None and ((np.abs(scale - 1) < 0.2) | np.isnan(scale)).all()
     assert np.abs(table["flux_scale"] - 1).max() < 0.03
     assert np.abs(table["shift_x"]).max() < 0.05 and np.abs(table["shift_y"]).max() < 0.05
     assert np.abs(table["sky"]).max() < 1.0
@@ -99,3 +109,49 @@ def test_what_was_chosen_is_recorded(run):
     about = run()[0].coadd.metadata
     assert about["cell_size"] == 100 and about["halo"] == AssembleAcnCoaddConfig().halo
     assert 0 <= about["seed"] < 2**31 and '"trust"' in about["config"]
+
+
+@pytest.fixture
+def broken_cell(monkeypatch):
+    """Let the fit of cell (0, 1) fail in a way of its own."""
+    real = _fit._MeanFitter.fit
+
+    def fit(self, stack, generator):
+        if list(generator.bit_generator.seed_seq.entropy[1:]) == [0, 1]:
+            raise ZeroDivisionError("nothing in common")
+        return real(self, stack, generator)
+
+    monkeypatch.setattr(_fit._MeanFitter, "fit", fit)
+
+
+def assemble(patch, **fields):
+    config = AssembleAcnCoaddConfig()
+    config.update(method="mean", cell_size=100, **fields)
+    task = AssembleAcnCoaddTask(config=config)
+    return task.run(inputs=patch.inputs, geometry=patch.geometry, band="i"), task.metadata.to_dict()
+
+
+def test_cell_that_fails_is_left_without_data(small_patch, broken_cell, run, caplog):
+    with caplog.at_level(logging.WARNING):
+        result, metadata = assemble(small_patch, max_failed_cells=0.3)
+    whole = run(method="mean")[0]
+    cell = np.zeros((200, 200), bool)
+    cell[:100, 100:] = True
+    no_data = whole.coadd.mask.get("NO_DATA")
+    np.testing.assert_array_equal(result.coadd.mask.get("NO_DATA"), cell | no_data)
+    assert not result.coadd.image.array[cell].any() and not result.n_image.array[cell].any()
+    np.testing.assert_array_equal(result.coadd.image.array[~cell], whole.coadd.image.array[~cell])
+    assert result.coadd.metadata["n_failed_cells"] == metadata["n_failed_cells"] == 1
+    assert whole.coadd.metadata["n_failed_cells"] == 0
+    text = "tract=9813 patch=40 band='i': the fit of cell (0, 1) failed"
+    assert text in caplog.text and "ZeroDivisionError: nothing in common" in caplog.text
+    rows = result.coadd.provenance.contributions
+    assert not ((rows["cell_i"] == 0) & (rows["cell_j"] == 1)).any()
+
+
+def test_too_many_cells_that_fail_are_an_error(small_patch, broken_cell):
+    with pytest.raises(
+        FitFailedError, match="tract=9813.*1 of 4 cells failed .max_failed_cells is 0.05"
+    ) as caught:
+        assemble(small_patch)
+    assert caught.value.metadata["n_failed_cells"] == 1

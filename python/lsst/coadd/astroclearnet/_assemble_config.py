@@ -56,8 +56,8 @@ class AssembleAcnCoaddConfig(
     cell_size = Field[int](
         doc="Side of the cells in which the patch is worked, in pixels; must divide both sides of the patch. "
         "Within a cell each exposure has one PSF: lower it where PSFs vary quickly, or memory is short. "
-        "Where they do not, other sizes change results by less than 0.1 sigma (0.02 rms; single pixels more, "
-        "where clipping decides otherwise).",
+        "Where they do not, other sizes change results by less than 0.1 sigma of a sky pixel (0.03 rms, 99 % "
+        "of pixels; single ones more, in holes and where clipping decides otherwise).",
         default=_DEFAULTS.cell_size,
     )
     halo = Field[int](
@@ -130,6 +130,15 @@ class AssembleAcnCoaddConfig(
         min=0.0,
         max=1.0,
         inclusiveMax=True,
+    )
+
+    max_failed_cells = RangeField[float](
+        doc="Fraction of the cells whose fit may fail; they are left without data (NO_DATA, counted as "
+        "n_failed_cells in the metadata) with a warning each. With more the patch fails. Set it to 0 to have "
+        "none that are not whole.",
+        default=0.05,
+        min=0.0,
+        max=1.0,
     )
 
     trust = ConfigField(

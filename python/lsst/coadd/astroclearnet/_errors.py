@@ -10,11 +10,17 @@
 
 from __future__ import annotations
 
-__all__ = ("FitFailedError", "UnusableInputsError")
+__all__ = ("CellFailures", "FitFailedError", "UnusableInputsError")
 
+import dataclasses
+import logging
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from lsst.pipe.base import AlgorithmError
+
+if TYPE_CHECKING:
+    from .core import Tile
 
 
 class UnusableInputsError(AlgorithmError):
@@ -42,3 +48,46 @@ class FitFailedError(AlgorithmError):
     @property
     def metadata(self) -> dict[str, float | int | str]:
         return self._details
+
+
+@dataclasses.dataclass(kw_only=True)
+class CellFailures:
+    """Cells of a patch whose fit failed: some may, not many."""
+
+    where: str
+    """Data id of the patch."""
+
+    n_cells: int
+    """Cells of the patch."""
+
+    max_fraction: float
+    """Fraction of them that may fail."""
+
+    log: logging.Logger
+
+    cells: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    """Row and column of those that did."""
+
+    def add(self, tile: Tile, error: Exception) -> None:
+        """Note a failure.
+
+        Raises
+        ------
+        FitFailedError
+            If there are too many.
+        """
+        self.cells.append((tile.i, tile.j))
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        if len(self.cells) > self.max_fraction * self.n_cells:
+            raise FitFailedError(
+                f"{self.where}: the fit of {len(self.cells)} of {self.n_cells} cells failed "
+                f"(max_failed_cells is {self.max_fraction:g}), the last ({tile.i}, {tile.j}) with {text}",
+                {"n_failed_cells": len(self.cells), "cell_i": tile.i, "cell_j": tile.j},
+            ) from error
+        self.log.warning(
+            "%s: the fit of cell (%d, %d) failed; it is left without data. %s",
+            self.where,
+            *self.cells[-1],
+            text,
+        )
+        self.log.debug("Why cell (%d, %d) failed:", *self.cells[-1], exc_info=error)

@@ -88,6 +88,11 @@ class CellRecorder:
         self._provenance.record(stack, cell=cell, **place)
         self._corrections.add(stack, cell=cell, **place)
 
+    def forget(self, tile: Tile) -> None:
+        """Take a cell back: its fit failed."""
+        self._provenance.forget(i=tile.i, j=tile.j)
+        self._corrections.forget(i=tile.i, j=tile.j)
+
     def finish(self, *, cell_size: int) -> dict[str, Any]:
         """Return ``provenance`` and ``aperture_corrections``."""
         height, width = self._origin.shape

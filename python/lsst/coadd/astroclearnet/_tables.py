@@ -42,6 +42,7 @@ class InputRecord:
     n_good: int = 0
     n_rejected: int = 0
     chi2: float = float("nan")
+    noise_scale: float = float("nan")
     calibration: dict[str, float] = dataclasses.field(default_factory=dict)
     """What the fit found for each of `_CALIBRATION`."""
 
@@ -52,23 +53,29 @@ class InputRecord:
 
     def summarize(self, fit: ExposureSummary) -> None:
         """Take over what the fit found."""
-        self.weight, self.chi2 = fit.weight, fit.chi2
+        self.weight, self.chi2, self.noise_scale = fit.weight, fit.chi2, fit.noise_scale
         self.n_good, self.n_rejected = fit.n_pixels, fit.n_rejected
         self.calibration = {name: getattr(fit, name) for name in _CALIBRATION}
 
 
-_CALIBRATION = {
+_FITTED = {
     "flux_scale": "Flux relative to the decoded latent image; NaN if there is no signal",
     "sky": "Sky above that of the decoded latent image, per pixel",
     "shift_x": "Position of the sources relative to the decoded latent image's, along x",
     "shift_y": "The same along y",
 }
-_CALIBRATION |= {f"{name}_error": f"Standard error of {name}" for name in _CALIBRATION}
+_CALIBRATION: dict[str, str] = {}
+for _name, _text in _FITTED.items():
+    _CALIBRATION |= {_name: _text, f"{_name}_error": f"Standard error of {_name}"}
+"""Columns that the fit fills, each value beside its error."""
 
 _UNITS = {"weight": u.nJy**-2, "psf_fwhm_pixel": u.pix, "psf_fwhm_arcsec": u.arcsec}
 _UNITS |= {name: u.pix for name in _CALIBRATION if name.startswith("shift")}
 _UNITS |= {name: u.nJy for name in _CALIBRATION if name.startswith("sky")}
 _DESCRIPTIONS = {
+    "visit": "Visit of the exposure",
+    "detector": "Its detector; -1 for a warp that was dropped as a whole",
+    "physical_filter": "Its physical filter",
     "weight": "Mean of 1 / sky variance over the cells",
     "psf_fwhm_pixel": "FWHM of the PSF at the centre of the overlap, in pixels of the patch",
     "psf_fwhm_arcsec": "The same in arcsec",
@@ -76,6 +83,8 @@ _DESCRIPTIONS = {
     "n_rejected": "Pixels among them that the fit clipped as artifacts",
     **_CALIBRATION,
     "chi2": "Reduced chi2 against the decoded latent image",
+    "noise_scale": "What its variances were multiplied by to agree with its noise, mean over the cells; 1 if "
+    "they were right, NaN if that was not measured",
     "kept": "Whether the exposure was used",
     "reason": "Why it was dropped",
 }
@@ -111,6 +120,7 @@ def make_inputs_table(records: Sequence[InputRecord], *, pixel_scale: float) -> 
                 for name in _CALIBRATION
             },
             "chi2": column("chi2", float),
+            "noise_scale": column("noise_scale", float),
             "kept": column("kept", bool),
             "reason": column("reason", str),
         }

@@ -42,7 +42,7 @@ from ._about import describe_run, make_seed, summarize_run
 from ._assemble_config import AssembleAcnCoaddConfig
 from ._collect import collect_inputs
 from ._connections import AssembleAcnCoaddConnections
-from ._errors import FitFailedError, UnusableInputsError
+from ._errors import CellFailures, FitFailedError, UnusableInputsError
 from ._inputs import CoaddInput, prepare_inputs
 from ._products import CellRecorder, make_coadds, make_planes
 from ._tables import InputRecord, make_history_table, make_inputs_table
@@ -147,7 +147,7 @@ class AssembleAcnCoaddTask(PipelineTask):
                 log=self.log,
             )
             self._check_inputs(records)
-            fit, recorded = self._fit(warped, inputs, geometry, options)
+            fit, recorded, n_failed = self._fit(warped, inputs, geometry, band, options)
             planes, untrusted = make_planes(warped, fit, geometry=geometry, config=self.config)
         found = {exposure.label: exposure for exposure in fit.exposures}
         for record in records:
@@ -157,6 +157,7 @@ class AssembleAcnCoaddTask(PipelineTask):
             self.config, options, device=device, n_inputs=len(warped), n_dropped=len(records) - len(warped)
         )
         summary = summarize_run(fit, device=device, run_time=time.monotonic() - started)
+        about["n_failed_cells"] = n_failed
         for name, value in {**about, **untrusted, **summary}.items():
             self.metadata[name] = value
         coadds = make_coadds(
@@ -215,9 +216,12 @@ class AssembleAcnCoaddTask(PipelineTask):
         warped: Sequence[WarpedExposure],
         inputs: Sequence[CoaddInput],
         geometry: PatchGeometry,
+        band: str,
         options: FitOptions,
-    ) -> tuple[PatchFit, dict[str, Any]]:
-        """Fit all cells; return the result and what each input gave to it."""
+    ) -> tuple[PatchFit, dict[str, Any], int]:
+        """Fit all cells; return the result, what each input gave to it, and
+        how many cells failed.
+        """
         from .core import fit_patch
 
         bbox = geometry.outer_bbox
@@ -247,13 +251,29 @@ class AssembleAcnCoaddTask(PipelineTask):
             recorder.record(stack, tile)
             return stack
 
+        failures = CellFailures(
+            where=f"skymap={geometry.skymap!r} tract={geometry.tract} patch={geometry.patch} band={band!r}",
+            n_cells=(bbox.y.size // options.cell_size) * (bbox.x.size // options.cell_size),
+            max_fraction=self.config.max_failed_cells,
+            log=self.log,
+        )
+
+        def on_failed_cell(tile: Tile, error: Exception) -> None:
+            recorder.forget(tile)
+            failures.add(tile, error)
+
         try:
             fit = fit_patch(
-                get_stack, height=bbox.y.size, width=bbox.x.size, options=options, report=self.log.info
+                get_stack,
+                height=bbox.y.size,
+                width=bbox.x.size,
+                options=options,
+                report=self.log.info,
+                on_failed_cell=on_failed_cell,
             )
         except FitError as error:
-            raise FitFailedError(str(error), error.metadata) from error
-        return fit, recorder.finish(cell_size=options.cell_size)
+            raise FitFailedError(f"{failures.where}: {error}", error.metadata) from error
+        return fit, recorder.finish(cell_size=options.cell_size), len(failures.cells)
 
 
 @contextlib.contextmanager

@@ -83,6 +83,10 @@ class ApertureCorrectionStacker:
                 found[name + _ERROR] = mean**2 * np.hypot.reduce(weight * error / value**2) / weight.sum()
         self._cells[i, j] = found if self._linear else _spread_psf_flux(found, names)
 
+    def forget(self, *, i: int, j: int) -> None:
+        """Take back what was averaged in a cell."""
+        self._cells.pop((i, j), None)
+
     def finish(self, *, shape: tuple[int, int]) -> dict[str, np.ndarray]:
         """Return the averages, by name ``(cell_y, cell_x)``; NaN where no
         input has one.

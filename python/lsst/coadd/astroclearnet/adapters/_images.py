@@ -53,12 +53,29 @@ class VisitImagePsf:
 
     psf: PointSpreadFunction
 
+    label: str = "the image"
+    """Data id for errors."""
+
     def __call__(self, *, x: float, y: float) -> np.ndarray:
-        """Return the kernel at a pixel position, inside the PSF's bounds."""
+        """Return the kernel at a pixel position, inside the PSF's bounds.
+
+        Raises
+        ------
+        InvalidExposureError
+            If the model has no value there, whatever it raises.
+        """
         bounds = self.psf.bounds.bbox
-        return self.psf.compute_kernel_image(
-            x=float(np.clip(x, bounds.x.min, bounds.x.max)), y=float(np.clip(y, bounds.y.min, bounds.y.max))
-        ).array
+        place = {
+            "x": float(np.clip(x, bounds.x.min, bounds.x.max)),
+            "y": float(np.clip(y, bounds.y.min, bounds.y.max)),
+        }
+        try:
+            return self.psf.compute_kernel_image(**place).array
+        except Exception as error:
+            raise InvalidExposureError(
+                f"The PSF of {self.label} has no value at x={x:.0f} y={y:.0f} "
+                f"({type(error).__name__}: {error}); refit it or leave the exposure out."
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,7 +153,7 @@ class VisitImageAdapter:
             return math.nan
         wcs = SkyProjectionMap(_read_component(image, "sky_projection"))
         bbox = _read_component(image, "bbox")
-        return model_fwhm(VisitImagePsf(psf), wcs, x=bbox.x.center, y=bbox.y.center, label=label)
+        return model_fwhm(VisitImagePsf(psf, label), wcs, x=bbox.x.center, y=bbox.y.center, label=label)
 
     def find_band(self, image: Any) -> str | None:
         """Return the band of the image."""
@@ -203,7 +220,7 @@ def exposure_from_visit_image(visit_image: VisitImage, *, data_id: Mapping[str, 
         variance=calibrated.variance.array,
         flags=flags,
         bbox=calibrated.bbox,
-        psf=VisitImagePsf(psf),
+        psf=VisitImagePsf(psf, label),
         wcs=SkyProjectionMap(calibrated.sky_projection),
         aperture_corrections=dict(visit_image.aperture_corrections),
     )

@@ -94,6 +94,10 @@ class ProvenanceRecorder:
                 }
             )
 
+    def forget(self, *, i: int, j: int) -> None:
+        """Take back what was recorded of a cell."""
+        self._rows = [row for row in self._rows if (row["cell_i"], row["cell_j"]) != (i, j)]
+
     def finish(self) -> CoaddProvenance | None:
         """Make the tables; `None` if no input was used."""
         used = sorted({row["label"] for row in self._rows}, key=list(self._warped).index)
