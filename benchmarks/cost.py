@@ -11,7 +11,10 @@
 ``python -m benchmarks.cost`` fits patches of several sizes, each in a process
 of its own, on one thread; prints what each part takes, compares the
 transforms and the network with what this machine can do, and projects to 33
-exposures of 4200 x 4200 pixels. ``--full`` runs that, too, with two threads.
+exposures of 4200 x 4200 pixels. ``--full`` runs that, too, with two threads;
+``--full 1000`` a smaller one, to try. The exposures are read from files of the
+scratch folder (9 bytes a pixel and exposure, 5.4 GB), a cell at a time, as the
+task does with its option ``scratch``; memory is told with and without them.
 ``--csv FILE`` writes the table. The exposures are one simulated field,
 mirrored over the patch; they are resampled already: what resampling costs is
 measured apart, on one frame.
@@ -77,10 +80,28 @@ def _describe_growth(rows: list[dict[str, float]]) -> str:
     line, *_ = np.linalg.lstsq(design, costs, rcond=None)
     off = np.abs(design @ line / costs - 1.0).max()
     most = max(row["own MB"] for row in rows)
-    return (
-        f"A cell takes {line[0]:.2f} + {line[1]:.4f} n CPU-s (all patches within {off:.0%} of that, so that "
-        f"cost is linear in exposures and area); at most {most:.0f} MB."
-    )
+    text = f"A cell takes {line[0]:.2f} + {line[1]:.4f} n CPU-s, all patches within {off:.0%} of that"
+    exponents = [
+        f"{found:.2f} of {name}"
+        for name, key in (("the exposures", "n"), ("the area", "cells"))
+        if (found := _measure_exponent(rows, key)) is not None
+    ]
+    if exponents:
+        text += f"; the cost grows with the power {' and '.join(exponents)}"
+    return f"{text}; at most {most:.0f} MB."
+
+
+def _measure_exponent(rows: list[dict[str, float]], key: str) -> float | None:
+    """Power of a number with which the cost grows, the other at its largest;
+    `None` if there is one value only.
+    """
+    other = "cells" if key == "n" else "n"
+    largest = max(row[other] for row in rows)
+    chosen = [row for row in rows if row[other] == largest]
+    if len({row[key] for row in chosen}) < 2:
+        return None
+    points = np.log([[row[key], row["CPU s"]] for row in chosen])
+    return float(np.polyfit(points[:, 0], points[:, 1], 1)[0])
 
 
 def _describe(
@@ -122,8 +143,12 @@ def _describe(
     return "\n".join(lines)
 
 
-def run(folder: Path, options: FitOptions, *, quick: bool, full: bool, seed: int) -> astropy.table.Table:
-    """Measure all cases, print what was found, return the table."""
+def run(
+    folder: Path, options: FitOptions, *, quick: bool, full: int | None, seed: int
+) -> astropy.table.Table:
+    """Measure all cases, and a patch with the side ``full`` if it is given;
+    print what was found, return the table.
+    """
     size = options.cell_size
     machine = measure_machine((size + 2 * options.halo + 8) ** 2)
     name = platform.processor() or platform.machine()
@@ -135,11 +160,12 @@ def run(folder: Path, options: FitOptions, *, quick: bool, full: bool, seed: int
     print(_describe_growth(rows))
     print(_describe(rows[-1], options, machine, time_registration()))
     if full:
-        last = _fit(folder, MOST, _FULL, options, threads=2)
+        projected = rows[-1]["CPU s per cell"] * (full / size) ** 2
+        last = _fit(folder, MOST, full, options, threads=2)
         rows.append(last)
         print(
-            f"Measured, {MOST} x {_FULL}^2, 2 threads: {last['wall s'] / 60:.1f} min, "
-            f"{last['CPU s']:.0f} CPU-s, "
+            f"Measured, {MOST} x {full}^2, 2 threads: {last['wall s'] / 60:.1f} min, "
+            f"{last['CPU s']:.0f} CPU-s, {last['CPU s'] / projected:.2f} x the projection; "
             f"{last['own MB']:.0f} MB ({last['with files MB']:.0f} MB with pages of files)."
         )
     return astropy.table.Table(rows)
@@ -149,7 +175,14 @@ def main() -> None:
     defaults = FitOptions()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cost", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="single cells only")
-    parser.add_argument("--full", action="store_true", help=f"also {MOST} x {_FULL}^2: 6 GB of files")
+    parser.add_argument(
+        "--full",
+        type=int,
+        nargs="?",
+        const=_FULL,
+        metavar="SIDE",
+        help=f"also {MOST} exposures of a large patch; without a side {_FULL} px, 5.4 GB of files",
+    )
     parser.add_argument("--cell-size", type=int, default=defaults.cell_size, help="side of a cell, in pixels")
     parser.add_argument("--halo", type=int, default=defaults.halo, help="border around a cell, in pixels")
     parser.add_argument("--seed", type=int, default=1, help="seed of the field")
