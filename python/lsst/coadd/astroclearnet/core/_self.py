@@ -23,6 +23,7 @@ from ._self_halves import Half, split_cell
 from ._self_inputs import SelfInputs, update_by_statistic
 from ._stack import HistoryRow
 from ._statistic import Statistic
+from ._unet import Block
 
 _SPLITS = 5
 """Random splits of the exposures, over all cells; each is used both ways."""
@@ -37,21 +38,6 @@ _SLOPE = 0.02
 
 _N_ROWS, _N_SHOWN = 10, 4
 """Rows of history of a training, and most halves measured for each."""
-
-
-class _Block(nn.Module):
-    """Depth-wise, then two point-wise convolutions, added to the input."""
-
-    def __init__(self, channels: int, kernel: int):
-        super().__init__()
-        self.depthwise = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
-        self.mix = nn.Conv2d(channels, channels, 1)
-        self.project = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.project.weight)
-        nn.init.zeros_(self.project.bias)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.project(nn.functional.leaky_relu(self.mix(self.depthwise(x)), 0.1))
 
 
 class SelfEncoder(nn.Module):
@@ -75,11 +61,11 @@ class SelfEncoder(nn.Module):
         super().__init__()
         self._n_images = n_images
         self.stem = nn.Conv2d(n_features, channels, 1)
-        self.fine = _Block(channels, 3)
+        self.fine = Block(channels, 3, 1)
         self.down = nn.Conv2d(channels, channels, 2, stride=2)
-        self.coarse = nn.Sequential(_Block(channels, 5), _Block(channels, 5))
+        self.coarse = nn.Sequential(Block(channels, 5, 1), Block(channels, 5, 1))
         self.up = nn.ConvTranspose2d(channels, channels, 2, stride=2)
-        self.fine_up = _Block(channels, 3)
+        self.fine_up = Block(channels, 3, 1)
         self.head = nn.Conv2d(channels, n_images + 3, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

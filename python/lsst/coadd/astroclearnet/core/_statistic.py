@@ -26,6 +26,7 @@ import torch
 
 from ._batches import parts
 from ._clip import Clipper, clip_against_median
+from ._filters import wiener_response
 from ._fourier import FourierGrid
 from ._noise_level import measure_noise_scale
 from ._stack import CellStack, HistoryRow
@@ -107,7 +108,7 @@ class Statistic:
         """Flux-preserving Wiener filter of a statistic to a Gaussian PSF; see
         `wiener`.
         """
-        return self.grid.gaussian(fwhm) * (1.0 + strength) / (self.den + strength * self.den0)
+        return wiener_response(self.den, self.grid, strength=strength, fwhm=fwhm)
 
     def wiener(self, data: torch.Tensor, *, strength: float, fwhm: float) -> torch.Tensor:
         """Flux-preserving Wiener image of a statistic at a Gaussian PSF.
