@@ -106,6 +106,12 @@ def register(butler, name, storage_class, dimensions, data_ids):
 
 def build_graph(root, **fields):
     """Return the inputs of the one quantum, by connection."""
+    (inputs,) = build_graphs(root, **fields)
+    return inputs
+
+
+def build_graphs(root, **fields):
+    """Return the inputs of each quantum, by connection."""
     with Butler.from_config(str(root), collections=[RUN, "HSC/defaults"]) as butler:
         pipeline = Pipeline("Graph")
         pipeline.addTask(
@@ -117,8 +123,10 @@ def build_graph(root, **fields):
         builder = AllDimensionsQuantumGraphBuilder(
             pipeline.to_graph(), butler, where=WHERE, output_run="u/graph"
         )
-        (node,) = builder.build(attach_datastore_records=False)
-        return {dataset_type.name: refs for dataset_type, refs in node.quantum.inputs.items()}
+        return [
+            {dataset_type.name: refs for dataset_type, refs in node.quantum.inputs.items()}
+            for node in builder.build(attach_datastore_records=False)
+        ]
 
 
 @pytest.fixture
@@ -163,3 +171,15 @@ def test_graph_of_warps(afw_repo):
         "skyMap": 1,
         "compare_warp_artifact_mask": 2,
     }
+
+
+def test_optional_input_that_is_not_there_at_all_is_named(fresh_repo, caplog):
+    """The graph is empty then, and says why."""
+    with Butler.from_config(str(fresh_repo), writeable=True) as butler:
+        butler.collections.register(RUN)
+        exposures = [dict(ref.dataId.required) for ref in butler.query_datasets("calexp", "HSC/defaults")]
+        register(butler, "calexp_afw", "ExposureF", ("instrument", "visit", "detector"), exposures)
+        register(butler, "skyMap", "SkyMap", ("skymap",), [{"skymap": DATA_ID["skymap"]}])
+    assert not build_graphs(fresh_repo, apply_background=True)
+    assert "There is no skyCorr for assembleAcnCoadd" in caplog.text
+    assert "patch: 40" in caplog.text and "make it or unset apply_background" in caplog.text

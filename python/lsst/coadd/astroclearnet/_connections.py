@@ -13,6 +13,7 @@ from __future__ import annotations
 __all__ = ("AssembleAcnCoaddConnections",)
 
 import dataclasses
+import logging
 from typing import TYPE_CHECKING
 
 import lsst.pipe.base.connectionTypes as cT
@@ -22,6 +23,18 @@ from .core._options import LINEAR_METHODS
 
 if TYPE_CHECKING:
     from ._assemble_config import AssembleAcnCoaddConfig
+
+_LOG = logging.getLogger(__name__)
+
+_WANTED_BY = {
+    "visit_summaries": "use_visit_summary",
+    "background_reverts": "revert_background",
+    "background_applies": "apply_background",
+    "background_ratios": "apply_background_ratio",
+    "selected_visits": "use_selected_visits",
+    "artifact_masks": "use_artifact_masks",
+}
+"""Field of the configuration that asks for each optional input."""
 
 _PATCH = ("skymap", "tract", "patch", "band")
 _WARP = ("instrument", "visit", "skymap", "tract", "patch")
@@ -181,4 +194,12 @@ class AssembleAcnCoaddConnections(
         _, refs = inputs["calexps" if self.config.inputs == "visits" else "warps"]
         if len(refs) < self.config.min_inputs:
             raise NoWorkFound(f"{len(refs)} inputs; min_inputs is {self.config.min_inputs}.")
+        for name, field in _WANTED_BY.items():
+            connection, refs = inputs.get(name, (None, ()))
+            if connection is not None and not refs:
+                # The middleware drops the quantum without saying which
+                # dataset it was; graphs of nothing are hard to explain.
+                _LOG.warning(
+                    "There is no %s for %s %s; make it or unset %s.", connection.name, label, data_id, field
+                )
         return super().adjustQuantum(inputs, outputs, label, data_id)
