@@ -236,6 +236,11 @@ def test_summary_of_an_image_without_psf_is_empty(library):
     assert np.isnan(summary.psf_fwhm) and not summary.statistics
 
 
+def test_summary_of_a_warp_without_a_record_of_its_inputs_is_empty(library):
+    summary = library.adapter().summarize_warp(library.make(Scene()), data_id=DATA_ID)
+    assert np.isnan(summary.psf_fwhm) and not summary.statistics and summary.visit is None
+
+
 def test_band(library):
     assert library.adapter().find_band(library.make(Scene())) == "r"
 

@@ -51,7 +51,10 @@ _PROPAGATED = MappingProxyType(
 )
 
 OUTPUT_PLANES: tuple[MaskPlane, ...] = (
-    MaskPlane("NO_DATA", "No input was used; the value is 0 and the variance a fill value."),
+    MaskPlane(
+        "NO_DATA",
+        "No input was used, or the fit of the cell failed; the value is 0 and the variance a fill value.",
+    ),
     MaskPlane(
         "SATURATED",
         "Saturation has taken away more than 10 % of the weight that the pixel would have had. "
