@@ -35,6 +35,7 @@ from lsst.coadd.astroclearnet.core import (
     _encoder,
     _finish,
     _fit,
+    _scatter,
     _statistic,
     fit_patch,
 )
@@ -104,6 +105,7 @@ def _watch_engine(clock: Clock) -> None:
     clock.watch(_statistic, "measure_noise_scale", "noise level")
     clock.watch(_fit, "compute_statistic", "rest of statistic")
     clock.watch(_encoder.StatisticEncoder, "forward", "network")
+    clock.watch(_scatter.ScatterHead, "forward", "network")
     clock.watch(_finish, "diagnose", "calibration check")
     clock.watch(_finish, "measure_misfit", "misfit map")
     clock.watch(_fit, "finish_latent", "products")
