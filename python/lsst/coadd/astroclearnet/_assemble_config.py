@@ -97,6 +97,7 @@ class AssembleAcnCoaddConfig(
             "auto": "CUDA where there is a device, else the CPU.",
             "cpu": "The CPU; threads as pipetask grants cores (-n).",
             "cuda": "A CUDA device; an error if there is none.",
+            "mps": "The GPU of an Apple computer, not tested; an error if there is none.",
         },
         default=_DEFAULTS.device,
         optional=False,
