@@ -1,6 +1,7 @@
 # make demo    build a demo repository, run the pipeline on it, show the comparison
 # make test    run all tests
 # make decam   the same on nine real DECam exposures, found in $(ACN_TEST_DATA)/decam_field
+# make inject  after that, sources injected into them: the table and the figure of the guide, into doc/
 # make bench   measure the engine and its peers on simulated stacks (an hour; BENCH_ARGS=--quick: minutes)
 # make doc     build the user guide, doc/_build/html
 # make lint    check the style
@@ -10,7 +11,7 @@
 # make .venv from), VENV (where to make it), TEST_JOBS and TEST_ARGS (for pytest), BENCH_ARGS (for the benchmark),
 # DEMO (folder of the demo) and DEMO_ARGS (for acn demo).
 
-.PHONY: demo decam test bench doc lint clean install
+.PHONY: demo decam inject test bench doc lint clean install
 
 VENV = .venv
 DEMO = demo
@@ -62,6 +63,7 @@ bench: $(INSTALLED)
 demo: $(REPO)/.acn
 	@echo "[4/4] deepCoadd, the coadd and the latent image, compared with each other and with the truth"
 	@$(BIN)/acn summary $(REPO) --collections u/demo/acn -o $(DEMO)
+	@$(BIN)/acn report --quiet $(REPO) --collections u/demo/acn -o $(DEMO)/report.html
 	@echo
 	@echo "Next:"
 	@echo "  $(BIN)/butler query-datasets $(REPO) 'acn_*' --collections u/demo/acn"
@@ -99,6 +101,14 @@ decam: $(INSTALLED)
 	$(FIELD_PIPETASK) -i DECam/defaults -o DECam/runs/mean -p pipelines/mean.yaml
 	$(FIELD_PIPETASK) -i DECam/runs/mean,DECam/defaults -o u/demo/acn -p pipelines/acn.yaml
 	@$(BIN)/acn summary $(FIELD)/repo --collections u/demo/acn -o $(FIELD)
+	@$(BIN)/acn report --quiet $(FIELD)/repo --collections u/demo/acn -o $(FIELD)/report.html
+
+# What the engine makes of sources of known fluxes on these exposures. The coadds of before must be of the same engine.
+INJECT = $(FIELD)/repo -i u/demo/acn,DECam/runs/mean,DECam/defaults
+
+inject: $(INSTALLED)
+	@test -d $(FIELD)/repo/u/demo/acn || { echo "There is no $(FIELD)/repo: run make decam first." >&2; exit 1; }
+	$(BIN)/python -m benchmarks.injection $(INJECT) --where "skymap='decam_field'" --data "the DECam field" --doc doc
 
 clean:
 	rm -rf $(DEMO) doc/_build doc/py-api build dist .pytest_cache .ruff_cache .sconf_temp .sconsign.dblite config.log tests/.tests

@@ -8,6 +8,7 @@
 
 """The user guide: it builds, and what it names exists."""
 
+import html as html_parser
 import importlib.util
 import os
 import re
@@ -18,11 +19,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import WHERE
 
+from lsst.coadd.astroclearnet.cli import main
+from lsst.coadd.astroclearnet.comparison import _rows
+from lsst.coadd.astroclearnet.injection import _measure
 from lsst.daf.butler import Butler
 from lsst.pipe.base import Pipeline
-from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = ROOT / "doc/lsst.coadd.astroclearnet"
@@ -30,6 +32,9 @@ SCRIPT = GUIDE / "tutorial.sh"
 PAGES = [path for pattern in ("*.rst", "how-to/*.rst", "*.sh") for path in GUIDE.glob(pattern)]
 PAGES += sorted((ROOT / "bps").glob("*.yaml"))
 TEXT = {path: path.read_text() for path in PAGES}
+
+METRICS = {name: " ".join(one.text.split()) for name, one in _rows.DEFINITIONS.items()}
+INJECTION_METRICS = {name: " ".join(text.split()) for name, text in _measure.DEFINITIONS.items()}
 
 BUILD = """
 import socket, sys
@@ -70,7 +75,34 @@ def test_guide_builds_without_warnings_and_network(tmp_path):
     assert "ACN_UNTRUSTED" in masks and "COSMIC_RAY" in masks
     task = pages[f"{guide}tasks/lsst.coadd.astroclearnet.assemble_acn_coadd.AssembleAcnCoaddTask.html"]
     assert "acn_latent" in task and "target_fwhm" in task and "max_bad_fraction" in task
-    assert (html / "_images/demo.png").exists()
+    assert (html / "_images/demo.png").exists() and (html / "_images/decam-injection.png").exists()
+    compared = pages[f"{guide}tasks/lsst.coadd.astroclearnet.compare_acn_coadd.CompareAcnCoaddTask.html"]
+    injected = pages[
+        f"{guide}tasks/lsst.coadd.astroclearnet.measure_acn_injection.MeasureAcnInjectionTask.html"
+    ]
+    for page, known in ((read_text(compared), METRICS), (read_text(injected), INJECTION_METRICS)):
+        for name, text in known.items():
+            assert name in page and text in page, name
+    commands = read_text(pages[f"{guide}commands.html"])
+    for name in main.list_commands(None):
+        command = main.get_command(None, name)
+        assert f"acn {name}" in commands
+        for option in command.params:
+            assert max(option.opts, key=len) in commands or option.metavar in commands, (name, option.name)
+    limits = read_text(pages[f"{guide}how-to/when-not.html"])
+    for words in (
+        "islands beside bright",
+        "Ripples near saturated",
+        "Faint fluxes that are biased",
+        "acn_coadd",
+    ):
+        assert words in limits
+    assert read_text(pages[f"{guide}how-to/inject.html"]).count("make decam inject") == 1
+
+
+def read_text(page):
+    """Return the words of a page without its markup."""
+    return " ".join(html_parser.unescape(re.sub(r"<[^>]+>", "", page)).split())
 
 
 def find_settings():
@@ -101,8 +133,6 @@ def test_every_file_of_the_guide_exists():
 
 
 def test_every_command_of_the_guide_exists():
-    from lsst.coadd.astroclearnet.cli import main
-
     used = set()
     for path, text in TEXT.items():
         parts = (
@@ -131,27 +161,24 @@ def test_batch_files_ask_for_the_task_of_the_pipeline():
             assert content["computeSite"] in content["site"]
 
 
-def test_python_of_the_tutorial_runs(fresh_repo, tmp_path):
-    for name, output, inputs in (
-        ("mean.yaml", "HSC/runs/mean", ["HSC/defaults"]),
-        ("acn.yaml#coadd", "u/demo/acn", ["HSC/runs/mean", "HSC/defaults"]),
-    ):
-        pipeline = Pipeline.from_uri(str(ROOT / f"pipelines/{name}"))
-        butler = SimplePipelineExecutor.prep_butler(str(fresh_repo), inputs=inputs, output=output)
-        with butler:
-            executor = SimplePipelineExecutor.from_pipeline(pipeline, where=WHERE, butler=butler)
-            executor.run(register_dataset_types=True)
-    with Butler.from_config(str(fresh_repo), collections="u/demo/acn") as butler:
-        assert butler.query_datasets("acn_latent")
-    code = re.search(r"<<'PYTHON'\n(.*?)^PYTHON$", SCRIPT.read_text(), re.M | re.S)[1]
+def test_tutorial_runs_as_it_is_pasted(tmp_path):
+    """The whole script, on a smaller sky."""
+    script = SCRIPT.read_text().replace("--size 400 --visits 8", "--size 200 --visits 4")
+    assert "--size 200" in script
+    (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
-        [sys.executable, "-", str(fresh_repo)],
-        input=code,
+        ["bash", "-s"],
+        input=script,
         cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
-    assert " sources; error of a flux by the sky: " in done.stdout and " mag" in done.stdout
+    assert done.returncode == 0, done.stderr[-3000:]
+    for words in ("star_fwhm", "method acn", " sources; error of a flux by the sky: ", " mag"):
+        assert words in done.stdout
     assert (tmp_path / "tutorial.png").stat().st_size > 10000
+    assert (tmp_path / "demo-tutorial/report.html").stat().st_size > 100000
+    with Butler.from_config(str(tmp_path / "demo-tutorial/repo"), collections="u/demo/acn") as butler:
+        assert butler.query_datasets("acn_latent")

@@ -104,6 +104,7 @@ def test_make_demo_goes_all_the_way_and_repeats_nothing(tmp_path):
         assert words in table
     assert f"picture: {tmp_path / 'comparison.png'}" in table
     assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert "acn_coadd" in (tmp_path / "report.html").read_text()
     assert "Executed 1 quanta successfully" in first.stderr
     again = run_make(*make_demo)
     assert again.returncode == 0, again.stderr

@@ -98,6 +98,20 @@ def test_zooms_show_what_they_are_called(views):
         x0, x1, y0, y1 = zooms[label]
         assert abs((x0 + x1) / 2 - px) < 6 and abs((y0 + y1) / 2 - py) < 6, label
     assert "faint source" in zooms and "bright galaxy" in zooms
+    # The worst residual has no row of its own where another zoom shows it.
+    planes[1] = dataclasses.replace(planes[1], image=views[1].image + pair + blob(48, 306, 9000))
+    zooms = find_zooms(draw(planes, zoom=40))
+    assert "blended pair, worst residual" in zooms and "worst residual" not in zooms
+
+
+def test_patch_is_shown_where_it_has_data(views):
+    """A field of a quarter of the patch fills the picture."""
+    nothing = np.ones(views[0].bad.shape, dtype=bool)
+    nothing[150:330, 20:200] = False
+    planes = [dataclasses.replace(view, bad=view.bad | nothing) for view in views]
+    for shown, side in ((planes, 196), (views, 360)):
+        axis = next(axis for axis in draw(shown).axes if axis.get_ylabel().startswith("patch"))
+        assert axis.images[0].get_array().shape == (side, side)
 
 
 def test_axes_are_patch_pixels(views):

@@ -125,6 +125,33 @@ class OutputPlanes(SphinxDirective):
         return self.parse_text_to_nodes(format_table(("plane", "meaning"), rows, "20 80"))
 
 
+class Metrics(SphinxDirective):
+    """``acn-metrics``: what each metric means, as the table itself says."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table of ``comparison`` or ``injection``."""
+        if self.arguments[0] == "injection":
+            from lsst.coadd.astroclearnet.injection import _measure
+
+            rows = [(literal(name), escape(text)) for name, text in _measure.DEFINITIONS.items()]
+            return self.parse_text_to_nodes(format_table(("name", "definition"), rows, "25 75"))
+        from lsst.coadd.astroclearnet.comparison._rows import DEFINITIONS
+
+        rows = [
+            (
+                literal(name),
+                escape(one.unit) or "\u2014",
+                escape(one.text),
+                literal(f"{one.key}: ..._{one.statistic}") if one.key else "not in bundles",
+            )
+            for name, one in DEFINITIONS.items()
+        ]
+        header = ("name", "unit", "definition", "in analysis_tools")
+        return self.parse_text_to_nodes(format_table(header, rows, "20 10 46 24"))
+
+
 class Pipelines(SphinxDirective):
     """``acn-pipelines``: each pipeline with the description in its file."""
 
@@ -195,6 +222,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("acn-connections", Connections)
     app.add_directive("acn-input-planes", InputPlanes)
     app.add_directive("acn-output-planes", OutputPlanes)
+    app.add_directive("acn-metrics", Metrics)
     app.add_directive("acn-pipelines", Pipelines)
     app.add_directive("acn-config-files", ConfigFiles)
     app.add_directive("acn-readme", ReadmeSection)

@@ -15,6 +15,7 @@ pipetask run -b $repo -i HSC/defaults -o HSC/runs/mean -p pipelines/mean.yaml --
 pipetask run -b $repo -i HSC/runs/mean,HSC/defaults -o u/demo/acn -p pipelines/acn.yaml \
     --register-dataset-types -c compareAcnCoadd:use_truth=True -d "$patch"
 acn summary $repo --collections u/demo/acn -o demo-tutorial
+acn report $repo --collections u/demo/acn -o demo-tutorial/report.html
 
 python - $repo <<'PYTHON'
 import sys
@@ -35,11 +36,11 @@ print(inputs["visit", "detector", "psf_fwhm_arcsec", "chi2", "kept"])
 print("method", coadd.metadata["method"], "on", coadd.metadata["device"])
 
 # -- photometry
-# Detect on the latent image, where it may be used; measure on the coadd.
-unusable = latent.mask.get("NO_DATA") | latent.mask.get("ACN_UNTRUSTED")
-sources = sep.extract(latent.image.array, 5.0, err=np.sqrt(latent.variance.array), mask=unusable)
-radius = 6.0  # pixels, 1"
+# Its PSF is narrow and its noise smooth already: no filter is needed.
 no_data = coadd.mask.get("NO_DATA")
+options = {"err": np.sqrt(coadd.variance.array), "mask": no_data, "filter_kernel": None}
+sources = sep.extract(coadd.image.array, 5.0, minarea=3, **options)
+radius = 6.0  # pixels, 1"
 flux, _, _ = sep.sum_circle(coadd.image.array, sources["x"], sources["y"], radius, mask=no_data)
 
 # The error of the sky in such apertures, with the correlation of the noise.

@@ -75,7 +75,7 @@ def make_comparison_figure(
     n_rows = 1 + len(zooms)
     figure, axes, bars = _lay_out(n_rows, n_columns, len(images), n_lines=1 + title.count("\n"))
     norm = AsinhNorm(linear_width=2 * rms, vmin=-3 * rms, vmax=_find_top(reference, rms))
-    boxes = [reference.box, *(place.box for place in zooms)]
+    boxes = [_find_data(views), *(place.box for place in zooms)]
     for column, view in enumerate(images):
         for axis, box in zip(axes[:, column], boxes, strict=True):
             shown = _draw(axis, view.cutout(box), norm)
@@ -112,6 +112,23 @@ def _lay_out(
         start, end = left + first * (side + 0.12) + 0.1, left + last * (side + 0.12) + side - 0.1
         bars.append(figure.add_axes((start / width, 0.48 / height, (end - start) / width, 0.1 / height)))
     return figure, axes, bars
+
+
+def _find_data(views: Sequence[CoaddView]) -> _Box:
+    """Return the square with all pixels that have data, and a margin; the
+    patch if that is not much more.
+    """
+    x0, y0, width, height = views[0].box
+    rows, columns = np.nonzero(np.any([~view.bad for view in views], axis=0))
+    if not len(rows):
+        return views[0].box
+    side = 1.1 * max(np.ptp(rows), np.ptp(columns))
+    if side > 0.9 * min(width, height):
+        return views[0].box
+    side = int(side)
+    left = int(np.clip((columns.min() + columns.max() - side) // 2, 0, width - side))
+    bottom = int(np.clip((rows.min() + rows.max() - side) // 2, 0, height - side))
+    return x0 + left, y0 + bottom, side, side
 
 
 def _find_top(view: CoaddView, rms: float) -> float:

@@ -61,14 +61,18 @@ def summary(repo: str, collections: str, where: str, output: Path | None) -> Non
 
 def format_metrics(metrics: Table) -> str:
     """Return the metrics as text: a line for each name, a column for each
-    plane. Figures of single exposures are left to the report.
+    plane. Figures of single exposures and mask planes that are nowhere set
+    are left to the report.
     """
+    import numpy as np
     from astropy.table import Table
 
     planes = list(dict.fromkeys(metrics["plane"]))
+    masks = {str(row["name"]) for row in metrics if str(row["name"]).startswith("mask_fraction_")}
+    empty_planes = {name for name in masks if not np.any(metrics["value"][metrics["name"] == name] > 0)}
     lines: dict[str, dict[str, str]] = {}
     for row in metrics:
-        if str(row["name"]).startswith("exposure_chi2_of"):
+        if str(row["name"]).startswith("exposure_chi2_of") or row["name"] in empty_planes:
             continue
         empty = {"metric": row["name"], **dict.fromkeys(planes, ""), "unit": row["unit"]}
         line = lines.setdefault(row["name"], empty)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .._coadds import CoaddView
 from .._metrics import Comparison
@@ -138,6 +139,10 @@ def make_psf_figure(views: Sequence[CoaddView], comparison: Comparison, *, title
         _draw_profile(axes[k + 1], view, places, k)
     axes[0].axhline(1, color="black", linewidth=0.8)
     axes[0].set(xscale="log" if len(places) else "linear", ylim=(0.85, 1.15))
+    if len(places):
+        axes[0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes[0].xaxis.set_minor_formatter(NullFormatter())
     axes[0].set_xlabel(f"S/N in {views[0].name}", fontsize=8)
     axes[0].set_ylabel("FWHM of star / FWHM of attached PSF", fontsize=8)
     _finish(axes[0], title="widths, PSF at the star's place in its pixel")

@@ -23,6 +23,7 @@ from .._coadds import CoaddView
 from .._metrics import Comparison
 from .._photometry import adaptive_moments, kernel_fwhm
 
+_WORST = "worst residual"
 _HALF = 12  # half the side of the stamps on which widths are measured, in pixels
 
 
@@ -35,6 +36,11 @@ class Zoom:
 
     box: tuple[int, int, int, int]
     """``(x0, y0, width, height)`` in patch pixels."""
+
+    def holds(self, x: float, y: float) -> bool:
+        """Say whether a place is well inside."""
+        x0, y0, width, height = self.box
+        return abs(x - x0 - width / 2) < 0.3 * width and abs(y - y0 - height / 2) < 0.3 * height
 
 
 def choose_zooms(views: Sequence[CoaddView], comparison: Comparison, *, side: int) -> list[Zoom]:
@@ -65,15 +71,20 @@ def choose_zooms(views: Sequence[CoaddView], comparison: Comparison, *, side: in
         "bright galaxy": _find_galaxy(reference, comparison, fwhm),
         "faint source": _find_faint(comparison, fwhm),
         "saturated star": _find_saturated(views),
-        "worst residual": _find_residual(views, comparison, fwhm),
+        _WORST: _find_residual(views, comparison, fwhm),
     }
     x0, y0, width, height = reference.box
     found = {label: place for label, place in places.items() if place is not None}
     if not found:
         found = {"centre": (x0 + width / 2, y0 + height / 2)}
     side = min(side, width, height)
-    zooms = []
+    zooms: list[Zoom] = []
     for label, (x, y) in found.items():
+        shown = [k for k, zoom in enumerate(zooms) if zoom.holds(x, y)]
+        if label == _WORST and shown:
+            # No place is shown twice.
+            zooms[shown[0]] = dataclasses.replace(zooms[shown[0]], label=f"{zooms[shown[0]].label}, {label}")
+            continue
         left = int(np.clip(round(x) - side // 2, x0, x0 + width - side))
         bottom = int(np.clip(round(y) - side // 2, y0, y0 + height - side))
         zooms.append(Zoom(label=label, box=(left, bottom, side, side)))

@@ -25,7 +25,7 @@ from .._coadds import CoaddView
 from .._photometry import Sources, aperture_fluxes, homogenize, kernel_fwhm
 from ..comparison._detect import detect_sources
 
-_DEFINITIONS = {
+DEFINITIONS = {
     "completeness": "Share of the injected sources with a new detection; without those on earlier ones.",
     "flux_bias": "Median of (aperture flux after - before injection) / that of the truth - 1, at one PSF.",
     "flux_scatter": "Half the central 68 % of that ratio.",
@@ -35,6 +35,7 @@ _DEFINITIONS = {
     "before_differs": "Version, weights and settings that differ between the coadds before and after: 0, or "
     "all other figures hold these differences, too.",
 }
+"""What each metric means; the names of bins follow its own."""
 
 _MARGIN = 1.5
 """Earlier detections count from so many sigma below the threshold on: a source
@@ -262,4 +263,4 @@ def _bin_rows(label: str, plane: str, found: np.ndarray, ratio: np.ndarray) -> l
 
 def _row(name: str, label: str, plane: str, value: float, error: float, unit: str, n: int) -> tuple:
     full = f"{name}_{label}" if label else name
-    return full, plane, float(value), float(error), unit, n, _DEFINITIONS[name]
+    return full, plane, float(value), float(error), unit, n, DEFINITIONS[name]
