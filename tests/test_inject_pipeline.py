@@ -92,7 +92,7 @@ def test_sources_are_found_with_their_fluxes(outputs):
     for plane, bias in zip(PLANES, (0.015, 0.01, 0.03), strict=True):
         usable = np.asarray(sources[f"usable_{plane}"])
         found = np.asarray(sources[f"found_{plane}"]) > 0
-        assert usable.mean() > 0.7
+        assert usable.mean() > 0.5  # the others are on what was there before
         assert found[usable].mean() > 0.85, plane
         ratio = np.asarray(sources[f"flux_{plane}"] / sources["flux_aperture"])[usable]
         assert np.nanmedian(ratio) == pytest.approx(1, abs=bias), plane

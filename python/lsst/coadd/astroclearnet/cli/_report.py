@@ -78,7 +78,7 @@ def report(repo: str, collections: str, where: str, coadd_name: str, output: Pat
         sections = [_describe_tract(butler, ref, base, collections, count) for ref in tracts]
         of_patches = [_describe_patch(butler, ref, base, collections, count) for ref in patches]
     # The tract of a single patch says nothing that the patch does not.
-    sections = of_patches + sections if len(patches) == 1 else sections + of_patches
+    sections = of_patches + sections if len(patches) <= len(tracts) else sections + of_patches
     page = make_page(f"Coadds of {collections}", f"Butler repository: {repo}", sections)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page, encoding="utf-8")

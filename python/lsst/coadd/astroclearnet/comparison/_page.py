@@ -131,7 +131,8 @@ def _render_cell(value: Any) -> str:
     if isinstance(value, (int, float, np.number)):
         text = str(value) if isinstance(value, (int, np.integer)) else format_number(float(value))
         return f'<td class="number" data-value="{float(value)!r}">{text}</td>'
-    return f"<td>{html.escape(str(value))}</td>"
+    text = html.escape(str(value))
+    return f'<td class="text">{text}</td>' if len(text) > 30 else f"<td>{text}</td>"
 
 
 def make_page(title: str, introduction: str, sections: Sequence[Section]) -> str:
