@@ -97,7 +97,7 @@ def _show(value: float, error: float, *, percent: bool = False) -> str:
         return "\u2014"
     factor, unit = (100, " %") if percent else (1, "")
     sign = "+" if percent else ""
-    text = f"{factor * value:{sign}.1f}"
+    text = f"{round(factor * value, 1) + 0.0:{sign}.1f}"  # no minus before 0
     return f"{text} \u00b1 {factor * error:.1f}{unit}" if np.isfinite(error) else f"{text}{unit}"
 
 
