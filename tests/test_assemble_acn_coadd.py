@@ -9,12 +9,14 @@
 """The assembly task on plain objects, without a Butler."""
 
 import hashlib
+import tempfile
 from importlib.resources import files
 
 import astropy.units as u
 import numpy as np
 import pytest
 
+from lsst.coadd.astroclearnet import assemble_acn_coadd
 from lsst.coadd.astroclearnet._about import make_seed
 from lsst.coadd.astroclearnet._coadds import view_from_cell_coadd, view_from_truth
 from lsst.coadd.astroclearnet._metrics import Truth, compare_views
@@ -28,6 +30,7 @@ from lsst.coadd.astroclearnet.assemble_acn_coadd import (
     FitFailedError,
 )
 from lsst.coadd.astroclearnet.core import FitError
+from lsst.coadd.astroclearnet.core._register import WarpedExposure
 from lsst.images.cells import CellCoadd
 from lsst.pipe.base import InMemoryDatasetHandle
 from lsst.pipe.base.testUtils import lintConnections
@@ -184,6 +187,21 @@ def test_scratch_folder_changes_nothing_and_is_left_empty(small_patch, mean, tmp
     result = run(make_task(method="mean", scratch=str(tmp_path)), small_patch)
     np.testing.assert_array_equal(result.coadd.image.array, mean[0].coadd.image.array)
     np.testing.assert_array_equal(result.coadd.mask.array, mean[0].coadd.mask.array)
+    assert not list(tmp_path.iterdir())
+
+
+def test_large_stacks_go_to_the_folder_for_temporary_files(small_patch, mean, tmp_path, monkeypatch):
+    """Memory is bounded without a folder being named."""
+    monkeypatch.setattr(assemble_acn_coadd, "_MOST_BYTES_IN_MEMORY", 1000.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen = []
+    moved_to = WarpedExposure.moved_to
+    monkeypatch.setattr(
+        WarpedExposure, "moved_to", lambda self, path: seen.append(path) or moved_to(self, path)
+    )
+    result = run(make_task(method="mean"), small_patch)
+    np.testing.assert_array_equal(result.coadd.image.array, mean[0].coadd.image.array)
+    assert seen and all(path.parent == tmp_path for path in seen)
     assert not list(tmp_path.iterdir())
 
 

@@ -104,8 +104,9 @@ class AssembleAcnCoaddConfig(
     )
     scratch = Field[str](
         doc="Folder, on a local disk, in which the resampled exposures are kept while the patch is fitted; "
-        "what was put there is removed at the end. Empty keeps them in memory, 13 bytes for each pixel and "
-        "exposure: set it for deep stacks of large patches (7.6 GB for 33 exposures of 4200 x 4200).",
+        "what was put there is removed at the end. Empty keeps them in memory if they need less than 1 GB "
+        "there, at 13 bytes for each pixel and exposure, and otherwise in the system's folder for temporary "
+        "files (TMPDIR): 7.6 GB for 33 exposures of 4200 x 4200.",
         default="",
     )
     min_inputs = RangeField[int](

@@ -55,6 +55,11 @@ if TYPE_CHECKING:
     from .core import CellStack, PatchFit, Tile
 
 
+_BYTES_A_PIXEL, _MOST_BYTES_IN_MEMORY = 13, 1e9
+"""Of resampled exposures: what a pixel takes, and what all may take before
+they are written to disk."""
+
+
 class AssembleAcnCoaddTask(PipelineTask):
     """Restore the latent sky of a patch from its exposures.
 
@@ -135,7 +140,8 @@ class AssembleAcnCoaddTask(PipelineTask):
         options = self._choose_options(geometry, band, n_threads)
         device = describe_device(select_device(options))
         pixel_scale = _measure_pixel_scale(geometry)
-        with _open_scratch(self.config.scratch) as scratch:
+        n_pixels = len(inputs) * geometry.outer_bbox.x.size * geometry.outer_bbox.y.size
+        with _open_scratch(self.config.scratch, n_pixels=n_pixels) as scratch:
             warped, records = prepare_inputs(
                 inputs,
                 config=self.config,
@@ -277,14 +283,14 @@ class AssembleAcnCoaddTask(PipelineTask):
 
 
 @contextlib.contextmanager
-def _open_scratch(folder: str) -> Iterator[Path | None]:
-    """Make a folder of our own below one, and remove it at the end; `None`
-    for no folder.
+def _open_scratch(folder: str, *, n_pixels: int) -> Iterator[Path | None]:
+    """Make a folder of our own below one, or below that for temporary files
+    where memory will not do, and remove it at the end; `None` for none.
     """
-    if not folder:
+    if not folder and _BYTES_A_PIXEL * n_pixels < _MOST_BYTES_IN_MEMORY:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="acn-", dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(prefix="acn-", dir=folder or None) as scratch:
         yield Path(scratch)
 
 

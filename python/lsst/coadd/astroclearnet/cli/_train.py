@@ -41,7 +41,7 @@ from ._progress import Progress
 @click.option(
     "--scatter-steps",
     type=click.IntRange(min=0),
-    default=600,
+    default=1500,
     show_default=True,
     help="Steps on the scatter of the products, at the end.",
 )

@@ -30,7 +30,7 @@ from torch import nn
 
 from ._encoder_inputs import N_FEATURES, STRENGTHS, EncoderInputs
 from ._scatter import ScatterHead
-from ._unet import UNet, make_head
+from ._unet import UNet, asinh, make_head
 
 _N_STRENGTHS = len(STRENGTHS)
 _WEIGHTS = "resources/weights/statistic_encoder.safetensors"
@@ -87,7 +87,7 @@ class StatisticEncoder(nn.Module):
     def _start(self, inputs: EncoderInputs, slope: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         wiener, smooth, detection = inputs.images(inputs.data)
         local = wiener / torch.sqrt((0.5 * inputs.sigma) ** 2 + smooth[:, :1] ** 2)
-        channels = [torch.asinh(wiener / inputs.sigma), local.clamp(-6.0, 6.0), torch.asinh(detection)]
+        channels = [asinh(wiener / inputs.sigma), local.clamp(-6.0, 6.0), asinh(detection)]
         state = self.first(torch.cat([*channels, inputs.constants()], dim=1))
         out = self.first_head(state)
         mixture = (torch.softmax(out[:, :_N_STRENGTHS], dim=1) * wiener).sum(1)
@@ -108,10 +108,10 @@ class StatisticEncoder(nn.Module):
         wiener, _, detection = inputs.images(inputs.residual(first))
         bright = torch.sqrt(inputs.unit**2 + amplitude**2)[:, None]
         channels = [
-            torch.asinh(wiener / inputs.sigma),
+            asinh(wiener / inputs.sigma),
             (30.0 * wiener / bright).clamp(-6.0, 6.0),
-            torch.asinh(detection),
-            torch.asinh(first[:, None] / inputs.unit[:, None]),
+            asinh(detection),
+            asinh(first[:, None] / inputs.unit[:, None]),
             (first[:, None] / bright).clamp(0.0, 12.0),
             inputs.constants(),
             state,

@@ -32,6 +32,14 @@ _LARGEST = 0.3
 """Largest change of a round."""
 
 
+def _pedestal(residual: torch.Tensor, *, quiet: torch.Tensor) -> torch.Tensor:
+    """Level of the sky beside the sources, ``(..., 1, 1)``, which is no flux
+    of theirs; 0 where there is no such place.
+    """
+    beside = torch.where(quiet, residual, torch.nan).flatten(-2)
+    return beside.nanmedian(-1).values.nan_to_num()[..., None, None]
+
+
 def match_flux(
     latent: torch.Tensor, *, data: torch.Tensor, den: torch.Tensor, inflation: torch.Tensor, grid: FourierGrid
 ) -> torch.Tensor:
@@ -41,7 +49,8 @@ def match_flux(
     quite what it was said to be; the data know those of bright sources
     better. The ratio of residual to latent, both wider than the exposures'
     PSFs, is a factor for each place: profiles keep their shape, nothing
-    becomes negative, and noise is left alone.
+    becomes negative, and noise is left alone. A level that the sky has
+    everywhere is not taken for flux.
 
     Parameters
     ----------
@@ -62,6 +71,7 @@ def match_flux(
         spectrum = grid.transform(latent)
         residual = grid.inverse((data - den * spectrum / sharp.clamp_min(1e-4)) * response)
         flux = grid.inverse(spectrum * wide)
+        residual = residual - _pedestal(residual, quiet=flux**2 < noise)
         ratio = residual * flux / (flux**2 + _CAUTION**2 * noise)
         latent = latent * (1.0 + ratio.clamp(-_LARGEST, _LARGEST))
     return latent

@@ -10,10 +10,21 @@
 
 from __future__ import annotations
 
-__all__ = ("Block", "UNet", "make_head")
+__all__ = ("Block", "UNet", "asinh", "make_head")
 
 import torch
 from torch import nn
+
+
+def asinh(x: torch.Tensor) -> torch.Tensor:
+    """Inverse hyperbolic sine, four times as fast as `torch.asinh` on a
+    CPU, which does not vectorise it.
+    """
+    if x.requires_grad:
+        return torch.asinh(x)  # This one has a gradient at 0.
+    size = x.abs()
+    squared = size * size
+    return torch.copysign(torch.log1p(size + squared / (1.0 + torch.sqrt(squared + 1.0))), x)
 
 
 class Block(nn.Module):
@@ -28,7 +39,8 @@ class Block(nn.Module):
         nn.init.zeros_(self.project.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.project(nn.functional.leaky_relu(self.widen(self.depthwise(x)), 0.1))
+        wide = nn.functional.leaky_relu(self.widen(self.depthwise(x)), 0.1, inplace=True)
+        return self.project(wide).add_(x)
 
 
 class UNet(nn.Module):

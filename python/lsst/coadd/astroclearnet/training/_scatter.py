@@ -30,6 +30,8 @@ _LEARNING_RATE = 4e-3
 _EDGE = 14
 _FWHM = (1.5, 4.5)
 """Range of target widths in pixels; half of the steps are near 2.5."""
+_AROUND = 5.0
+"""FWHM in pixels of the light that tells how much a pixel counts."""
 _LARGEST_RATIO = 1e3
 """Of a squared difference to its prediction, in the loss."""
 
@@ -107,9 +109,13 @@ def _scatter_loss(
     sigma = filtered_variance(drawn.power, transfer, grid).clamp_min(0.0).sqrt()
     scatter = encoder.scatter(inputs, state, delivered=delivered.latent, sigma=sigma, fwhm=fwhm)
     inner = np.s_[:, _EDGE:-_EDGE, _EDGE:-_EDGE]
+    # Sources cover few pixels, and matter most.
+    around = grid.inverse(grid.transform(delivered.latent) * grid.gaussian(_AROUND)).clamp_min(0.0)
+    weight = 0.15 + 0.5 * torch.asinh(around / (0.3 * sigma))
     loss = torch.zeros(())
     for product, told in ((delivered.latent, scatter.latent), (delivered.coadd, scatter.coadd)):
         one, other = product.chunk(2)
         squared = (0.5 * (one - other) ** 2).repeat(2, 1, 1) / (sigma * told) ** 2
-        loss = loss + (0.5 * squared.clamp_max(_LARGEST_RATIO) + torch.log(told))[inner].mean()
+        term = 0.5 * squared.clamp_max(_LARGEST_RATIO) + torch.log(told)
+        loss = loss + (weight * term)[inner].sum() / weight[inner].sum()
     return loss

@@ -47,7 +47,7 @@ class TrainingOptions:
     flux_steps: int = 1500
     """Optimiser steps after them: PSF fluxes, too, without bias."""
 
-    scatter_steps: int = 600
+    scatter_steps: int = 1500
     """Optimiser steps of the network that tells the scatter, at the end."""
 
     batch: int = 4
@@ -76,6 +76,8 @@ class _Phase:
     skies: SkyOptions
     sharp_weight: float
     psf_flux_weight: float = 0.0
+    share: float = 1.0
+    """Share of its weights in the result; the rest are those before."""
 
 
 _WARM_UP = 30
@@ -110,6 +112,7 @@ def _phases(options: TrainingOptions) -> list[_Phase]:
             skies=SkyOptions(psf_error=0.01, neighbours=0.5, close=0.7),
             sharp_weight=0.8,
             psf_flux_weight=1.0,
+            share=0.85,
         ),
     ]
 
@@ -159,6 +162,7 @@ def _run_phase(
     optimiser = torch.optim.AdamW(
         _trunk(encoder), lr=phase.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4
     )
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
     average: dict[str, torch.Tensor] = {}
     losses, started = [], time.monotonic()
     for step in range(phase.steps):
@@ -178,7 +182,9 @@ def _run_phase(
         if (step + 1) % 100 == 0:
             _report_progress(report, phase, step + 1, losses, loss_of, started)
     if average:
-        encoder.load_state_dict(average)
+        encoder.load_state_dict(
+            {name: torch.lerp(before[name], value, phase.share) for name, value in average.items()}
+        )
 
 
 def _trunk(encoder: StatisticEncoder) -> list[torch.nn.Parameter]:
