@@ -139,8 +139,10 @@ def test_half_covered_patch():
         "where half of them end": np.s_[70:90, 120:],
         "at the edge of the data": np.s_[:, 100:106],
     }
-    for area in areas.values():
-        assert residual[area][dark[area]].std() == pytest.approx(1, abs=0.15)
+    for name, area in areas.items():
+        # At the very edge the fill of what is beyond adds its error.
+        tolerance = 0.2 if "edge" in name else 0.12
+        assert residual[area][dark[area]].std() == pytest.approx(1, abs=tolerance)
     # Noise goes with the square root of the exposures that are there.
     ratio = np.median(fit.coadd_variance[:60, 120:]) / np.median(fit.coadd_variance[100:, 120:])
     weights = 1 / scene.truth.sky_sigma**2

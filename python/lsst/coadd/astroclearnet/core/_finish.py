@@ -28,12 +28,16 @@ from ._decoder import Decoder
 from ._deliver import deliver, residual_response
 from ._diagnose import diagnose
 from ._filters import filtered_variance
-from ._fourier import FWHM_TO_SIGMA
+from ._fourier import FWHM_TO_SIGMA, FourierGrid
 from ._misfit import measure_misfit
 from ._options import FitOptions
 from ._scatter import Scatter
 from ._stack import CellFit, CellStack, HistoryRow
 from ._statistic import Statistic, fit_quality
+
+_SOURCE_REACH, _FAINT, _EVEN_FWHM = 6.0, 0.3, 16.0
+"""FWHM in pixels to which light of a source is spread; S/N of it from which
+on a place belongs to a source; and FWHM of the mean over other places."""
 
 
 def gaussian_kernel(fwhm: float) -> np.ndarray:
@@ -97,6 +101,30 @@ def _filtered_noise(
     return filtered_variance(power, transfer, grid).clamp_min(least), noise
 
 
+def _even_out(ratio: torch.Tensor, signal: torch.Tensor, grid: FourierGrid) -> torch.Tensor:
+    """Smooth a ratio of variances where there is no source.
+
+    There it would follow the peaks of the noise, and a variance that knows
+    of the noise biases what is weighted with it.
+
+    Parameters
+    ----------
+    ratio
+        Of variances, ``(rows, columns)``.
+    signal
+        S/N of the latent, same shape.
+    grid
+        Their grid.
+    """
+    around = grid.inverse(grid.transform(signal) * grid.gaussian(_SOURCE_REACH)).clamp_min(0.0)
+    empty = 1.0 / (1.0 + (around / _FAINT) ** 2)
+    wide = grid.gaussian(_EVEN_FWHM)
+    mean, share = (grid.inverse(grid.transform(values) * wide) for values in (empty * ratio, empty))
+    # Amid large sources there is no empty place to take a mean from.
+    mean = torch.where(share > 0.02, mean / share.clamp_min(0.02), ratio).clamp_min(1e-6)
+    return empty * mean + (1.0 - empty) * ratio
+
+
 def finish_latent(
     statistic: Statistic,
     latent: torch.Tensor,
@@ -138,9 +166,12 @@ def finish_latent(
     latent_variance = coadd_variance = variance
     if scatter_of:
         scatter = scatter_of(delivered.latent[None], variance.sqrt()[None])
-        latent_variance = variance * scatter.latent[0] ** 2
-        coadd_variance = variance * scatter.coadd[0] ** 2
-        noise = noise * scatter.coadd[0]
+        signal = delivered.latent / variance.sqrt()
+        latent_ratio, coadd_ratio = (
+            _even_out(ratio[0] ** 2, signal, grid) for ratio in (scatter.latent, scatter.coadd)
+        )
+        latent_variance, coadd_variance = variance * latent_ratio, variance * coadd_ratio
+        noise = noise * coadd_ratio.sqrt()
     model = Decoder(statistic.psf_transfer, grid, latent_fwhm=latent_fwhm).forward(latent)
     last = fit_quality("latent", 0, statistic.image, model, statistic.variance, statistic.used)
     kernel = gaussian_kernel(fwhm)
