@@ -187,6 +187,7 @@ def run_without_rights(*words):
         "compare -q {f}/noise.fits {f}/noise.fits --psf-a {f}/psf.fits --psf-b {f}/psf.fits -o {locked}",
         "restore {stack} -o {locked}/out.fits -q",
         "ingest {ingest} {locked}/repo",
+        "train {locked}/w.safetensors",
     ],
 )
 def test_no_right_to_write_is_a_line(words, files, tmp_path):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __all__ = ("train",)
 
+import tempfile
 from pathlib import Path
 
 import click
@@ -77,6 +78,8 @@ def train(
         raise click.ClickException(f"{weights} exists; choose another name or give --overwrite.")
     if not weights.parent.is_dir():
         raise click.ClickException(f"The folder {weights.parent} does not exist.")
+    with tempfile.TemporaryFile(dir=weights.parent):
+        pass  # Whether it can be written is known now, not in an hour.
     torch.set_num_threads(threads)
     options = TrainingOptions(
         steps=steps,

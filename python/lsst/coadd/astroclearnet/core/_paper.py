@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __all__ = ("LATENT_FWHM", "PaperEncoder", "PaperNetwork")
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -22,6 +23,7 @@ from ._decoder import Decoder
 from ._options import FitOptions
 from ._stack import HistoryRow
 from ._statistic import Statistic
+from ._step_line import describe_step
 
 LATENT_FWHM = 2.0
 """FWHM in pixels of the Gaussian PSF of the latent."""
@@ -134,7 +136,7 @@ class PaperNetwork:
         report
             Takes a line of progress.
         """
-        steps = self._options.paper_steps
+        steps, started = self._options.paper_steps, time.monotonic()
         optimiser = torch.optim.Adam(self._encoder.parameters(), lr=_LEARNING_RATE)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         generator = np.random.default_rng(self._options.seed)
@@ -157,10 +159,7 @@ class PaperNetwork:
             schedule.step()
             if step % stride == 0 or step == steps - 1:
                 history.append({"stage": "paper", "step": step, **row})
-                report(
-                    f"step {step + 1}/{steps}: loss {row['loss']:.4f}, held out {row['held_out_loss']:.4f}, "
-                    f"chi2 {row['chi2']:.3f}"
-                )
+                report(describe_step(row, done=step + 1, steps=steps, started=started))
         self._encoder.eval().requires_grad_(False)
         return history
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __all__ = ("SelfEncoder", "SelfNetwork")
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -23,6 +24,7 @@ from ._self_halves import Half, split_cell
 from ._self_inputs import SelfInputs, update_by_statistic
 from ._stack import HistoryRow
 from ._statistic import Statistic
+from ._step_line import describe_step
 from ._unet import Block
 
 _SPLITS = 5
@@ -124,7 +126,7 @@ class SelfNetwork:
         encoder = self._make_encoder(halves[0].inputs)
         with torch.no_grad():
             latents = [encoder(half.inputs) for half in halves]
-        steps = self._options.self_steps
+        steps, started = self._options.self_steps, time.monotonic()
         warm = max(1, steps // 10)
         optimiser = torch.optim.AdamW(
             encoder.parameters(), lr=_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0
@@ -137,7 +139,7 @@ class SelfNetwork:
         for step in range(steps + 1):
             if step % max(1, steps // _N_ROWS) == 0 or step == steps:
                 history.append(_measure(step, encoder, shown))
-                report(_describe(history[-1], steps))
+                report(describe_step(history[-1], done=step, steps=steps, started=started))
             if step == steps:
                 break
             which = step % len(halves)
@@ -184,10 +186,3 @@ def _measure(step: int, encoder: SelfEncoder, halves: Sequence[Half]) -> History
         figures = [half.measure(encoder(half.inputs)) for half in halves]
     loss, held_out, chi2 = (float(np.nanmean(column)) for column in zip(*figures, strict=True))
     return {"stage": "self", "step": step, "loss": loss, "held_out_loss": held_out, "chi2": chi2}
-
-
-def _describe(row: HistoryRow, steps: int) -> str:
-    return (
-        f"step {row['step']}/{steps}: loss {row['loss']:.4f}, held out {row['held_out_loss']:.4f}, "
-        f"chi2 {row['chi2']:.3f}"
-    )
