@@ -17,7 +17,7 @@ import pytest
 from lsst.coadd.astroclearnet._coadds import CoaddView, gaussian_kernel
 from lsst.coadd.astroclearnet._metrics import Truth, compare_views
 from lsst.coadd.astroclearnet._photometry import homogenize, kernel_fwhm
-from lsst.coadd.astroclearnet.comparison._detect import detect_sources
+from lsst.coadd.astroclearnet.comparison._detect import detect_sources, is_restored, point_source_error
 
 SIZE, SCALE, SKY_RMS = 360, 0.168, 1.0
 X0, Y0 = 1000, 2000
@@ -215,3 +215,28 @@ def test_detection_does_not_depend_on_how_much_is_there():
         sources = detect_sources(view, threshold=5.0)
         distance = [np.min(np.hypot(sources.x - x, sources.y - y)) for x, y in places]
         assert len(places) == 9 and np.sum(np.array(distance) < 2.5) >= 8
+
+
+def test_restored_plane_is_searched_to_the_depth_of_the_planes_beside_it():
+    """Bumps far below the noise of the coadd are no sources of the latent."""
+    view, _ = draw_view("a", gaussian(3.0), seed=1)
+    kernel = gaussian_kernel(3.0, 31)
+    noise = np.random.default_rng(9).normal(0, 1, view.image.shape)
+    bumps = np.zeros(noise.shape)
+    for y in range(20, 350, 30):
+        for x in range(20, 350, 30):
+            flux = (30 if x == y else 0.5) / np.sqrt(np.sum(kernel**2))
+            half = kernel.shape[0] // 2
+            bumps[y - half : y + half + 1, x - half : x + half + 1] += flux * kernel
+    coadd = dataclasses.replace(
+        view, image=(noise + bumps).astype(np.float32), variance=np.ones_like(view.image)
+    )
+    latent = dataclasses.replace(
+        view, image=bumps.astype(np.float32), variance=np.full_like(view.image, 1e-4)
+    )
+    assert is_restored(latent) and not is_restored(coadd)
+    assert point_source_error([latent]) == 0.0
+    error = point_source_error([coadd, latent])
+    assert error == pytest.approx(1 / np.sqrt(np.sum(kernel**2)), rel=0.05)
+    assert len(detect_sources(latent, threshold=5.0).x) == 121
+    assert len(detect_sources(latent, threshold=5.0, least_error=error).x) == 11

@@ -30,7 +30,7 @@ from ._photometry import (
     select_isolated,
     sky_aperture_rms,
 )
-from .comparison._detect import detect_sources
+from .comparison._detect import detect_sources, is_restored, point_source_error
 from .comparison._detections import make_count_rows, make_residual_rows, make_truth_rows
 from .comparison._fluxes import bin_medians, expected_fluxes
 from .comparison._rows import Row, make_table
@@ -165,7 +165,13 @@ def compare_views(
     bright = (snr > star_snr) & isolated
     stars = bright & truth.is_star if truth else find_stars(reference, sources, bright)
     shapes = {view.name: measure_stars(view, sources, stars) for view in views}
-    found = {view.name: detect_sources(view, threshold=detection_sigma) for view in views}
+    floor = point_source_error(views)
+    found = {
+        view.name: detect_sources(
+            view, threshold=detection_sigma, least_error=floor if is_restored(view) else 0.0
+        )
+        for view in views
+    }
     bins = list(itertools.pairwise(snr_edges))
     match_radius = _central_fwhm(reference)
     residuals = {

@@ -10,7 +10,9 @@
 
 from __future__ import annotations
 
-__all__ = ("detect_sources", "filter_psf")
+__all__ = ("detect_sources", "filter_psf", "is_restored", "point_source_error")
+
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.ndimage
@@ -21,7 +23,7 @@ from .._coadds import CoaddView, gaussian_kernel
 from .._photometry import Sources, half_width
 
 
-def detect_sources(view: CoaddView, *, threshold: float) -> Sources:
+def detect_sources(view: CoaddView, *, threshold: float, least_error: float = 0.0) -> Sources:
     """Detect sources with `sep` after a filter with the plane's own PSF.
 
     Noise is the declared one, or, where that is larger, the scatter of the
@@ -35,6 +37,9 @@ def detect_sources(view: CoaddView, *, threshold: float) -> Sources:
         Plane to detect in.
     threshold
         Detection threshold after the filter, in sigma.
+    least_error
+        Least error of the flux of a point source, in nJy; see
+        `point_source_error`.
 
     Returns
     -------
@@ -46,8 +51,8 @@ def detect_sources(view: CoaddView, *, threshold: float) -> Sources:
     if not good.any():
         return Sources(x=np.zeros(0), y=np.zeros(0), sky=good, footprint=~good)
     flux, error = filter_psf(view, good)
-    signal = np.where(good, flux / error, 0).astype(np.float32)
-    signal /= max(_sky_scatter(signal, ~good), 1.0)
+    scatter = max(_sky_scatter(np.where(good, flux / error, 0), ~good), 1.0)
+    signal = np.where(good, flux / np.maximum(scatter * error, least_error), 0).astype(np.float32)
     found, segments = _extract(signal, threshold, ~good)
     image = np.ascontiguousarray(view.image, dtype=np.float32)
     noise = np.sqrt(np.where(good, view.variance, np.median(view.variance[good]))).astype(np.float32)
@@ -57,6 +62,31 @@ def detect_sources(view: CoaddView, *, threshold: float) -> Sources:
     return Sources(
         x=found["x"] + view.x0, y=found["y"] + view.y0, sky=good & ~sources, footprint=segments > 0
     )
+
+
+def point_source_error(views: Sequence[CoaddView]) -> float:
+    """Return the error of the flux of a point source on the sky, in nJy, in
+    the best of the planes that have noise; 0 if none has.
+
+    A restored image, which is never negative, has an empty sky that tells
+    no threshold: what its method takes for nothing would count as a source.
+    Its detections are compared with those of the planes beside it at the
+    same flux.
+    """
+    errors = []
+    for view in views:
+        good = ~view.bad & (view.variance > 0)
+        if good.any() and not is_restored(view):
+            flux, error = filter_psf(view, good)
+            scatter = max(_sky_scatter(np.where(good, flux / error, 0), ~good), 1.0)
+            errors.append(scatter * float(np.median(error[good])))
+    return min(errors, default=0.0)
+
+
+def is_restored(view: CoaddView) -> bool:
+    """Whether a plane is never negative."""
+    good = ~view.bad
+    return bool(good.any() and view.image[good].min() >= 0)
 
 
 def _sky_scatter(image: np.ndarray, bad: np.ndarray) -> float:

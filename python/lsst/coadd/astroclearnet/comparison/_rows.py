@@ -115,7 +115,11 @@ DEFINITIONS = {
         "galaxyFluxBias",
     ),
     "n_sources": _define(
-        "count", "ct", "Detections in the plane, after a filter with its own PSF.", "sources"
+        "count",
+        "ct",
+        "Detections in the plane, after a filter with its own PSF; in a restored image, which has no noise, "
+        "above the flux that they have in the planes beside it.",
+        "sources",
     ),
     "n_split": _define(
         "count",

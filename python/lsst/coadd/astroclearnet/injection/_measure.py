@@ -23,7 +23,7 @@ from astropy.table import Table
 
 from .._coadds import CoaddView
 from .._photometry import Sources, aperture_fluxes, homogenize, kernel_fwhm
-from ..comparison._detect import detect_sources
+from ..comparison._detect import detect_sources, is_restored, point_source_error
 
 DEFINITIONS = {
     "completeness": "Share of the injected sources with a new detection; without those on earlier ones.",
@@ -136,9 +136,10 @@ def measure_injection(
     sources["flux_aperture"] = expected
     is_star = np.asarray(catalog["type"]) == "star"
     bins = [(low, high) for low, high in itertools.pairwise(mag_edges)]
+    floor = point_source_error([pair.after for pair in pairs])
     for pair in pairs:
-        name = pair.after.name
-        found = _find(pair, x, y, threshold=detection_sigma, reach=reach)
+        name, least_error = pair.after.name, floor if is_restored(pair.after) else 0.0
+        found = _find(pair, x, y, threshold=detection_sigma, least_error=least_error, reach=reach)
         flux = _difference(pair, places, fwhm=fwhm, radius=radius)
         sources[f"found_{name}"], sources[f"usable_{name}"] = found.new, found.usable
         sources[f"flux_{name}"] = flux
@@ -161,17 +162,19 @@ def measure_injection(
     return Table(rows=rows, names=names), sources
 
 
-def _find(pair: Pair, x: np.ndarray, y: np.ndarray, *, threshold: float, reach: float) -> _Found:
+def _find(
+    pair: Pair, x: np.ndarray, y: np.ndarray, *, threshold: float, least_error: float, reach: float
+) -> _Found:
     """Detect in both coadds of a pair and match."""
     after, before = pair.after, pair.before
-    found = detect_sources(after, threshold=threshold)
+    found = detect_sources(after, threshold=threshold, least_error=least_error)
     old = Sources(x=np.zeros(0), y=np.zeros(0), sky=found.sky)
     before_rate, before_count = float("nan"), 0
     area = np.count_nonzero(~after.bad) * (after.pixel_scale / 60) ** 2
     if before is not None:
-        old = detect_sources(before, threshold=max(threshold - _MARGIN, 1.0))
+        old = detect_sources(before, threshold=max(threshold - _MARGIN, 1.0), least_error=least_error)
         flipped = dataclasses.replace(before, image=-before.image)
-        negative = detect_sources(flipped, threshold=threshold)
+        negative = detect_sources(flipped, threshold=threshold, least_error=least_error)
         before_count = int(np.count_nonzero(_is_clear(before, negative.x, negative.y, 4 * reach)))
         before_rate = before_count / area if area else float("nan")
     # A detection belongs to whatever is nearest.
