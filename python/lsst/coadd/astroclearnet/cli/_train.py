@@ -67,7 +67,7 @@ def train(
 ) -> None:
     """Train the encoder of recipe "trained" and write WEIGHTS (safetensors).
 
-    The defaults made the weights that are shipped; they take about 70
+    The defaults made the weights that are shipped; they take about 80
     minutes on one core. The skies and stacks are simulated: nothing is read.
     """
     import torch
