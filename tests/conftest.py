@@ -11,6 +11,7 @@
 import shutil
 import types
 
+import astropy.units as u
 import pytest
 
 from lsst.daf.butler import Butler
@@ -59,3 +60,8 @@ def small_patch(small_repo):
             truth_image=butler.get("acn_truth_image", DATA_ID),
             truth_catalog=butler.get("acn_truth_catalog", DATA_ID),
         )
+
+
+def to_njy(image):
+    """Return the pixels of an image in nJy, float64 ``(y, x)``."""
+    return image.convert_unit(u.nJy).image.array.astype(float)

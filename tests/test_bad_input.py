@@ -9,16 +9,13 @@
 """What the tasks do with input that is not as it should be."""
 
 import dataclasses
-import errno
 import logging
-import os
 import re
 
 import astropy.units as u
 import numpy as np
 import pytest
 import torch
-from conftest import DATA_ID, WHERE
 
 from lsst.coadd.astroclearnet.assemble_acn_coadd import (
     AssembleAcnCoaddConfig,
@@ -28,16 +25,11 @@ from lsst.coadd.astroclearnet.assemble_acn_coadd import (
 )
 from lsst.coadd.astroclearnet.compare_acn_coadd import CompareAcnCoaddConfig
 from lsst.coadd.astroclearnet.core import CoreError
-from lsst.daf.butler import Butler
 from lsst.images import XY, Box, Image
 from lsst.images.psfs import PointSpreadFunction
 from lsst.images.serialization import ArchiveReadError
 from lsst.pex.config import FieldValidationError
-from lsst.pipe.base import NoWorkFound, Pipeline
-from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
-from lsst.resources.file import FileResourcePath
-
-MEAN = "resource://lsst.coadd.astroclearnet/resources/pipelines/mean.yaml"
+from lsst.pipe.base import NoWorkFound
 
 
 def make_task(**fields):
@@ -374,76 +366,3 @@ def test_config_of_the_comparison_is_checked():
     config.snr_edges = [20.0, 6.0]
     with pytest.raises(FieldValidationError, match="snr_edges must ascend"):
         config.validate()
-
-
-def execute(repo, output, pipeline=MEAN, **fields):
-    """Run a pipeline in this process; return a Butler on its output."""
-    butler = SimplePipelineExecutor.prep_butler(str(repo), inputs=["HSC/defaults"], output=output)
-    pipeline = Pipeline.from_uri(pipeline)
-    for name, value in fields.items():
-        pipeline.addConfigOverride("assembleMeanCoadd", name, value)
-    executor = SimplePipelineExecutor.from_pipeline(pipeline, where=WHERE, butler=butler)
-    executor.run(register_dataset_types=True)
-    return executor.butler
-
-
-def test_corrupt_file_is_dropped_and_recorded(fresh_repo, caplog):
-    """Neither a file cut short nor one full of noise stops the patch."""
-    files = sorted((fresh_repo / "HSC" / "runs" / "demo").rglob("calexp*.fits"))
-    assert len(files) == 4
-    files[1].write_bytes(files[1].read_bytes()[:20000])
-    content = bytearray(files[2].read_bytes())
-    content[5000:] = np.random.default_rng(1).bytes(len(content) - 5000)
-    files[2].write_bytes(content)
-    butler = execute(fresh_repo, "u/corrupt")
-    table = butler.get("deepCoadd_inputs", DATA_ID)
-    assert table["kept"].sum() == 2
-    for reason in table["reason"][~table["kept"]]:
-        assert "cannot be read" in reason
-    for row in table[~table["kept"]]:
-        assert f"Dropping visit={row['visit']} detector={row['detector']}" in caplog.text
-
-
-def test_most_files_corrupt_fails_the_quantum_with_its_reason(fresh_repo):
-    """The cause is then hardly in the data: no coadd of what is left."""
-    for path in sorted((fresh_repo / "HSC" / "runs" / "demo").rglob("calexp*.fits"))[:3]:
-        path.write_bytes(b"not a FITS file")
-    with pytest.raises(UnusableInputsError, match="3 of 4 inputs cannot be used"):
-        execute(fresh_repo, "u/broken")
-    with Butler.from_config(str(fresh_repo), collections="u/broken") as butler:
-        assert butler.query_datasets("deepCoadd", explain=False) == []
-
-
-def test_missing_file_does_not_stop_the_patch(fresh_repo, caplog):
-    """The middleware itself takes it out, and says so."""
-    files = sorted((fresh_repo / "HSC" / "runs" / "demo").rglob("calexp*.fits"))
-    files[0].unlink()
-    with caplog.at_level("INFO"):
-        table = execute(fresh_repo, "u/missing").get("deepCoadd_inputs", DATA_ID)
-    assert len(table) == 3 and table["kept"].all()
-    assert "calexp" in caplog.text and "Using 3 of 3 inputs" in caplog.text
-
-
-def test_full_disk_keeps_what_was_written_before(fresh_repo, monkeypatch):
-    before = execute(fresh_repo, "u/full")
-    first = before.get("deepCoadd", DATA_ID).image.array
-    moved = FileResourcePath.transfer_from
-    tried = []
-
-    def fill_up(self, src, *args, **kwargs):
-        if "deepCoadd_" in self.ospath and "nImage" in self.ospath:
-            tried.append(self.ospath)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.ospath)
-        return moved(self, src, *args, **kwargs)
-
-    monkeypatch.setattr(FileResourcePath, "transfer_from", fill_up)
-    with pytest.raises(RuntimeError, match="Failed to serialize dataset deepCoadd_nImage") as caught:
-        execute(fresh_repo, "u/full", clip_sigma=5.0)
-    assert tried and "No space left on device" in str(caught.value.__cause__)
-    monkeypatch.undo()
-    runs = Butler.from_config(str(fresh_repo)).collections.query_info("u/full", include_summary=False)
-    assert len(runs[0].children) >= 2
-    with Butler.from_config(str(fresh_repo), collections=before.run) as butler:
-        np.testing.assert_array_equal(butler.get("deepCoadd", DATA_ID).image.array, first)
-        assert len(butler.get("deepCoadd_inputs", DATA_ID)) == 4
-        assert len(butler.query_datasets("calexp", "HSC/defaults")) == 4

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("collect_inputs",)
+__all__ = ("collect_inputs", "read_geometry")
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -20,7 +20,7 @@ from lsst.pipe.base import QuantumContext
 from ._assemble_config import AssembleAcnCoaddConfig
 from ._inputs import CoaddInput
 from ._select import wanted_statistics
-from .adapters import InputExtras
+from .adapters import InputExtras, PatchGeometry
 
 _BACKGROUNDS = {
     "background_reverts": ("background_revert", "revert_background"),
@@ -150,3 +150,22 @@ def _read_summaries(
                 f"has a {config.connections.visit_summaries} that cannot be read ({text}); make it anew"
             )
     return summaries, broken
+
+
+def read_geometry(context: QuantumContext, refs: Any, *, image_model: str) -> PatchGeometry:
+    """Read where the patch of a quantum lies.
+
+    Parameters
+    ----------
+    context
+        The quantum's Butler.
+    refs
+        Its inputs: ``sky_map`` in the full stack, ``geometry`` elsewhere.
+    image_model
+        ``afw`` or ``images``.
+    """
+    data_id = context.quantum.dataId
+    place = dict(tract=data_id["tract"], patch=data_id["patch"])
+    if image_model == "afw":
+        return PatchGeometry.from_sky_map(context.get(refs.sky_map), skymap=data_id["skymap"], **place)
+    return PatchGeometry.from_dict(context.get(refs.geometry), **place)

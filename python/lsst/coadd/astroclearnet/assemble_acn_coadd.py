@@ -40,7 +40,7 @@ from lsst.utils.timer import timeMethod
 
 from ._about import describe_run, make_seed, summarize_run
 from ._assemble_config import AssembleAcnCoaddConfig
-from ._collect import collect_inputs
+from ._collect import collect_inputs, read_geometry
 from ._connections import AssembleAcnCoaddConnections
 from ._errors import CellFailures, FitFailedError, UnusableInputsError
 from ._inputs import CoaddInput, prepare_inputs
@@ -81,12 +81,7 @@ class AssembleAcnCoaddTask(PipelineTask):
     ) -> None:
         """Fetch handles, run, put what came out."""
         data_id = butlerQC.quantum.dataId
-        place = dict(tract=data_id["tract"], patch=data_id["patch"])
-        if self.config.image_model == "afw":
-            sky_map = butlerQC.get(inputRefs.sky_map)
-            geometry = PatchGeometry.from_sky_map(sky_map, skymap=data_id["skymap"], **place)
-        else:
-            geometry = PatchGeometry.from_dict(butlerQC.get(inputRefs.geometry), **place)
+        geometry = read_geometry(butlerQC, inputRefs, image_model=self.config.image_model)
         inputs = collect_inputs(butlerQC, inputRefs, self.config)
         try:
             outputs = self.run(

@@ -28,6 +28,7 @@ from lsst.pipe.base import (
 )
 from lsst.utils.timer import timeMethod
 
+from ._collect import read_geometry
 from .adapters import PatchGeometry
 
 _PATCH = ("skymap", "tract", "patch", "band")
@@ -112,13 +113,7 @@ class GatherAcnInjectedTask(PipelineTask):
         outputRefs: Any,  # noqa: N803
     ) -> None:
         """Fetch datasets, run, put what came out."""
-        data_id = butlerQC.quantum.dataId
-        place = dict(tract=data_id["tract"], patch=data_id["patch"])
-        if self.config.image_model == "afw":
-            sky_map = butlerQC.get(inputRefs.sky_map)
-            geometry = PatchGeometry.from_sky_map(sky_map, skymap=data_id["skymap"], **place)
-        else:
-            geometry = PatchGeometry.from_dict(butlerQC.get(inputRefs.geometry), **place)
+        geometry = read_geometry(butlerQC, inputRefs, image_model=self.config.image_model)
         outputs = self.run(injected_catalogs=butlerQC.get(inputRefs.injected_catalogs), geometry=geometry)
         butlerQC.put(outputs, outputRefs)
 
