@@ -43,6 +43,10 @@ _GAIN = 3.3
 _SEAM = 8
 """Pixels on each side of an edge of the coverage that are compared."""
 
+_BRIGHT, _ENOUGH_PIXELS = 3.0, 500
+"""S/N of the pixels that belong to sources, and how many tell how their noise
+is correlated."""
+
 type Row = dict[str, float | int | str | bool]
 
 
@@ -188,7 +192,7 @@ class Judge:
         }
         columns |= {name: np.array(fluxes[name]) for name in ("aperture_error", "psf_error")}
         columns["aperture_sigmas"] = np.array(fluxes["aperture"] - fluxes["aperture_truth"]) / ideal
-        columns |= {"psf_pull": self._pulls(delivery, fluxes)}
+        columns |= self._pulls(delivery, fluxes)
         for name in ("fwhm", "fwhm_ratio", "dx", "dy", "ellipticity_error", "rounding"):
             columns[name] = np.array(shapes[name])
         columns["lumps"] = metrics.profile_rms(image, sky, sources)
@@ -196,18 +200,29 @@ class Judge:
         table = astropy.table.Table({"source": np.arange(len(sources)), **columns})[inside]
         return [dict(zip(table.colnames, (v.item() for v in row), strict=True)) for row in table]
 
-    def _pulls(self, delivery: Delivery, fluxes: astropy.table.Table) -> np.ndarray:
-        """Errors of PSF fluxes in units of what the written variance says.
+    def _pulls(self, delivery: Delivery, fluxes: astropy.table.Table) -> dict[str, np.ndarray]:
+        """Errors of PSF fluxes in units of what the written variance says,
+        and the same fluxes of the written realization of the noise.
 
-        The correlation of the noise is that of the written realization; for
-        a plane without one, that of the coadd is not its own, and a plane
-        without a variance has no pulls.
+        The correlation of the noise is that of the realization, on sources:
+        there noise hangs together in another way than on the sky. For a plane
+        without one, that of the coadd is not its own, and a plane without a
+        variance has no pulls.
         """
         if delivery.variance is None or delivery.noise is None:
-            return np.full(len(self.sources), np.nan)
-        correlation = metrics.noise_correlation(delivery.noise, delivery.variance)
-        sigma = metrics.flux_sigma(delivery.variance, correlation, self.sources, psf=delivery.kernel)
-        return metrics.pulls(fluxes["psf"], fluxes["psf_truth"], sigma)
+            return dict.fromkeys(("psf_pull", "psf_noise"), np.full(len(self.sources), np.nan))
+        bright = delivery.image > _BRIGHT * np.sqrt(delivery.variance)
+        chosen = np.where(bright, delivery.variance, np.nan)
+        if bright.sum() < _ENOUGH_PIXELS:
+            chosen = delivery.variance
+        correlation = metrics.noise_correlation(delivery.noise, chosen)
+        kernel = delivery.kernel
+        sigma = metrics.flux_sigma(delivery.variance, correlation, self.sources, psf=kernel)
+        noise = metrics.measure_fluxes(delivery.noise, delivery.noise, self.sources, psf=kernel)["psf"]
+        return {
+            "psf_pull": metrics.pulls(fluxes["psf"], fluxes["psf_truth"], sigma),
+            "psf_noise": metrics.pulls(noise, np.zeros(len(noise)), sigma),
+        }
 
     def _find_peaks(self, delivery: Delivery, sky: np.ndarray) -> list[Row]:
         if self.scene.kind not in ("field", "grid"):

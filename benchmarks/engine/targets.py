@@ -224,8 +224,12 @@ def _pulls(pool: Pool) -> Iterator[Check]:
         for snr in ((6, 20), (20, 100)):
             sources = pool.sources(ENGINE, "coadd", kind=kind, snr=snr, group=("grid",))
             summary = metrics.summarize(sources["psf_pull"])
+            told = metrics.summarize(sources["psf_noise"])
             label, error = f"coadd, {kind} {_bin(snr)}", summary.scatter_error
             yield Check(label=label, value=summary.scatter, error=error, low=0.9, high=1.1)
+            ratio = summary.scatter / told.scatter
+            error = ratio * np.hypot(error / summary.scatter, told.scatter_error / told.scatter)
+            yield Check(label=f"{label}, by the noise plane", value=ratio, error=error, low=0.9, high=1.1)
 
 
 def _blank(pool: Pool) -> Iterator[Check]:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from ._decoder import Decoder
-from ._deliver import deliver, residual_response
+from ._deliver import Delivered, deliver, residual_response
 from ._diagnose import diagnose
 from ._filters import filtered_variance
 from ._fourier import FWHM_TO_SIGMA, FourierGrid
@@ -73,15 +73,21 @@ def _noise_power(statistic: Statistic) -> torch.Tensor:
     return power
 
 
-def _filtered_noise(
-    statistic: Statistic, response: torch.Tensor, generator: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Variance and one realization of the noise of a filtered D, both on the
-    padded grid.
+def _draw_data_noise(statistic: Statistic, generator: np.random.Generator) -> torch.Tensor:
+    """One realization of the noise of D, ``(rows, columns // 2 + 1)``.
 
     The noise of all exposures passes one mean PSF, the root of den: exact on
     blank sky, where the noise of D has the power den, and good to a few per
     cent on sources, whose photon noise is a part of the whole.
+    """
+    grid, power = statistic.grid, _noise_power(statistic)
+    white = torch.as_tensor(generator.standard_normal(grid.shape, dtype=np.float32), device=power.device)
+    return grid.transform(white * power.sqrt()) * statistic.den.sqrt()
+
+
+def _filtered_variance(statistic: Statistic, response: torch.Tensor) -> torch.Tensor:
+    """Variance of a filtered D, ``(rows, columns)``, as `_draw_data_noise`
+    has its noise.
 
     Parameters
     ----------
@@ -89,16 +95,11 @@ def _filtered_noise(
         The stack.
     response
         Filter that D is multiplied with, ``(rows, columns // 2 + 1)``.
-    generator
-        Source of the realization.
     """
-    grid, power = statistic.grid, _noise_power(statistic)
-    transfer = response * statistic.den.sqrt()
-    white = torch.as_tensor(generator.standard_normal(grid.shape, dtype=np.float32), device=power.device)
-    noise = grid.inverse(grid.transform(white * power.sqrt()) * transfer)
+    grid, transfer = statistic.grid, response * statistic.den.sqrt()
     # What the FFT rounds off may not make a variance negative.
     least = 1e-4 * grid.mean_power(transfer**2)
-    return filtered_variance(power, transfer, grid).clamp_min(least), noise
+    return filtered_variance(_noise_power(statistic), transfer, grid).clamp_min(least)
 
 
 def _even_out(ratio: torch.Tensor, signal: torch.Tensor, grid: FourierGrid) -> torch.Tensor:
@@ -133,6 +134,7 @@ def finish_latent(
     options: FitOptions,
     generator: np.random.Generator,
     scatter_of: Callable[[torch.Tensor, torch.Tensor], Scatter] | None = None,
+    restore: Callable[[torch.Tensor], torch.Tensor] | None = None,
     history: tuple[HistoryRow, ...] = (),
 ) -> CellFit:
     """Deliver a latent at the target PSF, with residual and uncertainty.
@@ -154,24 +156,34 @@ def finish_latent(
         linearly filtered noise, both ``(1, rows, columns)``, how the
         products scatter relative to the latter. `None` if the fit does not
         know: both variances are then those of the filtered noise.
+    restore
+        Gives the latent for another D: the noise realization is then what
+        noise added to D changes in the coadd, so that it hangs together on
+        sources as their own noise does. `None` if that would cost too much:
+        it is then filtered noise.
     history
         Rows for the fit history.
     """
     grid, fwhm = statistic.grid, options.target_fwhm
-    delivered = deliver(
-        latent, data=statistic.data, den=statistic.den, grid=grid, latent_fwhm=latent_fwhm, fwhm=fwhm
-    )
+
+    def deliver_from(data: torch.Tensor, latent: torch.Tensor) -> Delivered:
+        return deliver(latent, data=data, den=statistic.den, grid=grid, latent_fwhm=latent_fwhm, fwhm=fwhm)
+
+    delivered = deliver_from(statistic.data, latent)
     response = residual_response(statistic.den, grid, fwhm=fwhm)
-    variance, noise = _filtered_noise(statistic, response, generator)
-    latent_variance = coadd_variance = variance
+    latent_variance = coadd_variance = variance = _filtered_variance(statistic, response)
     if scatter_of:
         scatter = scatter_of(delivered.latent[None], variance.sqrt()[None])
         signal = delivered.latent / variance.sqrt()
-        latent_ratio, coadd_ratio = (
-            _even_out(ratio[0] ** 2, signal, grid) for ratio in (scatter.latent, scatter.coadd)
+        latent_variance, coadd_variance = (
+            variance * _even_out(ratio[0] ** 2, signal, grid) for ratio in (scatter.latent, scatter.coadd)
         )
-        latent_variance, coadd_variance = variance * latent_ratio, variance * coadd_ratio
-        noise = noise * coadd_ratio.sqrt()
+    added = _draw_data_noise(statistic, generator)
+    if restore:
+        noisier = statistic.data + added
+        noise = deliver_from(noisier, restore(noisier)).coadd - delivered.coadd
+    else:
+        noise = grid.inverse(added * response)
     model = Decoder(statistic.psf_transfer, grid, latent_fwhm=latent_fwhm).forward(latent)
     last = fit_quality("latent", 0, statistic.image, model, statistic.variance, statistic.used)
     kernel = gaussian_kernel(fwhm)

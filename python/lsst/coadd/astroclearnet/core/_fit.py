@@ -20,7 +20,7 @@ import torch
 
 from . import _mm, _paper
 from ._device import select_device
-from ._encoder import load_encoder
+from ._encoder import EncoderOutput, load_encoder
 from ._encoder_inputs import LATENT_FWHM, EncoderInputs
 from ._finish import finish_latent, finish_mean
 from ._flux import match_flux
@@ -67,11 +67,11 @@ class _Fitter:
         )
 
 
-def _match(statistic: Statistic, latent: torch.Tensor) -> torch.Tensor:
-    """Give a latent the fluxes of the statistic."""
+def _match(statistic: Statistic, latent: torch.Tensor, *, data: torch.Tensor | None = None) -> torch.Tensor:
+    """Give a latent the fluxes of the statistic, or of another D."""
     return match_flux(
         latent,
-        data=statistic.data,
+        data=statistic.data if data is None else data,
         den=statistic.den,
         inflation=statistic.inflation,
         grid=statistic.grid,
@@ -110,17 +110,14 @@ class _TrainedFitter(_Fitter):
 
     def fit(self, stack: CellStack, generator: np.random.Generator) -> CellFit:
         statistic = self._reduce(stack)
-        inputs = EncoderInputs.from_statistic(
-            statistic.data[None],
-            statistic.den[None],
-            statistic.grid,
-            inflation=statistic.inflation[None],
-        )
-        output = self._encoder(inputs)
+        inputs, output = self._encode(statistic, statistic.data)
 
         def scatter_of(delivered: torch.Tensor, sigma: torch.Tensor) -> Scatter:
             fwhm = self._options.target_fwhm
             return self._encoder.scatter(inputs, output.state, delivered=delivered, sigma=sigma, fwhm=fwhm)
+
+        def restore(data: torch.Tensor) -> torch.Tensor:
+            return _match(statistic, self._encode(statistic, data)[1].latent[0], data=data)
 
         return finish_latent(
             statistic,
@@ -129,7 +126,15 @@ class _TrainedFitter(_Fitter):
             options=self._options,
             generator=generator,
             scatter_of=scatter_of,
+            restore=restore,
         )
+
+    def _encode(self, statistic: Statistic, data: torch.Tensor) -> tuple[EncoderInputs, EncoderOutput]:
+        """Encode the D of a stack, or another one in its place."""
+        inputs = EncoderInputs.from_statistic(
+            data[None], statistic.den[None], statistic.grid, inflation=statistic.inflation[None]
+        )
+        return inputs, self._encoder(inputs)
 
 
 class _PaperFitter(_Fitter):
