@@ -12,6 +12,7 @@ import astropy.table
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from scipy.signal import oaconvolve
 
 from benchmarks.engine import metrics
 from lsst.coadd.astroclearnet._coadds import gaussian_kernel
@@ -99,22 +100,22 @@ def test_no_sky_at_all():
 def test_blank_field():
     unit = 3.0
     noise = np.random.default_rng(3).normal(0.6, unit, (600, 600))
-    blank = metrics.blank_field(noise, unit)
+    blank = metrics.blank_field(noise, unit, psf=gaussian_kernel(4.0, 25))
     assert blank.n_peaks == 0 and 3 < blank.highest < 5.5
     assert blank.rms == pytest.approx(1.0, rel=0.02)
     assert blank.mean == pytest.approx(0.2, abs=4 * blank.mean_error)
     assert blank.mean_error == pytest.approx(1 / 600, rel=0.3)
 
 
-def test_blank_field_with_known_peaks():
-    kernel = gaussian_kernel(4.0, 25)
-    # A filtered point of flux F has the height F f(0).
-    flux = 6.0 * np.sqrt(np.sum(kernel**2)) / kernel.max()
-    image = np.zeros((300, 300))
-    image[40:280:60, 40:280:60] = flux
-    image[70, 70] = 0.7 * flux
-    blank = metrics.blank_field(image, 1.0)
-    assert blank.highest == pytest.approx(6.0)
+@pytest.mark.parametrize("fwhm", [2.5, 4.0])
+def test_blank_field_with_known_fluxes(fwhm):
+    """Stars of 6 sigma count, those of 4 do not, whatever their PSF."""
+    psf, kernel = gaussian_kernel(fwhm, 31), gaussian_kernel(4.0, 25)
+    points = np.zeros((300, 300))
+    points[40:280:60, 40:280:60] = 6.0 / np.sqrt(np.sum(kernel**2))
+    points[70, 70] = 4.0 / np.sqrt(np.sum(kernel**2))
+    blank = metrics.blank_field(oaconvolve(points, psf, mode="same"), 1.0, psf=psf)
+    assert blank.highest == pytest.approx(6.0, rel=1e-3)
     assert blank.n_peaks == 16
     assert blank.per_10_arcmin2 == pytest.approx(160 / (284 * 0.168 / 60) ** 2)
 

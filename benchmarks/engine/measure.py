@@ -140,7 +140,7 @@ class Judge:
         image, unit = delivery.image, self.unit
         figures = {"psf_fwhm": kernel_fwhm(delivery.kernel)}
         if self.scene.kind == "blank":
-            blank = metrics.blank_field(image, unit)
+            blank = metrics.blank_field(image, unit, psf=delivery.kernel)
             figures |= {f"blank_{name}": value for name, value in dataclasses.asdict(blank).items()}
         else:
             figures["psnr"] = metrics.psnr(image, sky, unit)

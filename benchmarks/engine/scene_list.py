@@ -77,6 +77,7 @@ def make_scenes(set: str) -> tuple[Scene, ...]:
     scenes.append(
         Scene(name="artifacts", kind="fault", set=set, number=50, unmasked_cosmic_rays=4, twin=True)
     )
+    scenes.append(Scene(name="small stamps", kind="fault", set=set, number=50, stamp_size=41))
     return tuple(scenes)
 
 

@@ -165,7 +165,7 @@ class BlankField:
     """Their number on 10 square arcmin."""
 
     highest: float
-    """Highest value after the filter, in sigma."""
+    """Largest flux, in sigma."""
 
     mean: float
     """Mean of the pixels in ``unit``."""
@@ -181,16 +181,19 @@ def blank_field(
     image: np.ndarray,
     unit: float,
     *,
+    psf: np.ndarray,
     pixel_scale: float = 0.168,
     filter_fwhm: float = 4.0,
     threshold: float = 5.0,
 ) -> BlankField:
     """Look for sources where there are none.
 
-    The image is smoothed by a Gaussian, as `find_peaks` does it, and its
-    median taken away: a pedestal is no source. Sigma is what the filter
-    leaves of the white noise of an ideal mean coadd, ``unit sqrt(sum f^2)``:
-    a false source is one that would be believed, were it in a coadd.
+    The image is smoothed by a Gaussian f, as `find_peaks` does it, and its
+    median taken away: a pedestal is no source. What a star of the PSF of the
+    image would have at such a peak turns it into a flux. Sigma is the error
+    of the flux of a star in an ideal mean coadd whose PSF is f,
+    ``unit / sqrt(sum f^2)``: a false source is one that would be believed,
+    had a coadd a star of its flux.
 
     Parameters
     ----------
@@ -198,6 +201,8 @@ def blank_field(
         Image ``(y, x)`` in nJy per pixel, of noise only.
     unit
         Noise of a pixel of an ideal mean coadd, in nJy.
+    psf
+        PSF of the image, ``(p, p)``, p odd, centred, sum 1.
     pixel_scale
         Arcseconds per pixel.
     filter_fwhm
@@ -211,7 +216,9 @@ def blank_field(
         Peaks and pixels; a border of twice the filter is left out.
     """
     kernel = gaussian_kernel(filter_fwhm, 2 * int(3 * filter_fwhm) + 1)
-    sigma = unit * np.sqrt(np.sum(kernel**2))
+    middle = psf.shape[0] // 2
+    response = float(oaconvolve(psf.astype(float), kernel, mode="same")[middle, middle])
+    sigma = unit / np.sqrt(np.sum(kernel**2)) * response
     image = np.asarray(image, dtype=float)
     border = int(2 * filter_fwhm)
     inner = np.s_[border:-border, border:-border]
