@@ -16,7 +16,7 @@ import torch
 from lsst.coadd.astroclearnet.core._deliver import deliver
 from lsst.coadd.astroclearnet.core._encoder_inputs import LATENT_FWHM
 from lsst.coadd.astroclearnet.core._filters import filtered_variance, widening
-from lsst.coadd.astroclearnet.core._flux import match_flux
+from lsst.coadd.astroclearnet.core._flux import match_flux, quieten
 from lsst.coadd.astroclearnet.core._fourier import FWHM_TO_SIGMA, FourierGrid
 
 GRID = FourierGrid(height=128, width=128, shape=(128, 128))
@@ -55,6 +55,15 @@ def test_source_like_the_noise_keeps_its_flux():
     true = star(x=60.3, y=64.6, fwhm=LATENT_FWHM, flux=4.0)
     matched = match_flux(0.9 * true, **statistic(true))
     assert float(matched.sum()) == pytest.approx(3.6, rel=0.05)
+
+
+@pytest.mark.parametrize(("flux", "kept"), [(2000.0, 1.0), (40.0, 0.98), (0.5, 0.05)])
+def test_what_is_like_the_noise_is_left_out(flux, kept):
+    """S/N of a thousand, of twenty and of a quarter."""
+    latent = star(x=60.3, y=64.6, fwhm=LATENT_FWHM, flux=flux)
+    stack = statistic(latent)
+    del stack["data"]
+    assert float(quieten(latent, **stack).sum()) == pytest.approx(kept * flux, abs=0.02 * flux + 0.02)
 
 
 def test_batch_is_worked_like_its_members():

@@ -23,7 +23,7 @@ from ._device import select_device
 from ._encoder import EncoderOutput, load_encoder
 from ._encoder_inputs import LATENT_FWHM, EncoderInputs
 from ._finish import finish_latent, finish_mean
-from ._flux import match_flux
+from ._flux import match_flux, quieten
 from ._kaiser import finish_kaiser
 from ._mm import fit_mm
 from ._options import FitOptions
@@ -68,14 +68,12 @@ class _Fitter:
 
 
 def _match(statistic: Statistic, latent: torch.Tensor, *, data: torch.Tensor | None = None) -> torch.Tensor:
-    """Give a latent the fluxes of the statistic, or of another D."""
-    return match_flux(
-        latent,
-        data=statistic.data if data is None else data,
-        den=statistic.den,
-        inflation=statistic.inflation,
-        grid=statistic.grid,
-    )
+    """Give a latent the fluxes of the statistic, or of another D, and take
+    the noise out.
+    """
+    data = statistic.data if data is None else data
+    stack = {"den": statistic.den, "inflation": statistic.inflation, "grid": statistic.grid}
+    return quieten(match_flux(latent, data=data, **stack), **stack)
 
 
 class _MeanFitter(_Fitter):

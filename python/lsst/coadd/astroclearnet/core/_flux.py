@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("match_flux",)
+__all__ = ("match_flux", "quieten")
 
 import torch
 
@@ -30,6 +30,10 @@ _CAUTION = 3.0
 
 _LARGEST = 0.3
 """Largest change of a round."""
+
+_QUIET_FWHM, _QUIET = 8.0, 1.2
+"""FWHM in pixels at which a latent is compared with the noise, and the S/N
+there at which half of it is kept."""
 
 
 def _pedestal(residual: torch.Tensor, *, quiet: torch.Tensor) -> torch.Tensor:
@@ -75,3 +79,28 @@ def match_flux(
         ratio = residual * flux / (flux**2 + _CAUTION**2 * noise)
         latent = latent * (1.0 + ratio.clamp(-_LARGEST, _LARGEST))
     return latent
+
+
+def quieten(
+    latent: torch.Tensor, *, den: torch.Tensor, inflation: torch.Tensor, grid: FourierGrid
+) -> torch.Tensor:
+    """Leave out what of latents cannot be told from noise.
+
+    A latent is nowhere negative: what the noise has left in it adds up to a
+    veil, which lifts faint sources and extended ones by some per cent. Each
+    place is scaled by ``s^2 / (s^2 + c^2)``, s being its S/N in a wide
+    filter: nothing changes on sources, and almost nothing stays beside them.
+
+    Parameters
+    ----------
+    latent
+        On the padded grid, at the PSF of the encoder, ``(..., rows,
+        columns)``.
+    den, inflation, grid
+        As of `match_flux`.
+    """
+    response = wiener_response(den, grid, strength=_STRENGTH, fwhm=_QUIET_FWHM)
+    noise = grid.mean_power(response**2 * den)[..., None, None] * inflation**2
+    wide = grid.gaussian((_QUIET_FWHM**2 - LATENT_FWHM**2) ** 0.5)
+    squared = grid.inverse(grid.transform(latent) * wide) ** 2
+    return latent * (squared / (squared + _QUIET**2 * noise))
