@@ -219,11 +219,13 @@ def test_page_works_in_a_browser(tmp_path):
     assert "<title>bca abc cba bac abc c descending</title>" in done.stdout
 
 
-def write_fits(path, view, *, extensions=True, unit="nJy"):
+def write_fits(path, view, *, extensions=True, unit="nJy", corner=(0.0, 0.0)):
     wcs = WCS(naxis=2)
     wcs.wcs.ctype, wcs.wcs.cdelt = ["RA---TAN", "DEC--TAN"], [-0.168 / 3600, 0.168 / 3600]
-    header = wcs.to_header()
-    header["BUNIT"] = unit
+    wcs.wcs.crpix = corner or (0.0, 0.0)
+    header = wcs.to_header() if corner else fits.Header()
+    if unit:
+        header["BUNIT"] = unit
     hdus = [fits.PrimaryHDU(), fits.ImageHDU(view.image, header, name="IMAGE")]
     if extensions:
         hdus.append(fits.ImageHDU(view.variance, name="VARIANCE"))
@@ -256,10 +258,25 @@ def test_plain_files_are_compared(files, tmp_path):
     assert "star_fwhm" in result.output and "report.html" in result.output
 
 
+def test_what_plain_files_do_not_say_is_said(files, tmp_path):
+    sharp, _ = draw_view("b", gaussian(2.5), seed=2)
+    plain = write_fits(tmp_path / "plain.fits", sharp, extensions=False, unit="", corner=None)
+    result = run("compare", "-q", files[0], plain, "-o", tmp_path / "one")
+    assert result.exit_code == 0 and "no unit: taken as nJy" in result.output
+    # The pixels are those of the other file.
+    assert 'taken as 1"' not in result.output
+    metrics = Table.read(tmp_path / "one" / "metrics.ecsv")
+    values = {(row["name"], row["plane"]): row["value"] for row in metrics}
+    assert values["star_fwhm", "plain"] == pytest.approx(2.5 * 0.168, rel=0.02)
+    result = run("compare", "-q", plain, plain, "-o", tmp_path / "both")
+    assert result.exit_code == 0 and 'a pixel taken as 1"' in result.output
+
+
 def test_files_that_cannot_be_compared(files, tmp_path):
     small, _ = draw_view("c", gaussian(2.5), seed=3)
     cut = write_fits(tmp_path / "cut.fits", small.cutout((1000, 2000, 200, 300)))
     counts = write_fits(tmp_path / "counts.fits", small, unit="adu")
+    shifted = write_fits(tmp_path / "shifted.fits", small, corner=(3.0, 4.0))
     text = tmp_path / "text.fits"
     text.write_text("no image")
     empty = tmp_path / "empty.fits"
@@ -267,6 +284,7 @@ def test_files_that_cannot_be_compared(files, tmp_path):
     for other, words in (
         (cut, "cannot be compared"),
         (counts, "BUNIT = 'adu'"),
+        (shifted, "its corners lie 5 pixels apart"),
         (text, "text.fits"),
         (empty, "holds no image"),
     ):

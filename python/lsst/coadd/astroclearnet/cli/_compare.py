@@ -47,8 +47,9 @@ def compare(
     A is the reference: sources are detected in it, and fluxes of B are
     divided by those of A. Extensions IMAGE, VARIANCE and MASK are read as far
     as they exist; else the first image is taken and the noise is measured.
-    Both must have the same size, and a unit of flux density or none. The
-    radius of the apertures is 1.4 times the FWHM of the broader PSF.
+    Both must have the same size, the same world coordinates or none, and a
+    unit of flux density or none (then it is taken as nJy). The radius of the
+    apertures is 1.4 times the FWHM of the broader PSF.
 
     \b
     Example:
@@ -58,29 +59,33 @@ def compare(
 
     output.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost without it
     with Progress(quiet=quiet) as progress:
-        metrics, pictures = _compare((reference, other), (psf_a, psf_b), output, progress)
+        metrics, how, pictures = _compare((reference, other), (psf_a, psf_b), output, progress)
     click.echo(format_metrics(metrics))
+    click.echo("\n" + "\n".join(how))
     click.echo(f"\nWrote {output}/report.html, metrics.ecsv, {', '.join(pictures)}.")
 
 
 def _compare(
     paths: tuple[Path, Path], psfs: tuple[Path | None, Path | None], output: Path, report: Progress
-) -> tuple[Table, list[str]]:
-    """Write all files; return the metrics and the names of the pictures."""
+) -> tuple[Table, list[str], list[str]]:
+    """Write all files; return the metrics, lines about what was taken for
+    granted, and the names of the pictures.
+    """
     from .._metrics import compare_views
     from .._photometry import kernel_fwhm
     from .._plots import make_comparison_figure
     from .._progress import StepCounter
     from ..comparison._diagrams import make_flux_figure, make_psf_figure
-    from ..comparison._fits import FitsCoaddError, view_from_fits
+    from ..comparison._fits import FitsCoaddError, find_common_scale, view_from_fits
     from ..comparison._page import Section, make_page, pivot_metrics
 
     names = [path.stem for path in paths]
     if names[0] == names[1]:
         names = [f"A: {names[0]}", f"B: {names[1]}"]
     count, views = StepCounter(5, report), []
+    scale = find_common_scale(paths)
     for path, name, psf in zip(paths, names, psfs, strict=True):
-        views.append(view_from_fits(path, name=name, psf=psf))
+        views.append(view_from_fits(path, name=name, psf=psf, pixel_scale=scale))
         count(f"Read {path.name}")
     # Without world coordinates an arcsec means nothing: go by the PSF.
     fwhm = max(kernel_fwhm(view.psf(x=0, y=0)) * view.pixel_scale for view in views)
@@ -91,7 +96,8 @@ def _compare(
     count(f"Measured {len(comparison.sources.x)} sources")
     comparison.metrics.write(output / "metrics.ecsv", overwrite=True)
     files = " and ".join(path.name for path in paths)
-    title = "\n".join([files, *(f"{view.name}: {view.configuration}" for view in views)])
+    how = [f"{view.name}: {view.configuration}" for view in views]
+    title = "\n".join([files, *how])
     figures = {
         "planes": make_comparison_figure(views, comparison, title=title),
         "fluxes": make_flux_figure(views, comparison, title=title),
@@ -109,4 +115,4 @@ def _compare(
     page = make_page(section.title, f"{paths[0]} (reference) and {paths[1]}", [section])
     (output / "report.html").write_text(page, encoding="utf-8")
     count("Wrote the page")
-    return comparison.metrics, pictures
+    return comparison.metrics, how, pictures

@@ -10,13 +10,13 @@
 
 from __future__ import annotations
 
-__all__ = ("FitsCoaddError", "view_from_fits")
+__all__ = ("FitsCoaddError", "find_common_scale", "view_from_fits")
 
 import contextlib
 import dataclasses
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import astropy.units as u
@@ -33,6 +33,7 @@ from ._detect import detect_sources
 
 _NO_DATA_PLANES = ("MP_NO_DATA",)
 _SATURATED_PLANES = ("MP_SAT", "MP_SATURATED")
+_SAME_GRID = 0.1  # pixels
 _GUESS = 4.0  # FWHM in pixels of the filter of the first detection
 
 
@@ -40,7 +41,52 @@ class FitsCoaddError(CoreError, ValueError):
     """A FITS file that cannot be compared; the text names it."""
 
 
-def view_from_fits(path: Path, *, name: str, psf: Path | None = None) -> CoaddView:
+def find_common_scale(paths: Sequence[Path]) -> float | None:
+    """Check that images lie on the same pixels of the sky.
+
+    Parameters
+    ----------
+    paths
+        FITS files; those without world coordinates are left out.
+
+    Returns
+    -------
+    `float` or `None`
+        Arcsec per pixel; `None` if no file has world coordinates.
+
+    Raises
+    ------
+    FitsCoaddError
+        If corners lie more than 0.1 pixel apart.
+    """
+    first: tuple[Path, astropy.wcs.WCS, tuple[int, ...]] | None = None
+    for path in paths:
+        with _open(path) as hdus:
+            image, header = _read_image(hdus, path)
+        wcs = _read_wcs(header, path)
+        if wcs is None:
+            continue
+        if first is None:
+            first = path, wcs, image.shape
+            continue
+        height, width = first[2]
+        x, y = np.array([[0, width - 1, 0, width - 1], [0, 0, height - 1, height - 1]], dtype=float)
+        try:
+            there = wcs.world_to_pixel(first[1].pixel_to_world(x, y))
+            apart = float(np.max(np.hypot(there[0] - x, there[1] - y)))
+        except astropy.wcs.NoConvergence:
+            apart = np.inf
+        if not apart < _SAME_GRID:
+            raise FitsCoaddError(
+                f"{path} is not on the pixels of {first[0]}: by their world coordinates its corners lie "
+                f"{apart:.3g} pixels apart."
+            )
+    return None if first is None else float(np.mean(proj_plane_pixel_scales(first[1]))) * 3600
+
+
+def view_from_fits(
+    path: Path, *, name: str, psf: Path | None = None, pixel_scale: float | None = None
+) -> CoaddView:
     """Look at a coadd in a FITS file.
 
     The image is the first extension with two axes (``IMAGE`` if there is one
@@ -57,6 +103,9 @@ def view_from_fits(path: Path, *, name: str, psf: Path | None = None) -> CoaddVi
         Name of the plane in tables and pictures.
     psf
         FITS file with the PSF, an odd number of pixels on each side.
+    pixel_scale
+        Arcsec per pixel, as of `find_common_scale`; a pixel is taken as 1
+        arcsec without it, and the configuration of the view says so.
 
     Raises
     ------
@@ -84,11 +133,14 @@ def view_from_fits(path: Path, *, name: str, psf: Path | None = None) -> CoaddVi
         saturated=saturated,
         x0=0,
         y0=0,
-        pixel_scale=_find_scale(header, path),
+        pixel_scale=1.0 if pixel_scale is None else pixel_scale,
         psf=lambda *, x, y: gaussian_kernel(_GUESS, 25),
         configuration="",
     )
-    return _attach_psf(view, path, psf)
+    taken = [] if pixel_scale else ['a pixel taken as 1"']
+    taken += [] if str(header.get("BUNIT", "")).strip() else ["no unit: taken as nJy"]
+    view = _attach_psf(view, path, psf)
+    return dataclasses.replace(view, configuration=", ".join([view.configuration, *taken]))
 
 
 @contextlib.contextmanager
@@ -153,8 +205,8 @@ def _find_unit(header: fits.Header, path: Path) -> float:
         raise FitsCoaddError(f"{path} has BUNIT = {text!r}, which cannot be converted to nJy.") from None
 
 
-def _find_scale(header: fits.Header, path: Path) -> float:
-    """Return arcseconds per pixel; 1 without world coordinates."""
+def _read_wcs(header: fits.Header, path: Path) -> astropy.wcs.WCS | None:
+    """Return the world coordinates, if there are any."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", astropy.wcs.FITSFixedWarning)
         try:
@@ -162,9 +214,7 @@ def _find_scale(header: fits.Header, path: Path) -> float:
         except (astropy.wcs.WcsError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise FitsCoaddError(f"{path} has world coordinates that cannot be read: {reason}") from error
-    if not wcs.has_celestial:
-        return 1.0
-    return float(np.mean(proj_plane_pixel_scales(wcs.celestial))) * 3600
+    return wcs.celestial if wcs.has_celestial else None
 
 
 def _attach_psf(view: CoaddView, path: Path, psf: Path | None) -> CoaddView:
@@ -184,7 +234,9 @@ def _attach_psf(view: CoaddView, path: Path, psf: Path | None) -> CoaddView:
         if moments is not None and np.hypot(moments.e1, moments.e2) < 0.2:
             widths.append(moments.fwhm)
     if len(widths) < 3:
-        raise FitsCoaddError(f"{path} has fewer than 3 round sources of S/N > 20: give its PSF with --psf.")
+        raise FitsCoaddError(
+            f"{path} has fewer than 3 round sources of S/N > 20: give its PSF with --psf-a or --psf-b."
+        )
     # Stars are the sharpest of what is round; galaxies make the upper half.
     fwhm = float(np.percentile(widths, 25))
     kernel = gaussian_kernel(fwhm, 2 * int(np.ceil(3 * fwhm)) + 1)
