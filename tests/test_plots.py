@@ -105,6 +105,24 @@ def test_zooms_show_what_they_are_called(views):
     assert sum(label.endswith(", worst residual") for label in zooms) == 1
 
 
+def test_a_pair_is_no_galaxy(views):
+    """A pair that only the sharper plane tells apart is broad, too."""
+    y, x = np.mgrid[:360, :360]
+
+    def pair(sigma):
+        return sum(
+            9000 / sigma**2 * np.exp(-0.5 * ((x - px) ** 2 + (y - 222) ** 2) / sigma**2)
+            for px in (217.5, 222.5)
+        )
+
+    planes = [
+        dataclasses.replace(view, image=view.image + pair(fwhm / 2.355))
+        for view, fwhm in zip(views, (4.2, 2.5), strict=True)
+    ]
+    x0, x1, y0, y1 = find_zooms(draw(planes, zoom=40))["bright galaxy"]
+    assert np.hypot((x0 + x1) / 2 - 1220, (y0 + y1) / 2 - 2222) > 20
+
+
 def test_patch_is_shown_where_it_has_data(views):
     """A field of a quarter of the patch fills the picture."""
     nothing = np.ones(views[0].bad.shape, dtype=bool)

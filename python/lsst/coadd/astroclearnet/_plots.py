@@ -80,12 +80,12 @@ def make_comparison_figure(
         for axis, box in zip(axes[:, column], boxes, strict=True):
             shown = _draw(axis, view.cutout(box), norm)
         axes[0, column].set_title(_describe(view, comparison), fontsize=8)
-    _add_stretch_bar(figure, shown, bars[0], norm, rms, reference.name)
+    _add_stretch_bar(figure, shown, bars[0], norm, rms, views)
     if residual is not None:
         _draw_residual(figure, axes[:, len(images)], bars[1], boxes, reference, residual, rms)
     if n_image is not None:
         _draw_counts(figure, axes[:, -1], bars[-1], boxes, reference, n_image)
-    _label(axes, zooms)
+    _label(axes, zooms, reference.pixel_scale)
     figure.suptitle(title, fontsize=10, y=1 - 0.08 / figure.get_figheight())
     return figure
 
@@ -189,11 +189,14 @@ def _describe(view: CoaddView, comparison: Comparison) -> str:
 
 
 def _add_stretch_bar(
-    figure: Figure, shown: AxesImage, place: Axes, norm: AsinhNorm, rms: float, name: str
+    figure: Figure, shown: AxesImage, place: Axes, norm: AsinhNorm, rms: float, views: Sequence[CoaddView]
 ) -> None:
     """Add the colour bar of the planes."""
     bar = figure.colorbar(shown, cax=place, orientation="horizontal")
-    bar.set_label(f"flux [nJy / px]; asinh stretch, sky rms of {name} = {rms:.3g} nJy", fontsize=8)
+    text = f"flux [nJy / px]; asinh stretch, sky rms of {views[0].name} = {rms:.3g} nJy"
+    if any(view.bad.any() for view in views):
+        text += "; blue-grey: no data"
+    bar.set_label(text, fontsize=8)
     ticks = _choose_ticks(rms, norm.vmax)
     bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks], fontsize=7)
     bar.ax.minorticks_off()
@@ -238,12 +241,12 @@ def _draw_counts(
     bar.ax.tick_params(labelsize=7)
 
 
-def _label(axes: np.ndarray, zooms: Sequence[Zoom]) -> None:
+def _label(axes: np.ndarray, zooms: Sequence[Zoom], pixel_scale: float) -> None:
     """Name the rows and mark the zooms on the pictures of the patch."""
     for axis in axes[:, 1:].flat:
         axis.tick_params(labelleft=False)
     for axis in axes[-1]:
-        axis.set_xlabel("x [px]", fontsize=7)
+        axis.set_xlabel(f'x [px of {pixel_scale:.3f}"]', fontsize=7)
     names = ["patch", *(f"{letter}: {zoom.label}" for letter, zoom in zip("ABCDEFG", zooms, strict=False))]
     for axis, name in zip(axes[:, 0], names, strict=True):
         axis.set_ylabel(f"{name}\ny [px]", fontsize=8)

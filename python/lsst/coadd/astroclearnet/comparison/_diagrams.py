@@ -77,13 +77,15 @@ def make_flux_figure(views: Sequence[CoaddView], comparison: Comparison, *, titl
     reference = comparison.fluxes[views[0].name]
     with np.errstate(divide="ignore", invalid="ignore"):
         magnitude = np.where(reference > 0, _AB_ZERO - 2.5 * np.log10(reference), np.nan)
+    levels, limits = (1.0, 0.0, 0.0), [0.15, 60.0, 60.0]
     for k, view in enumerate(views[1:], start=1):
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = comparison.fluxes[view.name] / reference
-        for axis, values in zip(axes, (ratio, *comparison.offsets[view.name]), strict=True):
-            _draw_binned(axis, magnitude, values, comparison.snr, k, view.name)
+        for i, values in enumerate((ratio, *comparison.offsets[view.name])):
+            reach = _draw_binned(axes[i], magnitude, values, comparison.snr, k, view.name, levels[i])
+            limits[i] = max(limits[i], 1.1 * reach)
     labels = ("flux / reference", "x - reference [mas]", "y - reference [mas]")
-    for axis, label, level, limit in zip(axes, labels, (1, 0, 0), (0.15, 60, 60), strict=True):
+    for axis, label, level, limit in zip(axes, labels, levels, limits, strict=True):
         axis.axhline(level, color="black", linewidth=0.8)
         axis.set_ylim(level - limit, level + limit)
         axis.set_ylabel(label, fontsize=8)
@@ -98,13 +100,15 @@ def make_flux_figure(views: Sequence[CoaddView], comparison: Comparison, *, titl
 
 
 def _draw_binned(
-    axis: Axes, magnitude: np.ndarray, values: np.ndarray, snr: np.ndarray, k: int, name: str
-) -> None:
-    """Draw values, and medians with errors in bins of one magnitude."""
+    axis: Axes, magnitude: np.ndarray, values: np.ndarray, snr: np.ndarray, k: int, name: str, level: float
+) -> float:
+    """Draw values, and medians with errors in bins of one magnitude; return
+    how far these reach from a level.
+    """
     seen = np.isfinite(magnitude) & np.isfinite(values) & (snr > 5)
     axis.plot(magnitude[seen], values[seen], MARKERS[k], color=COLOURS[k], ms=2.5, alpha=0.45)
     if not seen.any():
-        return
+        return 0.0
     edges = np.arange(np.floor(magnitude[seen].min()), magnitude[seen].max() + 1)
     points = []
     for low in edges:
@@ -116,6 +120,7 @@ def _draw_binned(
     axis.errorbar(
         x, y, error, fmt=MARKERS[k], color=COLOURS[k], ms=7, mec="white", capsize=2, label=name, zorder=3
     )
+    return float(np.max(np.abs(y - level) + np.nan_to_num(error), initial=0.0))
 
 
 def make_psf_figure(views: Sequence[CoaddView], comparison: Comparison, *, title: str) -> Figure:

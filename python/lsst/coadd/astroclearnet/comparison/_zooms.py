@@ -68,7 +68,7 @@ def choose_zooms(views: Sequence[CoaddView], comparison: Comparison, *, side: in
     fwhm = fwhm if np.isfinite(fwhm) else 4.0
     places = {
         "blended pair": _find_pair(views, comparison, fwhm),
-        "bright galaxy": _find_galaxy(reference, comparison, fwhm),
+        "bright galaxy": _find_galaxy(views, comparison, fwhm),
         "faint source": _find_faint(comparison, fwhm),
         "saturated star": _find_saturated(views),
         _WORST: _find_residual(views, comparison, fwhm),
@@ -117,8 +117,11 @@ def _find_pair(views: Sequence[CoaddView], comparison: Comparison, fwhm: float) 
     return None
 
 
-def _find_galaxy(view: CoaddView, comparison: Comparison, fwhm: float) -> _Place:
-    """Find the brightest single source that is broader than the PSF."""
+def _find_galaxy(views: Sequence[CoaddView], comparison: Comparison, fwhm: float) -> _Place:
+    """Find the brightest single source that is broader than the PSF, if there
+    is one that no plane takes apart.
+    """
+    view, split = views[0], None
     snr = np.where(comparison.stars, 0, np.nan_to_num(comparison.snr))
     for i in np.argsort(-snr)[:40]:
         x, y = comparison.sources.x[i], comparison.sources.y[i]
@@ -128,9 +131,13 @@ def _find_galaxy(view: CoaddView, comparison: Comparison, fwhm: float) -> _Place
             continue
         stamp = view.stamp(x=x, y=y, half=_HALF)
         shape = None if stamp is None or snr[i] <= 0 else adaptive_moments(stamp)
-        if shape is not None and shape.fwhm > 1.15 * kernel_fwhm(view.psf(x=x, y=y)):
+        if shape is None or not shape.fwhm > 1.15 * kernel_fwhm(view.psf(x=x, y=y)):
+            continue
+        pieces = [np.hypot(found.x - x, found.y - y) < 1.5 * fwhm for found in comparison.found.values()]
+        if all(np.count_nonzero(near) <= 1 for near in pieces):
             return x, y
-    return None
+        split = split or (x, y)
+    return split
 
 
 def _find_faint(comparison: Comparison, fwhm: float) -> _Place:
