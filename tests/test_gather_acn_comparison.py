@@ -60,6 +60,20 @@ def test_figure_has_a_panel_for_each_metric(result, tmp_path):
     result.tract_plot.savefig(tmp_path / "figure.png", dpi=40)
 
 
+def test_title_says_how_the_planes_were_made():
+    tables = {patch: make_metrics(0.4, 3.0) for patch in range(3)}
+    for patch, table in tables.items():
+        table.meta["configuration"] = ["deepCoadd: mean", f"acn_coadd: acn config {patch // 2}"]
+    figure = GatherAcnComparisonTask().run(metrics=tables, title="tract=1").tract_plot
+    assert figure.get_suptitle().splitlines() == [
+        "tract=1",
+        "deepCoadd: mean",
+        "acn_coadd: acn config 0 (2 of 3 patches)",
+        "acn_coadd: acn config 1 (1 of 3 patches)",
+        "patches: 3",
+    ]
+
+
 def test_order_of_patches_does_not_matter():
     tables = {patch: make_metrics(0.4 + 0.01 * patch, 3.0) for patch in range(4)}
     first = GatherAcnComparisonTask().run(metrics=tables)

@@ -133,7 +133,8 @@ class CompareAcnCoaddTask(PipelineTask):
         Returns
         -------
         `lsst.pipe.base.Struct`
-            ``metrics`` (`~astropy.table.Table`); ``plot``, ``flux_plot``,
+            ``metrics`` (`~astropy.table.Table`; how the planes were made is
+            in ``meta["configuration"]``); ``plot``, ``flux_plot``,
             ``psf_plot``, ``fit_plot`` and ``exposure_plot``
             (`~matplotlib.figure.Figure`, or `None` without their input); and
             ``metric_bundle``, `None` unless `write_metric_bundle` is set.
@@ -174,6 +175,7 @@ class CompareAcnCoaddTask(PipelineTask):
         rows = [] if inputs_table is None else make_exposure_rows(inputs_table, names["coadd"])
         rows += [] if run_metadata is None else make_run_rows(run_metadata, names["coadd"])
         metrics: Table = vstack([comparison.metrics, make_table(rows)]) if rows else comparison.metrics
+        metrics.meta["configuration"] = _describe(views)
         exposure = self._view_exposure(calexps, inputs_table, views[1])
         outputs = self._draw(views, comparison, n_image=n_image, exposure=exposure, truth=truth, title=title)
         return Struct(
@@ -273,13 +275,17 @@ class CompareAcnCoaddTask(PipelineTask):
         return make_bundle(metrics, band=band)
 
 
-def _title(title: str, views: Sequence[CoaddView]) -> str:
-    """Add to a data id how the planes were made."""
+def _describe(views: Sequence[CoaddView]) -> list[str]:
+    """Write lines about how the planes were made."""
     names: dict[str, list[str]] = {}
     for view in views:
         names.setdefault(view.configuration, []).append(view.name)
-    lines = [f"{', '.join(made)}: {how}" for how, made in names.items() if how]
-    return "\n".join([title, *lines])
+    return [f"{', '.join(made)}: {how}" for how, made in names.items() if how]
+
+
+def _title(title: str, views: Sequence[CoaddView]) -> str:
+    """Add to a data id how the planes were made."""
+    return "\n".join([title, *_describe(views)])
 
 
 def _read_run(metadata: Any) -> dict[str, float]:

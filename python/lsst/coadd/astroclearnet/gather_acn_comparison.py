@@ -111,7 +111,7 @@ class GatherAcnComparisonTask(PipelineTask):
     ) -> None:
         """Fetch the tables, run, put what came out."""
         handles = butlerQC.get(inputRefs)["metrics"]
-        metrics = {int(handle.dataId["patch"]): handle.get() for handle in handles}
+        metrics = {int(handle.dataId["patch"]): _read(handle) for handle in handles}
         data_id = butlerQC.quantum.dataId
         title = "  ".join(f"{key}={data_id[key]}" for key in _TRACT)
         butlerQC.put(self.run(metrics=metrics, title=title), outputRefs)
@@ -142,12 +142,27 @@ class GatherAcnComparisonTask(PipelineTask):
         lsst.pipe.base.NoWorkFound
             If there is no patch.
         """
-        from .comparison._tract import make_tract_figure, stack_patches, summarize_patches
+        from .comparison._tract import (
+            describe_patches,
+            make_tract_figure,
+            stack_patches,
+            summarize_patches,
+        )
 
         if not metrics:
             raise NoWorkFound("No patch of this tract was compared.")
         table = stack_patches(metrics)
         self.log.info("Gathered %d metrics of %d patches.", len(table), len(metrics))
         self.metadata["n_patches"] = int(np.size(list(metrics)))
+        title = "\n".join([title, *describe_patches(metrics)])
         figure = make_tract_figure(table, names=list(self.config.plotted), title=title)
         return Struct(table=table, summary=summarize_patches(table), tract_plot=figure)
+
+
+def _read(handle: Any) -> Table:
+    """Read a table with its meta, which the Butler drops unless told not to;
+    older ones cannot be told.
+    """
+    drop = "strip_astropy_meta_yaml"
+    known = drop in handle.ref.datasetType.storageClass.parameters
+    return handle.get(parameters={drop: False} if known else None)

@@ -10,8 +10,9 @@
 
 from __future__ import annotations
 
-__all__ = ("make_tract_figure", "stack_patches", "summarize_patches")
+__all__ = ("describe_patches", "make_tract_figure", "stack_patches", "summarize_patches")
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -42,6 +43,26 @@ def stack_patches(metrics: Mapping[int, Table]) -> Table:
         table.add_column(np.full(len(table), patch, dtype=np.int64), name="patch", index=0)
         tables.append(table)
     return vstack(tables, metadata_conflicts="silent")
+
+
+def describe_patches(metrics: Mapping[int, Table]) -> list[str]:
+    """Write lines about how the planes of the patches were made.
+
+    Parameters
+    ----------
+    metrics
+        By patch, with ``configuration`` in their ``meta`` if it is known.
+
+    Returns
+    -------
+    `list` [`str`]
+        Each different one once; with the number of patches if not all are of
+        it.
+    """
+    how = Counter(line for table in metrics.values() for line in table.meta.get("configuration", ()))
+    return [
+        line if n == len(metrics) else f"{line} ({n} of {len(metrics)} patches)" for line, n in how.items()
+    ]
 
 
 def summarize_patches(table: Table) -> Table:
@@ -89,7 +110,7 @@ def make_tract_figure(table: Table, *, names: Sequence[str], title: str) -> Figu
     names
         Metrics to draw, a panel each.
     title
-        Data id, written over the figure.
+        Data id and configuration, written over the figure.
     """
     known = np.asarray(table["name"]).astype(str)
     shown = [name for name in names if name in known]
@@ -97,7 +118,8 @@ def make_tract_figure(table: Table, *, names: Sequence[str], title: str) -> Figu
     planes = list(dict.fromkeys(np.asarray(table["plane"]).astype(str).tolist()))
     n_columns = 2 if len(shown) > 1 else 1
     n_rows = max(1, -(-len(shown) // n_columns))
-    figure = Figure(figsize=(5.6 * n_columns, 2.3 * n_rows + 0.9), dpi=110, layout="constrained")
+    height = 2.3 * n_rows + 0.9 + 0.2 * title.count("\n")
+    figure = Figure(figsize=(5.6 * n_columns, height), dpi=110, layout="constrained")
     figure.suptitle(f"{title}\npatches: {len(patches)}", fontsize=10)
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axis, name in zip(axes, shown, strict=False):
