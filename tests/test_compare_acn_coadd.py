@@ -28,6 +28,7 @@ from lsst.coadd.astroclearnet.compare_acn_coadd import (
 )
 from lsst.coadd.astroclearnet.comparison._bundle import make_bundle
 from lsst.coadd.astroclearnet.core import InputExposure, InvalidExposureError, Plane
+from lsst.daf.butler import Butler, DatasetType
 from lsst.images import Box
 from lsst.pex.config import FieldValidationError
 from lsst.pipe.base.testUtils import lintConnections
@@ -314,6 +315,26 @@ def test_bundle_is_that_of_analysis_tools(result, monkeypatch):
     assert found["starFwhm_i_acn_coadd_count"].value > 0
     assert "e1Diff_i_deepCoadd_median" in found and "fluxRatio_i_acn_latent_snr_100_median" in found
     assert not any("29324" in name for name in found)
+
+
+def test_bundle_in_a_butler(result, tmp_path):
+    """Written and read as the full stack does, where that is installed."""
+    reason = "MetricMeasurementBundle is of the full Science Pipelines"
+    pytest.importorskip("lsst.analysis.tools.interfaces", reason=reason, exc_type=ImportError)
+    metrics = result[0].metrics.copy()
+    metrics["value"][metrics["name"] == "sky_rms"] = np.nan
+    bundle = make_bundle(metrics, band="i")
+    Butler.makeRepo(tmp_path / "repo")
+    with Butler.from_config(tmp_path / "repo", run="run", writeable=True) as butler:
+        name = "acnCoaddComparison_metrics"
+        kind = DatasetType(name, (), "MetricMeasurementBundle", universe=butler.dimensions)
+        butler.registry.registerDatasetType(kind)
+        found = butler.get(butler.put(bundle, kind))
+    assert type(found) is type(bundle) and list(found) == list(bundle)
+    for key, expected in bundle.items():
+        for one, other in zip(found[key], expected, strict=True):
+            assert one.metric_name == other.metric_name and one.quantity.unit == other.quantity.unit
+            np.testing.assert_equal(one.quantity.value, other.quantity.value)
 
 
 def test_connections_are_sound():
