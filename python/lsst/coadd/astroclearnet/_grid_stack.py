@@ -119,7 +119,10 @@ def _load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             found = sorted(file)
             arrays = {key: file[key] for key in _KEYS if key in file}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise RestoreError(f"{path} cannot be read as a .npz file of numpy.savez: {error}") from error
+        reason = str(error)
+        if isinstance(error, ValueError) and not zipfile.is_zipfile(path):
+            reason = "it is no zip archive"  # numpy takes what it does not know for a pickle
+        raise RestoreError(f"{path} cannot be read as a .npz file of numpy.savez: {reason}") from error
     missing = [key for key in _KEYS if key not in arrays]
     if missing:
         raise RestoreError(

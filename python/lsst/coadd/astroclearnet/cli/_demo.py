@@ -33,7 +33,11 @@ def demo(repo: str, seed: int, visits: int, size: int, overwrite: bool, quiet: b
     geometry of the sky map (skymaps) and the truth (HSC/truth/demo); the
     collection HSC/defaults chains them. A complete repository is left as it
     is, an interrupted one is made anew, and no other folder is touched.
-    """
+
+    \b
+    Example, 8 visits of a patch of 400 x 400 pixels:
+      acn demo demo/repo --size 400 --visits 8
+    """  # noqa: D301
     from ..demo import DemoConfig, make_demo_repository
 
     try:

@@ -49,7 +49,12 @@ def ingest(exposures: Path, repo: Path, data_root: Path | None, quiet: bool) -> 
 
     EXPOSURES is a YAML file: for each exposure image, weight, data quality,
     PSF (PSFEx, Piff or stamp), WCS, zero point and sky; see --example.
-    """
+
+    \b
+    Example:
+      acn ingest --example > exposures.yaml     # then write down your files
+      acn ingest exposures.yaml field/repo
+    """  # noqa: D301
     from ..ingest import ingest as ingest_exposures
     from ..ingest import load_config
 

@@ -23,13 +23,19 @@ _DEFAULTS = FitOptions()
 @click.command("restore")
 @click.argument("stack", type=click.Path(exists=True, dir_okay=False))
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="FITS file to make.")
-@click.option("--method", type=click.Choice(list(METHODS)), default=_DEFAULTS.method, show_default=True)
+@click.option(
+    "--method",
+    type=click.Choice(list(METHODS)),
+    default=_DEFAULTS.method,
+    show_default=True,
+    help="acn: the network; mm: multiplicative updates; kaiser, mean: linear coadds, without LATENT.",
+)
 @click.option(
     "--recipe",
     type=click.Choice(list(RECIPES)),
     default=_DEFAULTS.recipe,
     show_default=True,
-    help="Of method acn.",
+    help="Of method acn: where its weights come from.",
 )
 @click.option(
     "--target-fwhm",
@@ -66,7 +72,11 @@ def restore(stack: str, output: str, overwrite: bool, quiet: bool, **fields: str
 
     The output has the HDUs LATENT, COADD, VARIANCE, LATENT_VARIANCE, N_IMAGE,
     PSF and PSF_CELLS.
-    """
+
+    \b
+    Example:
+      acn restore stack.npz -o sky.fits --target-fwhm 2.5
+    """  # noqa: D301
     from ..restore import restore as restore_stack
 
     try:

@@ -45,7 +45,11 @@ def summary(repo: str, collections: str, where: str, output: Path | None) -> Non
     The tables and pictures are those that the task compareAcnCoadd wrote. A
     picture is exported as comparison.png, or, where there are several, as
     comparison_TRACT_PATCH_BAND.png; files of that name are replaced.
-    """
+
+    \b
+    Example:
+      acn summary demo/repo --collections u/demo/acn -o demo
+    """  # noqa: D301
     butler = open_butler(repo, writeable=False)
     metrics, plots = (find_datasets(butler, name, collections, where) for name in (_METRICS, _PLOT))
     if not metrics:

@@ -69,7 +69,12 @@ def train(
 
     The defaults made the weights that are shipped; they take about 80
     minutes on one core. The skies and stacks are simulated: nothing is read.
-    """
+
+    \b
+    Example, to try it in some minutes:
+      acn train try.safetensors --steps 60 --n-stacks 20 --n-galaxies 100 \\
+        --pair-steps 20 --flux-steps 20 --scatter-steps 20
+    """  # noqa: D301
     import torch
 
     from ..training import TrainingOptions, train_encoder, write_weights
