@@ -178,6 +178,23 @@ def test_backgrounds_are_divided_by_their_ratio():
     np.testing.assert_allclose(exposure.image, 30 * (2 + 6 / 2 - 1 / 2), rtol=1e-6)
 
 
+def test_backgrounds_in_counts_of_images_in_njy():
+    """As visit_image_background: the row of the detector calibrates it."""
+    x = np.linspace(20.0, 40.0, SHAPE[1])
+    library, scene = StandIns(), Scene(calibration=(1.0, 0.0), background=6.0, sky_correction=1.0)
+    extras = library.extras(scene, revert=True, apply=True)
+    row = make_row(PhotoCalib=fake.PhotoCalib(np.broadcast_to(x, SHAPE)))
+    extras = InputExtras(**{**vars(extras), "visit_summary_row": row})
+    others = frozenset(SUMMARY_PARTS) - {"photo_calib"}
+    adapter = ExposureFAdapter(replace=others, calibrate_backgrounds=True)
+    exposure = adapter.adapt(library.make(scene), data_id=DATA_ID, extras=extras)
+    np.testing.assert_allclose(exposure.image, np.broadcast_to(2 + 5 * x, SHAPE), rtol=1e-5)
+    np.testing.assert_allclose(exposure.variance, 4)
+    bare = InputExtras(**{**vars(extras), "visit_summary_row": make_row(PhotoCalib=None)})
+    with pytest.raises(SkippedExposureError, match="no photometric calibration in its row"):
+        adapter.adapt(library.make(scene), data_id=DATA_ID, extras=bare)
+
+
 def test_background_of_another_size_is_an_error():
     class BackgroundList(list):
         def getImage(self):

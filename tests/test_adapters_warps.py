@@ -74,7 +74,7 @@ def covers(x, y):
 def make_warp(*, ccds=2, **changes):
     """Two detectors of 70 x 80 pixels with a gap of 20 between them."""
     image, variance, planes = make_planes()
-    rows = []
+    rows, correction = [], fake.Afw(evaluate=lambda x, y: x + 100 * y)
     for n, first in enumerate((X0, X0 + GAP.stop)[:ccds]):
         # Its own pixels begin at (0, 0); the WCS says where that is.
         wcs = tract_wcs(x=X0 + 80 - first, y=40)
@@ -84,6 +84,7 @@ def make_warp(*, ccds=2, **changes):
                 Wcs=fake.FlatWcs(wcs),
                 Psf=fake.GaussianPsf(fwhm=4.0 + n),
                 BBox=fake.Box.of((80, 70), x0=0, y0=0),
+                ApCorrMap=None if n else {"base_PsfFlux_instFlux": correction},
             )
         )
     fields = {
@@ -155,6 +156,15 @@ def test_psf_without_a_value_anywhere_is_an_error():
     nowhere = fake.GaussianPsf(covers=lambda x, y: False)
     with pytest.raises(InvalidExposureError, match="PSF of visit=1228 detector=50 has no value"):
         cut(make_warp(Psf=nowhere))
+
+
+def test_aperture_corrections_are_those_of_the_detectors():
+    """In the record they are in pixels of the detector, which begin at 0."""
+    first, second = cut(make_warp())
+    (field,) = first.aperture_corrections.values()
+    assert field(x=X0 + 12.0, y=Y0 + 30.0) == pytest.approx(12 + 100 * 30, abs=0.1)
+    assert field(x=X0 - 12.0, y=Y0 + 500.0) == pytest.approx(100 * 79, abs=0.1)
+    assert second.aperture_corrections == {}
 
 
 @pytest.mark.parametrize("kernel", ["bilinear", "lanczos3", "lanczos5"])

@@ -114,6 +114,7 @@ def make_warp(one, geometry, *, border, kernel):
         Wcs=Wcs(core.wcs),
         Psf=Psf(core.psf),
         BBox=fake.Box.of(native, x0=core.x0, y0=core.y0),
+        ApCorrMap=None,
     )
     return fake.Exposure(
         image=image,

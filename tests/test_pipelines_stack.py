@@ -186,6 +186,22 @@ def test_hsc_follows_the_overrides_of_obs_subaru(obs_packages):
     assert warps.inputs == "warps" and not warps.apply_background
 
 
+def test_lsstcam_follows_the_overrides_of_obs_lsst(obs_packages):
+    """lsst/obs_lsst 0e84d755 config/lsstCam/makeDirectWarp.py,
+    config/assembleCoadd.py, config/lsstCam/assembleCoadd.py.
+    """
+    config = load("LSSTCam/acn").to_graph().tasks["assembleAcnCoadd"].config
+    select = config.select
+    assert (select.max_ellip_residual, select.max_scaled_size_scatter) == (0.19, 0.07)
+    assert (select.max_psf_trace_radius_delta, select.max_psf_ap_flux_delta) == (4.4, 1.6)
+    assert select.max_psf_ap_corr_sigma_scaled_delta == 0.15
+    assert select.max_star_e["fallback"] == 0.2 and select.max_star_unnormalized_e["fallback"] == 2.3
+    assert list(select.exclude_detectors) == [0, 20, 27, 65, 123, 161, 168, 188]
+    assert {"NO_DATA", "BAD", "SAT", "SUSPECT", "PARTLY_VIGNETTED", "SPIKE"} <= set(config.bad_planes)
+    # visit_image is in nJy, its background in counts.
+    assert config.calibrate_backgrounds and not config.use_visit_summary_photo_calib
+
+
 def test_what_the_stack_knows_beside_can_be_used(stack_repo, obs_packages):
     """Every optional input has the name and dimensions of the stack's."""
     pipeline = load("HSC/acn")

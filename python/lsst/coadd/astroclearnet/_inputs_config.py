@@ -90,6 +90,12 @@ class InputsConfig(Config):
         "used; needs image_model='afw'.",
         default=False,
     )
+    calibrate_backgrounds = Field[bool](
+        doc="Multiply those backgrounds by the photometric calibration of visit_summaries. Set it where "
+        "images are in nJy and backgrounds still in counts, as visit_image and visit_image_background are; "
+        "needs use_visit_summary.",
+        default=False,
+    )
     background_name = Field[str](
         doc="Name, in VisitImage.backgrounds, of what apply_background subtracts if image_model is 'images'.",
         default="skyCorr",
@@ -158,6 +164,13 @@ class InputsConfig(Config):
             "needs revert_background or apply_background",
         )
 
+        self._require(
+            self.use_visit_summary
+            or not (self.calibrate_backgrounds and (self.revert_background or self.apply_background)),
+            "calibrate_backgrounds",
+            "needs use_visit_summary",
+        )
+
     def _require(self, holds: bool, name: str, text: str) -> None:
         if not holds:
             raise FieldValidationError(getattr(type(self), name), self, f"{name} {text}.")
@@ -172,7 +185,12 @@ class InputsConfig(Config):
         """Make the adapter of the image library, set as the fields say."""
         if self.image_model == "afw":
             replace = frozenset(part for part, name in _SUMMARY_SWITCHES.items() if getattr(self, name))
-            return make_adapter("afw", replace=replace, warp_kernel=self.warp_kernel)
+            return make_adapter(
+                "afw",
+                replace=replace,
+                warp_kernel=self.warp_kernel,
+                calibrate_backgrounds=self.calibrate_backgrounds,
+            )
         return make_adapter(
             "images",
             revert_background=self.revert_background,

@@ -16,7 +16,13 @@ are relative to ``python/lsst/`` of those repositories.
 
 from __future__ import annotations
 
-__all__ = ("SUMMARY_PARTS", "ExposureFAdapter", "exposure_from_exposure_f", "translate_mask")
+__all__ = (
+    "SUMMARY_PARTS",
+    "ExposureFAdapter",
+    "exposure_from_exposure_f",
+    "read_aperture_corrections",
+    "translate_mask",
+)
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -44,6 +50,8 @@ if TYPE_CHECKING:
 SUMMARY_PARTS = ("psf", "wcs", "photo_calib", "ap_corr")
 """What a row of a visit summary can replace."""
 
+_PHOTO_CALIB = "photometric calibration"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExposureFAdapter:
@@ -56,21 +64,29 @@ class ExposureFAdapter:
     warp_kernel: str = "lanczos3"
     """Interpolation with which warps were made."""
 
+    calibrate_backgrounds: bool = False
+    """Whether backgrounds are in counts and images in nJy already, as those
+    of ``visit_image`` are (drp/tasks/reprocess_visit_image.py:123-130)."""
+
     def adapt(
         self, image: Any, *, data_id: Mapping[str, Any], extras: InputExtras = NO_EXTRAS
     ) -> InputExposure:
         """Convert an `~lsst.afw.image.ExposureF`; `exposure_from_exposure_f`
         says how.
         """
+        row, label, photo_calib = extras.visit_summary_row, _label(data_id), None
+        if self.calibrate_backgrounds and row is not None:
+            photo_calib = _part_of_row(row, "photo_calib", name=_PHOTO_CALIB, label=label)
         exposure_f = change_exposure_f_background(
             read_image(image),
             revert=read_image(extras.background_revert),
             apply=read_image(extras.background_apply),
             ratio=read_image(extras.background_ratio),
-            label=_label(data_id),
+            label=label,
+            photo_calib=photo_calib,
         )
         return exposure_from_exposure_f(
-            exposure_f, data_id=data_id, visit_summary_row=extras.visit_summary_row, replace=self.replace
+            exposure_f, data_id=data_id, visit_summary_row=row, replace=self.replace
         )
 
     def adapt_warp(
@@ -173,7 +189,7 @@ def exposure_from_exposure_f(
     parts = {
         "PSF": ("psf", exposure_f.getPsf),
         "WCS": ("wcs", exposure_f.getWcs),
-        "photometric calibration": ("photo_calib", exposure_f.getPhotoCalib),
+        _PHOTO_CALIB: ("photo_calib", exposure_f.getPhotoCalib),
         "aperture corrections": ("ap_corr", lambda: exposure_f.getInfo().getApCorrMap()),
     }
     found = {}
@@ -197,7 +213,7 @@ def exposure_from_exposure_f(
         bbox=Box.from_shape(array.shape, start=(exposure_f.getY0(), exposure_f.getX0())),
         psf=ExposurePsf(found["psf"], label),
         wcs=SkyWcsMap(found["wcs"]),
-        aperture_corrections=_read_aperture_corrections(found["ap_corr"]),
+        aperture_corrections=read_aperture_corrections(found["ap_corr"]),
     )
 
 
@@ -233,7 +249,7 @@ def _part_of_row(row: ExposureRecord, key: str, *, name: str, label: str) -> Any
     return part
 
 
-def _read_aperture_corrections(ap_corr_map: Any) -> dict[str, ScalarField]:
+def read_aperture_corrections(ap_corr_map: Any) -> dict[str, ScalarField]:
     """Return the fields of an `lsst.afw.image.ApCorrMap`
     (``items``: afw/image/_apCorrMap/_apCorrMap.cc); none for `None`.
     """

@@ -22,7 +22,7 @@ from lsst.images import Background, Image, VisitImage
 from ..core._errors import InvalidExposureError
 
 if TYPE_CHECKING:
-    from lsst.afw.image import ExposureF, ImageF
+    from lsst.afw.image import ExposureF, ImageF, PhotoCalib
     from lsst.afw.math import BackgroundList
 
 
@@ -33,6 +33,7 @@ def change_exposure_f_background(
     apply: BackgroundList | None,
     ratio: ImageF | None,
     label: str,
+    photo_calib: PhotoCalib | None = None,
 ) -> ExposureF:
     """Add and subtract backgrounds of an `~lsst.afw.image.ExposureF`.
 
@@ -41,13 +42,16 @@ def change_exposure_f_background(
     exposure_f
         The image, not yet calibrated; it is not changed.
     revert, apply
-        What is added and what is subtracted, in the unit of the image; `None`
-        or an empty list for nothing.
+        What is added and what is subtracted; `None` or an empty list for
+        nothing.
     ratio
         Ratio of the image flattened for backgrounds to the image as it is;
         `None` if they are the same.
     label
         Data id for the error.
+    photo_calib
+        Calibration of the backgrounds to the unit of the image; `None` if
+        they have the same.
 
     Returns
     -------
@@ -68,7 +72,8 @@ def change_exposure_f_background(
     subtractBackground.py:48-90), which multiplies the image by the ratio and
     divides it again: a background divided by the ratio is the same, and the
     variance stays as it is. ``BackgroundList.getImage``: lsst/afw 714e0ed6d
-    math/_backgroundList.py:213; ``clone``: image/_image/_slicing.py:275.
+    math/_backgroundList.py:213; ``clone``: image/_image/_slicing.py:275;
+    ``calibrateImage``: image/_photoCalibContinued.py:114.
     """
     if not revert and not apply:
         return exposure_f
@@ -81,7 +86,12 @@ def change_exposure_f_background(
                     f"A background of {label} has shape {level.shape}, the image "
                     f"{changed.image.array.shape}; leave the exposure out."
                 )
-            changed.image.array[:, :] += sign * (level if ratio is None else level / ratio.array)
+            level = level if ratio is None else level / ratio.array
+            if photo_calib is not None:
+                counts = exposure_f.clone()
+                counts.image.array[:, :] = level
+                level = photo_calib.calibrateImage(counts.maskedImage).image.array
+            changed.image.array[:, :] += sign * level
     return changed
 
 

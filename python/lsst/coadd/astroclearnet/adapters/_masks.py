@@ -44,12 +44,12 @@ INPUT_PLANES: Mapping[str, Plane | None] = MappingProxyType(
         "UNMASKED_NAN": Plane.UNMASKED_NAN,
         "VIGNETTED": Plane.VIGNETTED,
         "CLIPPED": Plane.CLIPPED,
+        "PARTLY_VIGNETTED": Plane.PARTLY_VIGNETTED,
+        "SPIKE": Plane.SPIKE,
         # Known, and no reason to leave a pixel out.
-        "PARTLY_VIGNETTED": None,
         "DETECTED": None,
         "DETECTED_NEGATIVE": None,
         "NOT_DEBLENDED": None,
-        "SPIKE": None,
         "ITL_DIP": None,
         "FAKE": None,
         "INJECTED": None,
@@ -58,6 +58,7 @@ INPUT_PLANES: Mapping[str, Plane | None] = MappingProxyType(
         "REJECTED": None,
         "SENSOR_EDGE": None,
         "INEXACT_PSF": None,
+        "CELL_EDGE": None,
     }
 )
 """Planes of an input, as `lsst.afw` and `lsst.images` spell them (the pairs

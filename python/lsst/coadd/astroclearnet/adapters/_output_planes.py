@@ -47,6 +47,8 @@ _PROPAGATED = MappingProxyType(
         Plane.STREAK: "A satellite or aeroplane trail crosses at least one input that was used here.",
         Plane.UNMASKED_NAN: "At least one input that was used was NaN here for no known reason.",
         Plane.VIGNETTED: "At least one input that was used is shadowed by the optics here.",
+        Plane.PARTLY_VIGNETTED: "At least one input that was used is partly shadowed by the optics here.",
+        Plane.SPIKE: "A diffraction spike of a bright star is near in at least one input that was used here.",
     }
 )
 

@@ -26,13 +26,13 @@ from lsst.daf.butler import DeferredDatasetHandle
 from lsst.images import Box, NoOverlapError
 
 from ..core._errors import InvalidExposureError, UncalibratedExposureError
-from ..core._exposure import PixelSkyMap
+from ..core._exposure import PixelSkyMap, ScalarField
 from ..core._grid_map import box_outline
 from ..core._gridded import place_exposure, variance_share
 from ..core._planes import Plane
-from ..core._register import WarpedExposure
+from ..core._register import WarpedExposure, WarpedField
 from ._adapter import read_image
-from ._afw import translate_mask
+from ._afw import read_aperture_corrections, translate_mask
 from ._afw_models import ExposurePsf, SkyWcsMap
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ def cut_warp(
     assemble_cell_coadd.py:739-762; where two overlap, the pixel goes to the
     first, as ``copyGoodPixels`` copies it. The PSF is that of the warp, a
     ``CoaddPsf``, which has no value off its detectors (lsst/meas_algorithms
-    CoaddPsf.cc:264-272).
+    CoaddPsf.cc:264-272). Aperture corrections are those of the detectors, in
+    their own pixels (coaddInputRecorder.py:137-158).
     """
     label = f"visit={data_id['visit']}"
     exposure_f = _read_box(warp, box)
@@ -121,10 +122,23 @@ def cut_warp(
             psf=ExposurePsf(psf, piece_label),
             outline=outline,
             bad=bad,
+            aperture_corrections=_aperture_corrections(row, wcs),
         )
         if piece is not None:
             pieces.append(piece)
     return pieces
+
+
+def _aperture_corrections(row: ExposureRecord, wcs: PixelSkyMap) -> dict[str, ScalarField]:
+    """Return those of a detector at pixels of the tract."""
+    frame = Box.from_legacy(row.getBBox())
+    place = dict(
+        native_wcs=SkyWcsMap(row.getWcs()),
+        patch_wcs=wcs,
+        bounds=(int(frame.x.min), int(frame.y.min), int(frame.x.max), int(frame.y.max)),
+    )
+    fields = read_aperture_corrections(row.getApCorrMap())
+    return {name: WarpedField(field=field, **place) for name, field in fields.items()}
 
 
 def _read_box(warp: Any, box: Box) -> ExposureF | None:

@@ -14,11 +14,13 @@ __all__ = ("GridPsf", "place_exposure", "variance_share")
 
 import dataclasses
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 
 from ._errors import InvalidExposureError
-from ._exposure import PsfModel
+from ._exposure import PsfModel, ScalarField
 from ._planes import Plane
 from ._register import WarpedExposure
 from ._warped_psf import kernel_fwhm, normalise_kernel
@@ -88,6 +90,7 @@ def place_exposure(
     psf: PsfModel,
     outline: np.ndarray,
     bad: Plane,
+    aperture_corrections: Mapping[str, ScalarField] = MappingProxyType({}),
 ) -> WarpedExposure | None:
     """Take the pixels of one detector out of an image on the grid.
 
@@ -111,6 +114,9 @@ def place_exposure(
         the grid.
     bad
         Planes whose pixels must not be used.
+    aperture_corrections
+        Factor by which a flux of each photometry algorithm is multiplied, at
+        a pixel of the grid.
 
     Returns
     -------
@@ -149,6 +155,7 @@ def place_exposure(
         psf=model,
         psf_fwhm=kernel_fwhm(model(x=x0 + (width - 1) / 2, y=y0 + (height - 1) / 2)),
         outline=outline,
+        aperture_corrections=aperture_corrections,
     )
 
 

@@ -62,6 +62,12 @@ class Plane(enum.IntFlag):
     CLIPPED = enum.auto()
     """Found to be an artifact by comparison with other exposures."""
 
+    PARTLY_VIGNETTED = enum.auto()
+    """Partly shadowed by the optics."""
+
+    SPIKE = enum.auto()
+    """Near the diffraction spike of a bright star."""
+
 
 def parse_planes(names: Iterable[str]) -> Plane:
     """Combine plane names into one set of bits.
