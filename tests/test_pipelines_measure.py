@@ -90,7 +90,7 @@ UPSTREAM = {
             "scarletModels": ("{inputCoaddName}Coadd_scarletModelData", "LsstScarletModelData"),
         },
         "outputs": {
-            "outputSchema": ("{outputCoaddName}Coadd_meas_schema", CATALOG),
+            "outputSchema": ("{inputCoaddName}Coadd_meas_schema", CATALOG),
             "outputSources": ("{outputCoaddName}Coadd_meas", CATALOG),
         },
     },
