@@ -13,6 +13,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_dilation
 
 from lsst.coadd.astroclearnet.core import CellStack, FitOptions, InvalidStackError
 from lsst.coadd.astroclearnet.core._decoder import Decoder
@@ -21,6 +22,9 @@ from lsst.coadd.astroclearnet.core._errors import CoreError
 from lsst.coadd.astroclearnet.core._fourier import FourierGrid
 from lsst.coadd.astroclearnet.core._statistic import compute_statistic
 from lsst.coadd.astroclearnet.simulate import simulate_stack
+
+_DISC = np.hypot(*np.mgrid[-4:5, -4:5])[None] <= 4
+"""Pixels around an artifact that may share its fate."""
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +142,9 @@ def test_artifacts_are_clipped(simulated):
     bright = truth.artifacts & (stack.image > 8 * np.sqrt(stack.variance))
     assert bright.sum() > 20
     assert rejected[bright].mean() > 0.95
-    assert rejected[stack.good & ~truth.artifacts].mean() < 0.006
+    # With a border of two pixels, where they are below 0.2 sigma.
+    assert rejected[stack.good & ~truth.artifacts].mean() < 0.012
+    assert rejected[stack.good & ~binary_dilation(truth.artifacts, _DISC)].mean() < 0.002
 
 
 def test_star_survives_its_best_seeing():

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import torch
 
 from ._batches import parts
+from ._trail import find_trails
 
 _MODEL_ERROR = 0.05
 """Error of the Wiener model relative to the brightest pixel nearby: its
@@ -25,6 +26,14 @@ prior and the PSF's own error leave a pattern around stars."""
 _AMONG_WORST = 0.6
 """Score relative to the worst exposure's above which an exposure is clipped
 with it."""
+
+_FAINT = 5.0
+"""S/N in the smoothed residual from which on light is an artifact: no pixel
+of it need be bright."""
+
+_GROW, _GROW_SMOOTH = 1.5, 2.0
+"""S/N of a pixel, and of the smoothed residual, down to which what is clipped
+grows."""
 
 _BLOCK = 2**15
 """Pixels whose exposures are sorted at a time: as many as a cache holds."""
@@ -95,7 +104,10 @@ class Clipper:
 
     Light is added by cosmic rays, trails and ghosts, never taken away, and an
     artifact drags the model up in all exposures. So an exposure is clipped
-    only where it is among the worst, and a deficit counts half.
+    only where it is among the worst, and a deficit counts half. What no pixel
+    shows, wings and faint trails, the sum over a small square does. There only
+    light counts, and only where noise is the larger part of the error: a model
+    is wrong in many pixels at once.
 
     Parameters
     ----------
@@ -135,26 +147,58 @@ class Clipper:
         for part in parts(image):
             model = (image[part] - residual[part]).abs_()
             noise = brightest_nearby(model, 2).mul_(_MODEL_ERROR).square_().add_(variance[part]).rsqrt_()
+            torch.mul(residual[part], noise, out=score[part]).mul_(good[part])
+            # For the time being: in proportion to the noise's share in it.
+            torch.mul(noise.square_().mul_(variance[part]), score[part], out=used[part])
             # A deficit counts half.
-            torch.nn.functional.leaky_relu_(torch.mul(residual[part], noise, out=score[part]), 0.5)
-            for one in score[part].abs().mul_(good[part]):
+            for one in torch.nn.functional.leaky_relu_(score[part], 0.5).abs():
                 torch.maximum(worst, one, out=worst)
         worst *= _AMONG_WORST
         for part in parts(image):
-            used[part] = good[part]
-            size = score[part].abs().mul_(used[part])
-            core = _above(size, worst)
-            if core.amax():
-                used[part] *= 1 - self._grow(core, size, score[part])
+            light, size = used[part], score[part].abs()
+            smooth = _smooth(light.clamp(max=self._clip_sigma))
+            core = _above(torch.maximum(size, smooth * (self._clip_sigma / _FAINT)), worst)
+            if not core.amax():
+                used[part] = good[part]
+                continue
+            marked = self._grow(core, size, score[part], smooth)
+            for one, *planes in zip(marked, light, smooth, strict=True):
+                if _is_long(one):
+                    one |= find_trails(*planes)
+            torch.mul(good[part], 1 - marked, out=used[part])
 
-    def _grow(self, core: torch.Tensor, size: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
+    def _grow(
+        self, core: torch.Tensor, size: torch.Tensor, score: torch.Tensor, smooth: torch.Tensor
+    ) -> torch.Tensor:
         # Resampling spreads a sharp artifact with alternating signs.
         sharp = core & _above(size, 4 * self._clip_sigma)
         marked = brightest_nearby(core, 1) | brightest_nearby(sharp, 2)
-        noticed = _above(torch.nn.functional.leaky_relu(score, -2.0), 1.5)
+        excess = torch.maximum(torch.nn.functional.leaky_relu(score, -2.0), smooth * (_GROW / _GROW_SMOOTH))
+        noticed = _above(excess, _GROW)
         for _ in range(2):
             marked |= brightest_nearby(marked, 2) & noticed
         return marked
+
+
+def _is_long(marked: torch.Tensor) -> bool:
+    """Whether marks ``(h, w)`` are in a third of all rows or columns, as
+    those on a trail are.
+    """
+    return any(3 * int(marked.amax(axis).sum()) > marked.shape[1 - axis] for axis in (0, 1))
+
+
+def _smooth(images: torch.Tensor) -> torch.Tensor:
+    """Sum of 5 x 5 pixels ``(..., h, w)``, as wide as a PSF, over 5: white
+    noise stays as strong as it was.
+    """
+    images = torch.nn.functional.pad(images, (2, 2, 2, 2))
+    for axis in (-1, -2):
+        length = images.shape[axis] - 4
+        total = images.narrow(axis, 0, length) + images.narrow(axis, 1, length)
+        for shift in (2, 3, 4):
+            total += images.narrow(axis, shift, length)
+        images = total
+    return images.mul_(0.2)
 
 
 def _above(values: torch.Tensor, limit: torch.Tensor | float) -> torch.Tensor:

@@ -1,0 +1,160 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Straight trails in the residual of one exposure."""
+
+from __future__ import annotations
+
+__all__ = ("find_trails",)
+
+import math
+
+import torch
+
+_FAINT = 3.0
+"""S/N from which on a pixel of the smoothed residual may belong to a trail."""
+
+_BLOCK = 5
+"""Side in pixels of the squares that have one vote each, so that a compact
+artifact has few."""
+
+_STRIP = 6.0
+"""Width in pixels of the strips that are voted for; they overlap by half."""
+
+_DIRECTIONS = 180
+"""Directions of the strips."""
+
+_MOST = 4
+"""Most trails of an exposure."""
+
+_REFINEMENTS = 5
+"""Times that a line is moved to the middle of the light beside it."""
+
+_GAP = 30.0
+"""Pixels without a vote beyond which a trail does not go on."""
+
+_MARGIN = 12.0
+"""Pixels by which a trail goes on beyond its outermost votes."""
+
+_EDGE, _RELATIVE_EDGE = 0.1, 0.01
+"""Mean light at which a trail ends sideways: in sigma of a pixel, and as a
+share of that on its ridge."""
+
+_WIDEST = 20
+"""Half of the width of the widest trail, in pixels."""
+
+
+def find_trails(light: torch.Tensor, smooth: torch.Tensor) -> torch.Tensor:
+    """Find straight trails, however faint their single pixels are.
+
+    Small squares that hold light vote for the strips that they lie in (Duda &
+    Hart 1972, Comm. ACM 15, 11). A strip with more votes than chance can give
+    it is a trail, and as wide as its mean profile can be seen.
+
+    Parameters
+    ----------
+    light
+        Residual in sigma, 0 where not good, ``(h, w)``.
+    smooth
+        The same, smoothed, in its own sigma, ``(h, w)``.
+
+    Returns
+    -------
+    `torch.Tensor`
+        1 on a trail, else 0, bytes ``(h, w)``.
+    """
+    marked = torch.zeros_like(light, dtype=torch.uint8)
+    lit = (smooth > _FAINT).nonzero()
+    # No cosmic ray may turn the trail that it lies on.
+    votes, weight = _thin(lit.cpu(), light[lit[:, 0], lit[:, 1]].cpu().clamp(0.1, 5.0), light.shape)
+    for _ in range(_MOST):
+        line = _find_line(votes, weight, light.shape)
+        if line is None:
+            break
+        marked |= _mark(light, *line)
+        # Nothing of its wings may vote for another one beside it.
+        row, column = (votes + torch.tensor(light.shape) / 2).long().T
+        free = marked.cpu()[row, column] == 0
+        votes, weight = votes[free], weight[free]
+    return marked
+
+
+def _thin(lit: torch.Tensor, light: torch.Tensor, shape: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
+    """Reduce pixels to their means in small squares.
+
+    Returns
+    -------
+    votes
+        y and x from the middle of the image, ``(k, 2)``.
+    weight
+        The light there, ``(k,)``.
+    """
+    square = (lit // _BLOCK) @ torch.tensor([shape[1], 1])
+    number = torch.bincount(square)
+    kept = number > 0
+    sums = [torch.bincount(square, weights=values.double())[kept] for values in (*lit.T, light)]
+    votes = torch.stack(sums[:2], dim=1) / number[kept, None]
+    return votes - torch.tensor(shape) / 2, sums[2]
+
+
+def _find_line(
+    votes: torch.Tensor, weight: torch.Tensor, shape: torch.Size
+) -> tuple[list[float], float, tuple[float, float]] | None:
+    """Return the normal of the best line, its distance from the middle and
+    where it ends; `None` where it can be due to chance.
+    """
+    diagonal = math.hypot(*shape)
+    chance = len(votes) * _STRIP * diagonal / (shape[0] * shape[1])
+    least = chance + 5.0 * math.sqrt(chance) + 5.0
+    if len(votes) < least:
+        return None
+    directions = torch.arange(_DIRECTIONS)
+    angles = directions.double() * (math.pi / _DIRECTIONS)
+    normals = torch.stack([angles.sin(), angles.cos()])
+    # Each strip is two neighbouring halves.
+    halves = ((votes @ normals + diagonal / 2) / (_STRIP / 2)).long()
+    per_direction = math.ceil(diagonal / (_STRIP / 2)) + 2
+    counts = torch.bincount((halves + directions * per_direction).flatten())
+    counts = counts[:-1] + counts[1:]
+    best = int(counts.argmax())
+    if counts[best] < least:
+        return None
+    normal = normals[:, best // per_direction]
+    offset = (best % per_direction + 1) * (_STRIP / 2) - diagonal / 2
+    for _ in range(_REFINEMENTS):
+        near = (votes @ normal - offset).abs() < _STRIP
+        share = (weight[near] / weight[near].sum())[:, None]
+        centre = (share * votes[near]).sum(0)
+        apart = votes[near] - centre
+        normal = torch.linalg.eigh((share * apart).T @ apart).eigenvectors[:, 0]
+        offset = float(centre @ normal)
+    near = (votes @ normal - offset).abs() < _STRIP / 2
+    along = (votes[near] @ torch.stack([-normal[1], normal[0]])).sort().values
+    runs = along.tensor_split((along.diff() > _GAP).nonzero()[:, 0] + 1)
+    longest = max(runs, key=len)
+    if len(longest) < least:
+        return None
+    return normal.tolist(), offset, (float(longest[0]) - _MARGIN, float(longest[-1]) + _MARGIN)
+
+
+def _mark(light: torch.Tensor, normal: list[float], offset: float, ends: tuple[float, float]) -> torch.Tensor:
+    """Mark a trail as wide as its profile tells."""
+    height, width = light.shape
+    y = torch.arange(height, device=light.device)[:, None] - height / 2
+    x = torch.arange(width, device=light.device) - width / 2
+    distance = (y * normal[0] + x * normal[1] - offset).abs()
+    along = x * normal[0] - y * normal[1]
+    inside = (along > ends[0]) & (along < ends[1])
+    seen = inside & (distance < _WIDEST) & (light != 0)
+    ring = distance[seen].round().long().cpu()
+    number = torch.bincount(ring, minlength=_WIDEST + 1).clamp_min(1)
+    profile = torch.bincount(ring, weights=light[seen].cpu(), minlength=_WIDEST + 1) / number
+    noise = 2.0 / number.sqrt()
+    dark = profile < noise.clamp_min(max(_EDGE, _RELATIVE_EDGE * float(profile[:3].amax())))
+    reach = int(dark.nonzero()[0]) if dark.any() else _WIDEST
+    return (inside & (distance < reach + 1)).view(torch.uint8)
