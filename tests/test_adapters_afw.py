@@ -287,8 +287,9 @@ def test_visit_summary_with_afw():
 
 
 def test_background_with_afw():
-    pytest.importorskip("lsst.afw.image", reason=NEEDS_AFW)
+    image = pytest.importorskip("lsst.afw.image", reason=NEEDS_AFW)
     import lsst.afw.math
+    import lsst.afw.table
 
     exposure_f = Afw().make(Scene())
     level = exposure_f.image.clone()
@@ -300,6 +301,13 @@ def test_background_with_afw():
     extras = InputExtras(background_apply=backgrounds)
     exposure = ExposureFAdapter().adapt(exposure_f, data_id=DATA_ID, extras=extras)
     np.testing.assert_allclose(exposure.image, 30 * 1.5, rtol=1e-4)
+    catalog = lsst.afw.table.ExposureCatalog(lsst.afw.table.ExposureTable.makeMinimalSchema())
+    row = catalog.addNew()
+    row.setPhotoCalib(image.PhotoCalib(2.0))
+    extras = InputExtras(background_apply=backgrounds, visit_summary_row=row)
+    adapter = ExposureFAdapter(replace=frozenset(), calibrate_backgrounds=True)
+    exposure = adapter.adapt(exposure_f, data_id=DATA_ID, extras=extras)
+    np.testing.assert_allclose(exposure.image, 30 * (2 - 2 * 0.5), rtol=1e-4)
 
 
 def test_geometry_from_a_sky_map():

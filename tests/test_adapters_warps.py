@@ -234,6 +234,7 @@ def make_real_warp():
     image = pytest.importorskip("lsst.afw.image", reason=NEEDS_AFW)
     import lsst.afw.detection
     import lsst.afw.geom
+    import lsst.afw.math
     import lsst.afw.table
     import lsst.geom
 
@@ -259,6 +260,10 @@ def make_real_warp():
         row.setWcs(sky_wcs(X0 + 80 - first, 40))
         row.setPsf(psf)
         row.setBBox(box(0, 0, 70, 80))
+        field = lsst.afw.math.ChebyshevBoundedField(box(0, 0, 70, 80), np.array([[1.0 + n]]))
+        corrections = image.ApCorrMap()
+        corrections["base_PsfFlux_instFlux"] = field
+        row.setApCorrMap(corrections)
     visits = lsst.afw.table.ExposureCatalog(lsst.afw.table.ExposureTable.makeMinimalSchema())
     warp = image.ExposureF(box(X0, Y0, SHAPE[1], SHAPE[0]), sky_wcs(X0 + 80, Y0 + 40))
     pixels, variance, planes = make_planes()
@@ -280,5 +285,7 @@ def test_with_afw():
     np.testing.assert_array_equal(second.image, image[10:70, 90:150])
     np.testing.assert_array_equal(first.good, ~planes["SAT"][10:70, 10:70])
     assert first.psf_fwhm == pytest.approx(4.0, rel=0.03)
+    for n, piece in enumerate((first, second)):
+        assert piece.aperture_corrections["base_PsfFlux_instFlux"](x=5050.0, y=0.0) == 1.0 + n
     summary = make_adapter("afw").summarize_warp(warp, data_id=DATA_ID)
     assert summary.psf_fwhm == pytest.approx(4.0 * SCALE, rel=0.03)

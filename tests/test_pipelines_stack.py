@@ -40,6 +40,7 @@ STACK = {
     },
     "LSSTCam": {
         "visit_image": ("ExposureF", IMAGE),
+        "preliminary_visit_image": ("ExposureF", IMAGE),
         "visit_image_background": ("Background", IMAGE),
         "visit_summary": ("ExposureCatalog", ("instrument", "visit")),
         "direct_warp": ("ExposureF", WARP),
@@ -221,6 +222,11 @@ def test_what_the_stack_knows_beside_can_be_used(stack_repo, obs_packages):
         pipeline.addConfigOverride("assembleAcnCoadd", field, True)
     found = build(stack_repo, pipeline, inputs="LSSTCam/defaults")
     assert found["visit_image_background"] == N_IMAGES and found["deep_coadd_visit_selection"] == 1
+    pipeline = load("LSSTCam/acn")
+    pipeline.addConfigOverride("assembleAcnCoadd", "connections.calexp_type", "preliminary_visit_image")
+    pipeline.addConfigOverride("assembleAcnCoadd", "use_visit_summary_photo_calib", True)
+    found = build(stack_repo, pipeline, inputs="LSSTCam/defaults")
+    assert found["preliminary_visit_image"] == N_IMAGES and "visit_image" not in found
 
 
 @pytest.mark.parametrize("instrument", ["HSC", "LSSTCam"])
