@@ -86,7 +86,8 @@ def test_few_exposures(n):
     """One exposure tells nothing; of two and three at least the sum."""
     stack, _ = simulate_stack(n_exposures=n, size=256, seed=1)
     scale = compute_statistic(stack).noise_scale.numpy()
-    assert scale == pytest.approx(1.0, abs=1e-6 if n == 1 else 0.06)
+    # Each of three is known to 4 per cent.
+    assert scale == pytest.approx(1.0, abs=1e-6 if n == 1 else 0.08)
     scale = compute_statistic(_with_variance(stack, 1.4)).noise_scale.numpy()
     expected = 1.0 if n == 1 else 1 / 1.4
     assert scale == pytest.approx(expected, abs=1e-6 if n == 1 else 0.1)
