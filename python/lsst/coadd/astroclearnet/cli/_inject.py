@@ -202,10 +202,16 @@ def _read_catalog(path: Path) -> Table:
     from astropy.table import Table
 
     try:
-        return Table.read(path)
+        table = Table.read(path)
     except (IORegistryError, ValueError, OSError, TypeError) as error:
         reason = " ".join(str(error).split()).partition(". ")[0]
         raise click.ClickException(f"{path} is not a table that astropy can read: {reason}") from error
+    # FITS tables hold texts as bytes, and numbers in the order of other
+    # machines.
+    table.convert_bytestring_to_unicode()
+    for name in [name for name in table.colnames if not table[name].dtype.isnative]:
+        table[name] = table[name].astype(table[name].dtype.newbyteorder("="))
+    return table
 
 
 def _make_catalog(butler: Butler, site: InjectionSite, config: InjectionConfig) -> Table:

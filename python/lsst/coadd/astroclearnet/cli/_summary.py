@@ -25,21 +25,19 @@ if TYPE_CHECKING:
 
     from lsst.daf.butler import Butler, DatasetRef
 
-_METRICS = "acn_coadd_comparison_metrics"
-_PLOT = "acn_coadd_comparison_plot"
-
 
 @click.command("summary")
 @click.argument("repo", metavar="REPO")
 @click.option("--collections", required=True, help="Output collection of the pipeline.")
 @click.option("--where", default="", help="Which patches, e.g. \"skymap='s' AND tract=1 AND patch=2\".")
+@click.option("--coadd-name", default="acn", show_default=True, help="The coadds are called NAME_coadd.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the pictures; without it, none are exported.",
 )
-def summary(repo: str, collections: str, where: str, output: Path | None) -> None:
+def summary(repo: str, collections: str, where: str, coadd_name: str, output: Path | None) -> None:
     """Print the comparison of the coadds in the Butler repository REPO.
 
     The tables and pictures are those that the task compareAcnCoadd wrote. A
@@ -51,9 +49,10 @@ def summary(repo: str, collections: str, where: str, output: Path | None) -> Non
       acn summary demo/repo --collections u/demo/acn -o demo
     """  # noqa: D301
     butler = open_butler(repo, writeable=False)
-    metrics, plots = (find_datasets(butler, name, collections, where) for name in (_METRICS, _PLOT))
+    names = [f"{coadd_name}_coadd_comparison_{what}" for what in ("metrics", "plot")]
+    metrics, plots = (find_datasets(butler, name, collections, where) for name in names)
     if not metrics:
-        raise click.ClickException(f"No {_METRICS} in {collections} of {repo}: run compareAcnCoadd first.")
+        raise click.ClickException(f"No {names[0]} in {collections} of {repo}: run compareAcnCoadd first.")
     for ref in metrics:
         click.echo(f"\n{label_dataset(ref)}")
         click.echo(format_metrics(read_dataset(butler, ref)))
