@@ -48,9 +48,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-# Warnings of the build are errors; those of Python are about libraries of the theme.
+# Warnings of the build are errors; those of Python are about libraries of the theme. All pages are read anew (-E):
+# some are made of the code, which Sphinx does not watch.
 doc: $(INSTALLED)
-	PYTHONWARNINGS=ignore::DeprecationWarning $(BIN)/python -m sphinx -W --keep-going -q -b html -d doc/_build/trees doc doc/_build/html
+	PYTHONWARNINGS=ignore::DeprecationWarning $(BIN)/python -m sphinx -E -W --keep-going -q -b html -d doc/_build/trees doc doc/_build/html
 	@echo "See doc/_build/html/index.html"
 
 # All peers on the scenes of the set that judges, or on some of the other set with BENCH_ARGS=--quick. STARRED, one of

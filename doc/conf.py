@@ -44,10 +44,15 @@ extensions.append("acn_directives")
 # The build needs no network: names of other packages are not linked.
 intersphinx_mapping = {}
 
+# Two hyphens begin an option in commands to copy.
+smartquotes = False
+
 # Methods of pipe_base and pex_config are documented there.
 automodsumm_inherited_members = False
 
 # Imports for type checkers only may be of packages that are not installed.
 suppress_warnings = ["sphinx_autodoc_typehints"]
+
+html_css_files.append("acn.css")  # in _static
 
 exclude_patterns += ["_ext", "_build", "images"]

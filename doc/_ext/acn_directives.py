@@ -60,18 +60,10 @@ class Connections(SphinxDirective):
             kind = "output" if name in connections.outputs else "input"
             dataset = connection.name.format(**connections.defaultTemplates)
             dimensions = ", ".join(sorted(connection.dimensions))
-            rows.append(
-                (
-                    literal(name),
-                    kind,
-                    literal(dataset),
-                    literal(connection.storageClass),
-                    dimensions,
-                    escape(connection.doc),
-                )
-            )
-        header = ("connection", "kind", "dataset type", "storage class", "dimensions", "what it is")
-        table = self.parse_text_to_nodes(format_table(header, rows, "14 8 18 14 16 40"))
+            what = f"{literal(dataset)} ({literal(connection.storageClass)}; {dimensions})"
+            rows.append((f"{literal(name)} ({kind})", what, escape(connection.doc)))
+        header = ("connection", "dataset type (storage class; dimensions)", "what it is")
+        table = self.parse_text_to_nodes(format_table(header, rows, "20 38 42"))
         return [*self._make_topic(f"lsst.pipe.base.config.{config.__name__}Connections"), *table]
 
     def _make_topic(self, config_name: str) -> list[nodes.Node]:

@@ -34,7 +34,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path("comparison"),
+    default="comparison",
     show_default=True,
     help="Folder for metrics.ecsv, planes.png, fluxes.png, psf.png and report.html; files are replaced.",
 )

@@ -44,7 +44,7 @@ _PICTURES = {
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("report.html"),
+    default="report.html",
     show_default=True,
     help="The page; a file of that name is replaced.",
 )
