@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -198,6 +200,29 @@ class ReadmeSection(SphinxDirective):
         return document.children
 
 
+class Targets(SphinxDirective):
+    """``acn-targets``: what was asked of the engine, and what it did."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table, with as many digits as can be read."""
+        path = ROOT / "benchmarks/results/targets.csv"
+        self.env.note_dependency(str(path))
+        rows = []
+        with path.open(newline="") as stream:
+            for row in csv.DictReader(stream):
+                value, error, low, high = (
+                    float(row[name] or "nan") for name in ("value", "error", "low", "high")
+                )
+                measured = f"{value:.3g}" + (f" \u00b1 {error:.1g}" if error > 0 else "")
+                limits = [f"\u2265 {low:g}"] if math.isfinite(low) else []
+                limits += [f"\u2264 {high:g}"] if math.isfinite(high) else []
+                met = "yes" if row["passed"] == "True" else "**no**"
+                what = escape(f"{row['quantity']}: {row['check']}")
+                rows.append((row["number"], what, measured, ", ".join(limits) or "\u2014", met))
+        header = ("number", "quantity", "measured", "asked", "met")
+        return self.parse_text_to_nodes(format_table(header, rows, "8 46 20 18 8"))
+
+
 def _quote(text: str) -> list[str]:
     """Indent paragraphs; what is indented already is shown as code."""
     lines = []
@@ -218,5 +243,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("acn-pipelines", Pipelines)
     app.add_directive("acn-config-files", ConfigFiles)
     app.add_directive("acn-readme", ReadmeSection)
+    app.add_directive("acn-targets", Targets)
     # They read files and modules that Sphinx does not know of.
     return {"parallel_read_safe": False, "parallel_write_safe": True}
