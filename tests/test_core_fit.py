@@ -143,7 +143,8 @@ def test_order_of_exposures_does_not_matter(method):
     fits = [_fit(s, method=method, mm_iterations=5) for s in (stack, shuffled)]
     np.testing.assert_array_equal(fits[0].latent, fits[1].latent)
     np.testing.assert_array_equal(fits[0].coadd_variance, fits[1].coadd_variance)
-    assert fits[0].exposures == pytest.approx(fits[1].exposures) or fits[0].exposures == fits[1].exposures
+    # As text: NaN, of a scale that cannot be measured, is not equal to itself.
+    assert repr(fits[0].exposures) == repr(fits[1].exposures)
 
 
 @pytest.mark.parametrize("recipe", ["trained", "paper"])
