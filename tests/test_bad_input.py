@@ -268,7 +268,10 @@ def test_bad_pixels_are_left_out(small_patch, clean, plane, value):
     assert np.count_nonzero(fewer > 0) < 50
     assert np.isfinite(result.coadd.image.array).all()
     assert np.isfinite(result.coadd.variance.array).all() and (result.coadd.variance.array > 0).all()
-    here = (fewer == 0) & (clean.n_image.array > 0)
+    # Beside a saturated core, which no exposure shows, little decides much.
+    trusted = ~(clean.coadd.mask.get("ACN_UNTRUSTED") | result.coadd.mask.get("ACN_UNTRUSTED"))
+    here = (fewer == 0) & (clean.n_image.array > 0) & trusted
+    assert trusted.mean() > 0.9
     np.testing.assert_allclose(
         result.coadd.image.array[here], clean.coadd.image.array[here], atol=clean_sigma(clean)
     )

@@ -156,15 +156,18 @@ class Clipper:
         worst *= _AMONG_WORST
         for part in parts(image):
             light, size = used[part], score[part].abs()
-            smooth = _smooth(light.clamp(max=self._clip_sigma))
+            # On bright sources, where the model's error is the larger part, a
+            # pixel must tell by itself; scores below 0 have been halved.
+            sky = _above(light.abs(), torch.where(score[part] < 0, size, 0.5 * size))
+            smooth = _smooth(light.clamp(max=self._clip_sigma)).mul_(sky)
             core = _above(torch.maximum(size, smooth * (self._clip_sigma / _FAINT)), worst)
             if not core.amax():
                 used[part] = good[part]
                 continue
             marked = self._grow(core, size, score[part], smooth)
-            for one, *planes in zip(marked, light, smooth, strict=True):
+            for one, *planes, dark in zip(marked, light, smooth, sky, strict=True):
                 if _is_long(one):
-                    one |= find_trails(*planes)
+                    one |= find_trails(*planes) & dark
             torch.mul(good[part], 1 - marked, out=used[part])
 
     def _grow(
