@@ -16,6 +16,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_dilation
 
 from lsst.coadd.astroclearnet.assemble_acn_coadd import (
     AssembleAcnCoaddConfig,
@@ -268,10 +269,11 @@ def test_bad_pixels_are_left_out(small_patch, clean, plane, value):
     assert np.count_nonzero(fewer > 0) < 50
     assert np.isfinite(result.coadd.image.array).all()
     assert np.isfinite(result.coadd.variance.array).all() and (result.coadd.variance.array > 0).all()
-    # Beside a saturated core, which no exposure shows, little decides much.
-    trusted = ~(clean.coadd.mask.get("ACN_UNTRUSTED") | result.coadd.mask.get("ACN_UNTRUSTED"))
-    here = (fewer == 0) & (clean.n_image.array > 0) & trusted
-    assert trusted.mean() > 0.9
+    # The bad pixels reach a saturated star: in its halo, where the exposures
+    # differ by their PSFs, it matters which of them are left.
+    halo = binary_dilation(clean.coadd.mask.get("SATURATED"), iterations=10)
+    here = (fewer == 0) & (clean.n_image.array > 0) & ~halo
+    assert here.mean() > 0.8
     np.testing.assert_allclose(
         result.coadd.image.array[here], clean.coadd.image.array[here], atol=clean_sigma(clean)
     )
