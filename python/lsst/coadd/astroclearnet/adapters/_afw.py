@@ -20,8 +20,6 @@ __all__ = (
     "SUMMARY_PARTS",
     "ExposureFAdapter",
     "exposure_from_exposure_f",
-    "read_aperture_corrections",
-    "translate_mask",
 )
 
 import dataclasses
@@ -33,15 +31,15 @@ import numpy as np
 from lsst.images import Box
 
 from ..core._errors import InvalidExposureError, SkippedExposureError, UncalibratedExposureError
-from ..core._exposure import InputExposure, PixelSkyMap, ScalarField
+from ..core._exposure import InputExposure, PixelSkyMap
 from ..core._planes import Plane
 from ..core._register import WarpedExposure
 from ._adapter import NO_EXTRAS, ArtifactMask, InputExtras, InputSummary, read_image
-from ._afw_models import BoundedFieldValue, ExposurePsf, SkyWcsMap
+from ._afw_models import ExposurePsf, SkyWcsMap, read_aperture_corrections, translate_mask
 from ._afw_summary import summarize_exposure_f, summarize_row, summarize_warp_inputs
 from ._background import change_exposure_f_background
 from ._images import make_exposure
-from ._masks import translate_planes
+from ._warps import cut_warp
 
 if TYPE_CHECKING:
     from lsst.afw.image import ExposureF, Mask, PhotoCalib
@@ -95,8 +93,6 @@ class ExposureFAdapter:
         """Cut an `~lsst.afw.image.ExposureF` on the grid of the tract;
         `cut_warp` says how.
         """
-        from ._warps import cut_warp
-
         return cut_warp(warp, data_id=data_id, wcs=wcs, box=box, bad=bad, kernel=self.warp_kernel)
 
     def summarize(
@@ -217,16 +213,6 @@ def exposure_from_exposure_f(
     )
 
 
-def translate_mask(mask: Mask) -> np.ndarray:
-    """Return the bits of `Plane` of a `lsst.afw.image.Mask`, ``(y, x)``.
-
-    ``getMaskPlaneDict`` (afw/image/_image/_image.cc:247) gives plane names
-    and their bit numbers.
-    """
-    bits, array = mask.getMaskPlaneDict(), mask.array
-    return translate_planes(bits, lambda name: (array >> bits[name]) & 1 != 0, shape=array.shape)
-
-
 def _get_plane(mask: Mask, name: str) -> np.ndarray:
     """Return a plane as bool ``(y, x)``; all `False` if there is none."""
     bits, array = mask.getMaskPlaneDict(), mask.array
@@ -247,15 +233,6 @@ def _part_of_row(row: ExposureRecord, key: str, *, name: str, label: str) -> Any
     if key == "photo_calib" and not np.isfinite(part.getInstFluxAtZeroMagnitude()):
         raise SkippedExposureError(f"The {name} of {label} in its row of the visit summary is not finite.")
     return part
-
-
-def read_aperture_corrections(ap_corr_map: Any) -> dict[str, ScalarField]:
-    """Return the fields of an `lsst.afw.image.ApCorrMap`
-    (``items``: afw/image/_apCorrMap/_apCorrMap.cc); none for `None`.
-    """
-    return (
-        {} if ap_corr_map is None else {name: BoundedFieldValue(field) for name, field in ap_corr_map.items()}
-    )
 
 
 def _calibrate(exposure_f: ExposureF, photo_calib: PhotoCalib, *, label: str) -> Any:

@@ -6,7 +6,7 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Models of `lsst.afw` behind the interfaces of the core.
+"""Models, masks and aperture corrections of `lsst.afw` as the core has them.
 
 Paths of upstream files are relative to ``python/lsst/`` of lsst/afw 714e0ed6d
 and lsst/pex_exceptions 786e29f.
@@ -14,18 +14,27 @@ and lsst/pex_exceptions 786e29f.
 
 from __future__ import annotations
 
-__all__ = ("BoundedFieldValue", "ExposurePsf", "SkyWcsMap")
+__all__ = (
+    "BoundedFieldValue",
+    "ExposurePsf",
+    "SkyWcsMap",
+    "read_aperture_corrections",
+    "translate_mask",
+)
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..core._errors import InvalidExposureError
+from ..core._exposure import ScalarField
+from ._masks import translate_planes
 
 if TYPE_CHECKING:
     from lsst.afw.detection import Psf
     from lsst.afw.geom import SkyWcs
+    from lsst.afw.image import Mask
     from lsst.afw.math import BoundedField
 
 
@@ -109,3 +118,22 @@ def _centre(array: np.ndarray, *, x0: int, y0: int) -> np.ndarray:
     centred = np.zeros((2 * radius + 1, 2 * radius + 1), array.dtype)
     centred[radius + y0 : radius + y0 + height, radius + x0 : radius + x0 + width] = array
     return centred
+
+
+def translate_mask(mask: Mask) -> np.ndarray:
+    """Return the bits of `Plane` of a `lsst.afw.image.Mask`, ``(y, x)``.
+
+    ``getMaskPlaneDict`` (afw/image/_image/_image.cc:247) gives plane names
+    and their bit numbers.
+    """
+    bits, array = mask.getMaskPlaneDict(), mask.array
+    return translate_planes(bits, lambda name: (array >> bits[name]) & 1 != 0, shape=array.shape)
+
+
+def read_aperture_corrections(ap_corr_map: Any) -> dict[str, ScalarField]:
+    """Return the fields of an `lsst.afw.image.ApCorrMap`
+    (``items``: afw/image/_apCorrMap/_apCorrMap.cc); none for `None`.
+    """
+    return (
+        {} if ap_corr_map is None else {name: BoundedFieldValue(field) for name, field in ap_corr_map.items()}
+    )

@@ -32,8 +32,7 @@ from ..core._gridded import place_exposure, variance_share
 from ..core._planes import Plane
 from ..core._register import WarpedExposure, WarpedField
 from ._adapter import read_image
-from ._afw import read_aperture_corrections, translate_mask
-from ._afw_models import ExposurePsf, SkyWcsMap
+from ._afw_models import ExposurePsf, SkyWcsMap, read_aperture_corrections, translate_mask
 
 if TYPE_CHECKING:
     from lsst.afw.image import ExposureF
