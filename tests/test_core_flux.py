@@ -63,7 +63,9 @@ def test_what_is_like_the_noise_is_left_out(flux, kept):
     latent = star(x=60.3, y=64.6, fwhm=LATENT_FWHM, flux=flux)
     stack = statistic(latent)
     del stack["data"]
-    assert float(quieten(latent, **stack).sum()) == pytest.approx(kept * flux, abs=0.02 * flux + 0.02)
+    left, share = quieten(latent, **stack)
+    torch.testing.assert_close(left, latent * share)
+    assert float(left.sum()) == pytest.approx(kept * flux, abs=0.02 * flux + 0.02)
 
 
 def test_batch_is_worked_like_its_members():

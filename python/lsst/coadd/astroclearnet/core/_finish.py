@@ -39,6 +39,9 @@ _SOURCE_REACH, _FAINT, _EVEN_FWHM = 6.0, 0.3, 16.0
 """FWHM in pixels to which light of a source is spread; S/N of it from which
 on a place belongs to a source; and FWHM of the mean over other places."""
 
+_LEAST_PASSED = 1e-3
+"""Least part of the variance of a latent that is told: nowhere is it sure."""
+
 
 def gaussian_kernel(fwhm: float) -> np.ndarray:
     """Gaussian PSF kernel, float32 ``(p, p)``, sampled, sum 1."""
@@ -126,6 +129,14 @@ def _even_out(ratio: torch.Tensor, signal: torch.Tensor, grid: FourierGrid) -> t
     return empty * mean + (1.0 - empty) * ratio
 
 
+def _passed(share: torch.Tensor | float) -> torch.Tensor:
+    """Part of the variance of a latent that passes `quieten`: of
+    ``l s^2 / (s^2 + c^2)``, s in proportion to l, the derivative squared.
+    """
+    share = torch.as_tensor(share)
+    return (share * (3.0 - 2.0 * share)).square().clamp_min(_LEAST_PASSED)
+
+
 def finish_latent(
     statistic: Statistic,
     latent: torch.Tensor,
@@ -134,6 +145,7 @@ def finish_latent(
     options: FitOptions,
     generator: np.random.Generator,
     scatter_of: Callable[[torch.Tensor, torch.Tensor], Scatter] | None = None,
+    share: torch.Tensor | float = 1.0,
     restore: Callable[[torch.Tensor], torch.Tensor] | None = None,
     history: tuple[HistoryRow, ...] = (),
 ) -> CellFit:
@@ -156,6 +168,9 @@ def finish_latent(
         linearly filtered noise, both ``(1, rows, columns)``, how the
         products scatter relative to the latter. `None` if the fit does not
         know: both variances are then those of the filtered noise.
+    share
+        Part of the latent that `quieten` has left, ``(rows, columns)``: where
+        there is little, the latent scatters little.
     restore
         Gives the latent for another D: the noise realization is then what
         noise added to D changes in the coadd, so that it hangs together on
@@ -178,6 +193,7 @@ def finish_latent(
         latent_variance, coadd_variance = (
             variance * _even_out(ratio[0] ** 2, signal, grid) for ratio in (scatter.latent, scatter.coadd)
         )
+        latent_variance = latent_variance * _passed(share)
     added = _draw_data_noise(statistic, generator)
     if restore:
         noisier = statistic.data + added

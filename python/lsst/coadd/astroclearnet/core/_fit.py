@@ -67,9 +67,11 @@ class _Fitter:
         )
 
 
-def _match(statistic: Statistic, latent: torch.Tensor, *, data: torch.Tensor | None = None) -> torch.Tensor:
+def _match(
+    statistic: Statistic, latent: torch.Tensor, *, data: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Give a latent the fluxes of the statistic, or of another D, and take
-    the noise out.
+    the noise out; return the share that is left, too.
     """
     data = statistic.data if data is None else data
     stack = {"den": statistic.den, "inflation": statistic.inflation, "grid": statistic.grid}
@@ -115,15 +117,17 @@ class _TrainedFitter(_Fitter):
             return self._encoder.scatter(inputs, output.state, delivered=delivered, sigma=sigma, fwhm=fwhm)
 
         def restore(data: torch.Tensor) -> torch.Tensor:
-            return _match(statistic, self._encode(statistic, data)[1].latent[0], data=data)
+            return _match(statistic, self._encode(statistic, data)[1].latent[0], data=data)[0]
 
+        latent, share = _match(statistic, output.latent[0])
         return finish_latent(
             statistic,
-            _match(statistic, output.latent[0]),
+            latent,
             latent_fwhm=LATENT_FWHM,
             options=self._options,
             generator=generator,
             scatter_of=scatter_of,
+            share=share,
             restore=restore,
         )
 
@@ -165,7 +169,7 @@ class _SelfFitter(_Fitter):
         statistic = self._reduce(stack)
         return finish_latent(
             statistic,
-            _match(statistic, self._network.restore(statistic)),
+            _match(statistic, self._network.restore(statistic))[0],
             latent_fwhm=LATENT_FWHM,
             options=self._options,
             generator=generator,

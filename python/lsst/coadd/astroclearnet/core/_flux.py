@@ -83,7 +83,7 @@ def match_flux(
 
 def quieten(
     latent: torch.Tensor, *, den: torch.Tensor, inflation: torch.Tensor, grid: FourierGrid
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Leave out what of latents cannot be told from noise.
 
     A latent is nowhere negative: what the noise has left in it adds up to a
@@ -98,9 +98,17 @@ def quieten(
         columns)``.
     den, inflation, grid
         As of `match_flux`.
+
+    Returns
+    -------
+    latent
+        What is left, same shape.
+    share
+        What each place was multiplied by, from 0 to 1.
     """
     response = wiener_response(den, grid, strength=_STRENGTH, fwhm=_QUIET_FWHM)
     noise = grid.mean_power(response**2 * den)[..., None, None] * inflation**2
     wide = grid.gaussian((_QUIET_FWHM**2 - LATENT_FWHM**2) ** 0.5)
     squared = grid.inverse(grid.transform(latent) * wide) ** 2
-    return latent * (squared / (squared + _QUIET**2 * noise))
+    share = squared / (squared + _QUIET**2 * noise)
+    return latent * share, share

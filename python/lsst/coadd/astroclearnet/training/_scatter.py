@@ -96,7 +96,7 @@ def _products(
     output = encoder(inputs)
     stack = {"den": drawn.den, "grid": inputs.grid}
     matched = match_flux(output.latent, data=drawn.data, inflation=drawn.inflation, **stack)
-    latent = quieten(matched, inflation=drawn.inflation, **stack)
+    latent, _ = quieten(matched, inflation=drawn.inflation, **stack)
     return deliver(latent, data=drawn.data, latent_fwhm=LATENT_FWHM, fwhm=fwhm, **stack), output.state
 
 
