@@ -76,19 +76,30 @@ def _noise_power(statistic: Statistic) -> torch.Tensor:
     return power
 
 
-def _draw_data_noise(statistic: Statistic, generator: np.random.Generator) -> torch.Tensor:
+def _draw_data_noise(
+    statistic: Statistic, power: torch.Tensor, generator: np.random.Generator
+) -> torch.Tensor:
     """One realization of the noise of D, ``(rows, columns // 2 + 1)``.
 
     The noise of all exposures passes one mean PSF, the root of den: exact on
     blank sky, where the noise of D has the power den, and good to a few per
     cent on sources, whose photon noise is a part of the whole.
+
+    Parameters
+    ----------
+    statistic
+        The stack.
+    power
+        Its `_noise_power`.
+    generator
+        Source of the realization.
     """
-    grid, power = statistic.grid, _noise_power(statistic)
+    grid = statistic.grid
     white = torch.as_tensor(generator.standard_normal(grid.shape, dtype=np.float32), device=power.device)
     return grid.transform(white * power.sqrt()) * statistic.den.sqrt()
 
 
-def _filtered_variance(statistic: Statistic, response: torch.Tensor) -> torch.Tensor:
+def _filtered_variance(statistic: Statistic, power: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
     """Variance of a filtered D, ``(rows, columns)``, as `_draw_data_noise`
     has its noise.
 
@@ -96,13 +107,15 @@ def _filtered_variance(statistic: Statistic, response: torch.Tensor) -> torch.Te
     ----------
     statistic
         The stack.
+    power
+        Its `_noise_power`.
     response
         Filter that D is multiplied with, ``(rows, columns // 2 + 1)``.
     """
     grid, transfer = statistic.grid, response * statistic.den.sqrt()
     # What the FFT rounds off may not make a variance negative.
     least = 1e-4 * grid.mean_power(transfer**2)
-    return filtered_variance(_noise_power(statistic), transfer, grid).clamp_min(least)
+    return filtered_variance(power, transfer, grid).clamp_min(least)
 
 
 def _even_out(ratio: torch.Tensor, signal: torch.Tensor, grid: FourierGrid) -> torch.Tensor:
@@ -186,7 +199,8 @@ def finish_latent(
 
     delivered = deliver_from(statistic.data, latent)
     response = residual_response(statistic.den, grid, fwhm=fwhm)
-    latent_variance = coadd_variance = variance = _filtered_variance(statistic, response)
+    power = _noise_power(statistic)
+    latent_variance = coadd_variance = variance = _filtered_variance(statistic, power, response)
     if scatter_of:
         scatter = scatter_of(delivered.latent[None], variance.sqrt()[None])
         signal = delivered.latent / variance.sqrt()
@@ -194,7 +208,7 @@ def finish_latent(
             variance * _even_out(ratio[0] ** 2, signal, grid) for ratio in (scatter.latent, scatter.coadd)
         )
         latent_variance = latent_variance * _passed(share)
-    added = _draw_data_noise(statistic, generator)
+    added = _draw_data_noise(statistic, power, generator)
     if restore:
         noisier = statistic.data + added
         noise = deliver_from(noisier, restore(noisier)).coadd - delivered.coadd
