@@ -87,28 +87,27 @@ def _simulate(variation, catalog):
 @pytest.mark.parametrize("plane", ["latent", "coadd"])
 @pytest.mark.parametrize("cell_size", [60, 120])
 def test_size_of_cells_changes_little(plane, cell_size):
-    """By less than 0.1 sigma, but for single pixels that are clipped."""
+    """By less than 0.1 sigma, but for a few pixels beside artifacts."""
     whole = fitted(240)
     change = (getattr(fitted(cell_size), plane) - getattr(whole, plane)) / np.sqrt(whole.coadd_variance)
-    assert change.std() < 0.05
+    assert change.std() < 0.02
     assert np.percentile(np.abs(change), 99) < 0.1
+    assert cell_size < 120 or np.percentile(np.abs(change), 99.9) < 0.1
+    assert np.abs(change).max() < 0.3
     assert abs(change.mean()) < 0.002
 
 
 @pytest.mark.parametrize("plane", ["latent", "coadd"])
 @pytest.mark.parametrize("cell_size", [60, 120])
 def test_no_step_at_any_border(plane, cell_size):
-    """Against the fit without borders, the two sides do not part: on the
-    whole, and for cells of a usual size at no pixel.
-    """
+    """Against the fit without borders, the two sides part at no pixel."""
     whole, cells = fitted(240), fitted(cell_size)
     change = (getattr(cells, plane) - getattr(whole, plane)) / np.sqrt(np.median(whole.coadd_variance))
     for border in range(cell_size, 240, cell_size):
         for image in (change, change.T):
             step = image[border] - image[border - 1]
             assert abs(step.mean()) < 0.02 and step.std() < 0.05
-            assert np.percentile(np.abs(step), 97) < 0.2
-            assert cell_size < 120 or np.abs(step).max() < 0.2
+            assert np.abs(step).max() < 0.2
 
 
 @functools.cache

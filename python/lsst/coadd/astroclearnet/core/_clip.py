@@ -35,6 +35,14 @@ _GROW, _GROW_SMOOTH = 1.5, 2.0
 """S/N of a pixel, and of the smoothed residual, down to which what is clipped
 grows."""
 
+_SOFT = 0.12
+"""Between this much below a limit and as much above it, relative to the
+limit, a pixel is clipped in part: a decision of all or nothing would be
+taken otherwise when a hair has changed, such as the size of the cell."""
+
+_FULL = 255
+"""Mark of a pixel that is clipped altogether."""
+
 _BLOCK = 2**15
 """Pixels whose exposures are sorted at a time: as many as a cache holds."""
 
@@ -141,7 +149,8 @@ class Clipper:
         score
             Room for an intermediate result, ``(n, h, w)``.
         used
-            Becomes 1 where good and no artifact, else 0.
+            Becomes 1 where good and no artifact, 0 where not, and between
+            them where it is hard to tell.
         """
         worst = torch.full_like(image[0], self._clip_sigma / _AMONG_WORST)
         for part in parts(image):
@@ -158,36 +167,48 @@ class Clipper:
             light, size = used[part], score[part].abs()
             # On bright sources, where the model's error is the larger part, a
             # pixel must tell by itself; scores below 0 have been halved.
-            sky = _above(light.abs(), torch.where(score[part] < 0, size, 0.5 * size))
+            share = torch.where(score[part] < 0, 0.5 * light, light).abs_().div_(size.clamp(min=1e-20))
+            sky = share.sub_(0.5 - _SOFT).div_(2.0 * _SOFT).clamp_(0.0, 1.0)
             smooth = _smooth(light.clamp(max=self._clip_sigma)).mul_(sky)
-            core = _above(torch.maximum(size, smooth * (self._clip_sigma / _FAINT)), worst)
+            excess = torch.maximum(size, smooth * (self._clip_sigma / _FAINT)).div_(worst)
+            core = _mark(excess, 1.0)
             if not core.amax():
                 used[part] = good[part]
                 continue
             marked = self._grow(core, size, score[part], smooth)
             for one, *planes, dark in zip(marked, light, smooth, sky, strict=True):
                 if _is_long(one):
-                    one |= find_trails(*planes) & dark
-            torch.mul(good[part], 1 - marked, out=used[part])
+                    trails = find_trails(*planes).mul_(dark).mul_(_FULL)
+                    torch.maximum(one, trails.to(torch.uint8), out=one)
+            torch.mul(good[part], 1.0 - marked / _FULL, out=used[part])
 
     def _grow(
         self, core: torch.Tensor, size: torch.Tensor, score: torch.Tensor, smooth: torch.Tensor
     ) -> torch.Tensor:
         # Resampling spreads a sharp artifact with alternating signs.
-        sharp = core & _above(size, 4 * self._clip_sigma)
-        marked = brightest_nearby(core, 1) | brightest_nearby(sharp, 2)
+        sharp = torch.minimum(core, _mark(size, 4 * self._clip_sigma))
+        marked = torch.maximum(brightest_nearby(core, 1), brightest_nearby(sharp, 2))
         excess = torch.maximum(torch.nn.functional.leaky_relu(score, -2.0), smooth * (_GROW / _GROW_SMOOTH))
-        noticed = _above(excess, _GROW)
+        noticed = _mark(excess, _GROW)
         for _ in range(2):
-            marked |= brightest_nearby(marked, 2) & noticed
+            marked = torch.maximum(marked, torch.minimum(brightest_nearby(marked, 2), noticed))
         return marked
+
+
+def _mark(values: torch.Tensor, limit: float) -> torch.Tensor:
+    """Mark what is above a limit, or near it, with bytes; those are few."""
+    marks = _above(values, limit * (1.0 - _SOFT))
+    where = marks.nonzero(as_tuple=True)
+    share = (values[where] / limit - 1.0) / (2.0 * _SOFT) + 0.5
+    marks[where] = (_FULL * share.clamp(max=1.0)).to(torch.uint8)
+    return marks
 
 
 def _is_long(marked: torch.Tensor) -> bool:
     """Whether marks ``(h, w)`` are in a third of all rows or columns, as
     those on a trail are.
     """
-    return any(3 * int(marked.amax(axis).sum()) > marked.shape[1 - axis] for axis in (0, 1))
+    return any(3 * int((marked.amax(axis) > 0).sum()) > marked.shape[1 - axis] for axis in (0, 1))
 
 
 def _smooth(images: torch.Tensor) -> torch.Tensor:

@@ -78,9 +78,11 @@ class Statistic:
     variance: torch.Tensor
     """Variance ``(n, h, w)`` times `noise_scale`; s_t^2 where not good."""
     used: torch.Tensor
-    """1 where good and not clipped, ``(n, h, w)``."""
+    """1 where good and not clipped, 0 where not, less than 1 where clipped in
+    part, ``(n, h, w)``."""
     rejected: torch.Tensor
-    """Good pixels that were clipped, bool ``(n, h, w)``."""
+    """Good pixels that were clipped for the most part, bool ``(n, h,
+    w)``."""
     data: torch.Tensor
     """D, ``(rows, columns // 2 + 1)``; holes are filled with the prediction
     of a Wiener model that is fitted to the other pixels."""
@@ -203,7 +205,7 @@ def compute_statistic(
         image=image,
         variance=variance,
         used=used,
-        rejected=good > used,
+        rejected=used < 0.5 * good,
         data=solver.complete(used, left),
         den=solver.den,
         inflation=_inflation(used, 1.0 / sky[:, None, None], grid),

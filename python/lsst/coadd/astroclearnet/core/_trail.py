@@ -38,6 +38,9 @@ _REFINEMENTS = 5
 _GAP = 30.0
 """Pixels without a vote beyond which a trail does not go on."""
 
+_SHORTEST = 50.0
+"""Length in pixels of the shortest trail; cosmic rays are shorter."""
+
 _MARGIN = 12.0
 """Pixels by which a trail goes on beyond its outermost votes."""
 
@@ -47,6 +50,10 @@ share of that on its ridge."""
 
 _WIDEST = 20
 """Half of the width of the widest trail, in pixels."""
+
+_SOFT = 4.0
+"""Pixels beyond the last light over which a trail ends, so that little depends
+on where exactly that was."""
 
 
 def find_trails(light: torch.Tensor, smooth: torch.Tensor) -> torch.Tensor:
@@ -66,9 +73,9 @@ def find_trails(light: torch.Tensor, smooth: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     `torch.Tensor`
-        1 on a trail, else 0, bytes ``(h, w)``.
+        1 on a trail, less at its edges, else 0, ``(h, w)``.
     """
-    marked = torch.zeros_like(light, dtype=torch.uint8)
+    marked = torch.zeros_like(light)
     lit = (smooth > _FAINT).nonzero()
     # No cosmic ray may turn the trail that it lies on.
     votes, weight = _thin(lit.cpu(), light[lit[:, 0], lit[:, 1]].cpu().clamp(0.1, 5.0), light.shape)
@@ -76,7 +83,7 @@ def find_trails(light: torch.Tensor, smooth: torch.Tensor) -> torch.Tensor:
         line = _find_line(votes, weight, light.shape)
         if line is None:
             break
-        marked |= _mark(light, *line)
+        marked = torch.maximum(marked, _mark(light, *line))
         # Nothing of its wings may vote for another one beside it.
         row, column = (votes + torch.tensor(light.shape) / 2).long().T
         free = marked.cpu()[row, column] == 0
@@ -137,7 +144,7 @@ def _find_line(
     along = (votes[near] @ torch.stack([-normal[1], normal[0]])).sort().values
     runs = along.tensor_split((along.diff() > _GAP).nonzero()[:, 0] + 1)
     longest = max(runs, key=len)
-    if len(longest) < least:
+    if len(longest) < least or longest[-1] - longest[0] < _SHORTEST:
         return None
     return normal.tolist(), offset, (float(longest[0]) - _MARGIN, float(longest[-1]) + _MARGIN)
 
@@ -155,6 +162,12 @@ def _mark(light: torch.Tensor, normal: list[float], offset: float, ends: tuple[f
     number = torch.bincount(ring, minlength=_WIDEST + 1).clamp_min(1)
     profile = torch.bincount(ring, weights=light[seen].cpu(), minlength=_WIDEST + 1) / number
     noise = 2.0 / number.sqrt()
-    dark = profile < noise.clamp_min(max(_EDGE, _RELATIVE_EDGE * float(profile[:3].amax())))
-    reach = int(dark.nonzero()[0]) if dark.any() else _WIDEST
-    return (inside & (distance < reach + 1)).view(torch.uint8)
+    # Light above what could not be seen, ring after ring from the ridge.
+    seen = profile - noise.clamp_min(max(_EDGE, _RELATIVE_EDGE * float(profile[:3].amax())))
+    dark = (seen < 0).nonzero()
+    reach = float(dark[0]) if len(dark) else _WIDEST
+    if 0 < reach < _WIDEST:
+        last, first = seen[int(reach) - 1 : int(reach) + 1].tolist()
+        reach -= first / (first - last)
+    edge = ((reach + _SOFT - distance) / _SOFT).clamp_(0.0, 1.0)
+    return torch.where(inside, edge, 0.0)
