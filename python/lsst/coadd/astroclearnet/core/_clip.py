@@ -40,8 +40,8 @@ _SOFT = 0.12
 limit, a pixel is clipped in part: a decision of all or nothing would be
 taken otherwise when a hair has changed, such as the size of the cell."""
 
-_FULL = 255
-"""Mark of a pixel that is clipped altogether."""
+_REACH = 6
+"""Pixels by which what is clipped can grow in all."""
 
 _BLOCK = 2**15
 """Pixels whose exposures are sorted at a time: as many as a cache holds."""
@@ -171,44 +171,72 @@ class Clipper:
             sky = share.sub_(0.5 - _SOFT).div_(2.0 * _SOFT).clamp_(0.0, 1.0)
             smooth = _smooth(light.clamp(max=self._clip_sigma)).mul_(sky)
             excess = torch.maximum(size, smooth * (self._clip_sigma / _FAINT)).div_(worst)
-            core = _mark(excess, 1.0)
-            if not core.amax():
-                used[part] = good[part]
-                continue
-            marked = self._grow(core, size, score[part], smooth)
-            for one, *planes, dark in zip(marked, light, smooth, sky, strict=True):
-                if _is_long(one):
-                    trails = find_trails(*planes).mul_(dark).mul_(_FULL)
-                    torch.maximum(one, trails.to(torch.uint8), out=one)
-            torch.mul(good[part], 1.0 - marked / _FULL, out=used[part])
+            cores = (excess > 1.0 - _SOFT).nonzero()
+            kept = torch.ones_like(size)
+            if len(cores):
+                where, marks = self._grow(cores, _soft(excess[*cores.T], 1.0), size, score[part], smooth)
+                kept.view(-1).scatter_reduce_(0, where.flatten(), 1.0 - marks.flatten(), "amin")
+            for one, *planes, dark in zip(kept, light, smooth, sky, strict=True):
+                if _is_long(one < 1.0):
+                    torch.minimum(one, 1.0 - find_trails(*planes) * dark, out=one)
+            torch.mul(good[part], kept, out=used[part])
 
     def _grow(
-        self, core: torch.Tensor, size: torch.Tensor, score: torch.Tensor, smooth: torch.Tensor
-    ) -> torch.Tensor:
+        self,
+        cores: torch.Tensor,
+        strength: torch.Tensor,
+        size: torch.Tensor,
+        score: torch.Tensor,
+        smooth: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Grow from each pixel that stands out, in a window around it.
+
+        Parameters
+        ----------
+        cores
+            Exposure, y, x of those pixels, ``(k, 3)``.
+        strength
+            How far each is to be clipped, from 0 to 1, ``(k,)``.
+        size, score, smooth
+            Of all pixels, ``(n, h, w)``.
+
+        Returns
+        -------
+        where
+            Places of the windows in the flattened stack, ``(k, s, s)``.
+        marks
+            How far they are to be clipped, same shape.
+        """
+        _, height, width = score.shape
+        offset = torch.arange(-_REACH, _REACH + 1, device=score.device)
+        y = (cores[:, 1, None] + offset).clamp_(0, height - 1)
+        x = (cores[:, 2, None] + offset).clamp_(0, width - 1)
+        where = (cores[:, :1] * height + y)[:, :, None] * width + x[:, None, :]
+        light, faint = score.view(-1)[where], smooth.view(-1)[where]
+        # A deficit, which has been halved, counts in full here.
+        excess = torch.maximum(torch.nn.functional.leaky_relu(light, -2.0), faint * (_GROW / _GROW_SMOOTH))
+        noticed = _soft(excess, _GROW)
         # Resampling spreads a sharp artifact with alternating signs.
-        sharp = torch.minimum(core, _mark(size, 4 * self._clip_sigma))
-        marked = torch.maximum(brightest_nearby(core, 1), brightest_nearby(sharp, 2))
-        excess = torch.maximum(torch.nn.functional.leaky_relu(score, -2.0), smooth * (_GROW / _GROW_SMOOTH))
-        noticed = _mark(excess, _GROW)
+        sharp = strength * _soft(size[*cores.T], 4 * self._clip_sigma)
+        marks = torch.zeros_like(light)
+        for reach, marked in ((1, strength), (2, sharp)):
+            middle = marks[:, _REACH - reach : _REACH + reach + 1, _REACH - reach : _REACH + reach + 1]
+            torch.maximum(middle, marked[:, None, None], out=middle)
         for _ in range(2):
-            marked = torch.maximum(marked, torch.minimum(brightest_nearby(marked, 2), noticed))
-        return marked
+            marks = torch.maximum(marks, torch.minimum(brightest_nearby(marks, 2), noticed))
+        return where, marks
 
 
-def _mark(values: torch.Tensor, limit: float) -> torch.Tensor:
-    """Mark what is above a limit, or near it, with bytes; those are few."""
-    marks = _above(values, limit * (1.0 - _SOFT))
-    where = marks.nonzero(as_tuple=True)
-    share = (values[where] / limit - 1.0) / (2.0 * _SOFT) + 0.5
-    marks[where] = (_FULL * share.clamp(max=1.0)).to(torch.uint8)
-    return marks
+def _soft(values: torch.Tensor, limit: float) -> torch.Tensor:
+    """From 0 well below a limit to 1 well above it."""
+    return ((values / limit - 1.0) / (2.0 * _SOFT) + 0.5).clamp(0.0, 1.0)
 
 
 def _is_long(marked: torch.Tensor) -> bool:
     """Whether marks ``(h, w)`` are in a third of all rows or columns, as
     those on a trail are.
     """
-    return any(3 * int((marked.amax(axis) > 0).sum()) > marked.shape[1 - axis] for axis in (0, 1))
+    return any(3 * int(marked.any(axis).sum()) > marked.shape[1 - axis] for axis in (0, 1))
 
 
 def _smooth(images: torch.Tensor) -> torch.Tensor:
