@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from lsst.coadd.astroclearnet.core._clip import brightest_nearby, find_median
+from lsst.coadd.astroclearnet.core._clip import Clipper, brightest_nearby, find_median
 from lsst.coadd.astroclearnet.core._fourier import FourierGrid
 from lsst.coadd.astroclearnet.core._wiener import WienerSolver
 
@@ -33,6 +33,51 @@ def test_brightest_nearby(reach):
     images = torch.as_tensor(np.random.default_rng(1).uniform(size=(2, 30, 21)), dtype=torch.float32)
     expected = torch.nn.functional.max_pool2d(images[:, None], 2 * reach + 1, 1, reach)[:, 0]
     torch.testing.assert_close(brightest_nearby(images, reach), expected, atol=0, rtol=0)
+
+
+def _clip(residual):
+    """Clip pure residuals, of model 0 and variance 1; return what is used."""
+    residual = torch.as_tensor(residual, dtype=torch.float32)
+    ones, used = torch.ones_like(residual), torch.empty_like(residual)
+    Clipper(4.5).find_used(residual, residual, ones, ones, score=torch.empty_like(residual), used=used)
+    return used.numpy()
+
+
+def test_nothing_hangs_on_a_hair():
+    """A pixel that gets brighter loses its weight little by little."""
+    heights = np.arange(3.0, 6.0, 0.05)
+    kept = []
+    for height in heights:
+        residual = np.zeros((3, 21, 21))
+        residual[1, 10, 10] = height
+        kept.append(_clip(residual))
+    kept = np.array(kept)
+    middle = kept[:, 1, 10, 10]
+    assert middle[0] == 1 and middle[-1] == 0 and (np.diff(middle) <= 0).all()
+    assert np.abs(np.diff(kept, axis=0)).max() < 0.1
+    assert heights[middle < 0.5][0] == pytest.approx(4.5, abs=0.1)
+    # Its neighbours go with it, the other exposures stay.
+    assert (kept[-1, 1, 9:12, 9:12] == 0).all() and (kept[:, ::2] == 1).all()
+
+
+def test_clipping_grows_along_what_is_seen_only():
+    """From a bright pixel over its faint tail, which alone would be kept."""
+    residual = np.zeros((2, 40, 40))
+    residual[0, 20, 20:26] = [40.0, 3.0, 2.5, 2.5, 3.0, 2.5]
+    residual[0, 5, 5:11] = 2.5
+    used = _clip(residual)
+    assert (used[0, 20, 19:26] == 0).all()
+    assert (used[0, 5] == 1).all() and (used[0, 30:] == 1).all() and (used[1] == 1).all()
+
+
+def test_edges_of_the_image_clip_as_its_middle():
+    """What grows at an edge does not come back on the other side."""
+    residual = np.zeros((2, 30, 30))
+    residual[0, 0, 0], residual[0, 15, 29] = 6.0, 6.0
+    used = _clip(residual)
+    expected = np.ones((30, 30))
+    expected[:2, :2] = expected[14:17, 28:] = 0
+    np.testing.assert_array_equal(used[0], expected)
 
 
 def test_solver_reaches_the_wiener_solution():
