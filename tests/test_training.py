@@ -11,6 +11,7 @@
 import dataclasses
 import json
 
+import click
 import numpy as np
 import pytest
 import safetensors
@@ -28,7 +29,15 @@ from lsst.coadd.astroclearnet.training._skies import SkyGenerator, SkyOptions
 
 _SKIES = SkyOptions(psf_error=0.01, neighbours=0.4, close=0.6)
 _SMALL = TrainingOptions(
-    steps=6, pair_steps=3, flux_steps=3, scatter_steps=3, n_galaxies=12, n_stacks=4, size=64, batch=2
+    steps=6,
+    pair_steps=3,
+    flux_steps=3,
+    mixed_steps=3,
+    scatter_steps=3,
+    n_galaxies=12,
+    n_stacks=4,
+    size=64,
+    batch=2,
 )
 
 
@@ -114,7 +123,7 @@ def test_training_is_reproducible():
 def test_training_learns():
     """Fifty steps better the loss of fresh skies by a lot."""
     options = dataclasses.replace(
-        _SMALL, steps=50, pair_steps=0, flux_steps=0, scatter_steps=0, learning_rate=4e-3
+        _SMALL, steps=50, pair_steps=0, flux_steps=0, mixed_steps=0, scatter_steps=0, learning_rate=4e-3
     )
     grid = FourierGrid(height=64, width=64, shape=(64, 64))
     rng = np.random.default_rng(9)
@@ -148,6 +157,28 @@ def test_shipped_weights_are_small_and_say_how_they_were_made():
     assert json.loads(metadata["options"]) == dataclasses.asdict(TrainingOptions())
 
 
+def test_command_has_the_defaults_of_the_options():
+    """What the command does unasked is what made the shipped weights."""
+    options = dataclasses.asdict(TrainingOptions())
+    command = main.get_command(click.Context(main), "train")
+    defaults = {p.name: p.default for p in command.params if p.name in options}
+    assert len(defaults) > 6 and defaults == {name: options[name] for name in defaults}
+
+
+def test_crowded_skies_have_more_sources():
+    """As many as asked for, of all kinds."""
+    grid = FourierGrid(height=96, width=96, shape=(96, 96))
+    rng = np.random.default_rng(2)
+    banks = make_galaxy_bank(rng, 60), make_stack_bank(rng, 4, grid=grid)
+    counts = []
+    for share in (0.0, 1.0):
+        options = dataclasses.replace(_SKIES, crowded=share)
+        drawn = SkyGenerator(*banks, grid=grid, options=options, seed=1).draw(8)
+        counts.append(len(drawn.sources))
+    assert counts[1] > 2 * counts[0]
+    assert {source.kind for source in drawn.sources} == {0, 1, 2, 3}
+
+
 def test_command_writes_weights_and_keeps_existing_ones(tmp_path):
     """``acn train`` writes a file that loads, and never replaces unasked."""
     path = tmp_path / "weights.safetensors"
@@ -159,6 +190,8 @@ def test_command_writes_weights_and_keeps_existing_ones(tmp_path):
         "--pair-steps",
         "1",
         "--flux-steps",
+        "1",
+        "--mixed-steps",
         "1",
         "--scatter-steps",
         "1",

@@ -19,7 +19,7 @@ import torch
 from ._filters import widening, wiener_response
 from ._fourier import FourierGrid
 
-_RESIDUAL_STRENGTH = 0.02
+_RESIDUAL_STRENGTH = 0.035
 """Noise level of the filter that brings the residual to the target PSF: a
 lower one sharpens it more and amplifies its noise."""
 

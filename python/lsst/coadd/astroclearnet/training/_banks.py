@@ -23,7 +23,7 @@ from ..core._encoder_inputs import LATENT_FWHM
 from ..core._fourier import FWHM_TO_SIGMA, FourierGrid
 
 _STAMP = 81
-_SMOOTH_SHARE = 0.65
+_SMOOTH_SHARE = 0.55
 _LARGE_RADIUS = 2.1
 """Half-light radius in pixels from which a galaxy counts as large."""
 
@@ -36,10 +36,16 @@ class GalaxyBank:
     """float32 ``(n, 81, 81)``."""
     radius: np.ndarray
     """Half-light radius in pixels, before the PSF."""
+    smooth: np.ndarray
+    """Whether it follows a profile, bool ``(n,)``."""
 
-    def is_large(self, index: int) -> bool:
-        """Whether the flux bias of this one is judged with the large."""
-        return bool(self.radius[index] > _LARGE_RADIUS)
+    def kind(self, index: int) -> int:
+        """Return with which sources the flux of this one is judged: 1 small
+        galaxies, 2 large ones, 3 large ones without a profile.
+        """
+        if self.radius[index] <= _LARGE_RADIUS:
+            return 1
+        return 2 if self.smooth[index] else 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,10 +64,11 @@ def make_galaxy_bank(rng: np.random.Generator, count: int) -> GalaxyBank:
     """
     blur = galsim.Gaussian(fwhm=LATENT_FWHM)
     params = galsim.GSParams(maximum_fft_size=8192, folding_threshold=1e-2)
-    stamps, radii = [], []
+    stamps, radii, smooth = [], [], []
     for _ in range(count):
         radius = float(np.exp(rng.uniform(np.log(0.6), np.log(10.0))))
-        if rng.uniform() < _SMOOTH_SHARE:
+        smooth.append(rng.uniform() < _SMOOTH_SHARE)
+        if smooth[-1]:
             profile = galsim.Convolve(_smooth_galaxy(rng, radius), blur, gsparams=params)
             offset = tuple(rng.uniform(-0.5, 0.5, 2))
             stamp = profile.drawImage(nx=_STAMP, ny=_STAMP, scale=1.0, method="no_pixel", offset=offset).array
@@ -70,7 +77,9 @@ def make_galaxy_bank(rng: np.random.Generator, count: int) -> GalaxyBank:
         stamps.append(stamp.astype(np.float32))
         radii.append(radius)
     order = np.argsort(radii)
-    return GalaxyBank(stamps=np.array(stamps)[order], radius=np.array(radii)[order])
+    return GalaxyBank(
+        stamps=np.array(stamps)[order], radius=np.array(radii)[order], smooth=np.array(smooth)[order]
+    )
 
 
 def _sersic(n: float, radius: float, flux: float = 1.0) -> galsim.GSObject:

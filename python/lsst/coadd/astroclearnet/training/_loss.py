@@ -24,7 +24,7 @@ from ._skies import Source, TrainingBatch
 FLUX_BINS = ((5, 8, 0.03), (8, 14, 0.025), (14, 30, 0.015), (30, 100, 0.01), (100, 1e5, 0.005))
 """Lowest and highest S/N of a bin, and the relative bias that matters."""
 
-_N_KINDS = 3
+_N_KINDS = 4
 _FLUX_WEIGHT = 0.01
 """Weight of the flux term. Larger values make it oscillate."""
 _APERTURE = 5.95
@@ -39,8 +39,8 @@ def _huber(residual: torch.Tensor, delta: float = 4.0) -> torch.Tensor:
     return torch.where(size < delta, 0.5 * size**2, delta * (size - 0.5 * delta))
 
 
-_APART = ((0,), (1,), (2,))
-_PSF_GROUPS = ((), ((0, 1), (2,)), _APART, _APART, _APART)
+_APART = ((0,), (1,), (2,), (3,))
+_PSF_GROUPS = ((), ((0, 1), (2,), (3,)), _APART, _APART, _APART)
 """Kinds of sources whose mean PSF flux is to be right, for each bin: faint
 stars and small galaxies look alike, and the faintest are like noise."""
 _ALONE = 9.0

@@ -38,6 +38,9 @@ class SkyOptions:
     close: float
     """Share of those that are a blended pair with it."""
 
+    crowded: float = 0.0
+    """Share of the skies with many sources."""
+
     noise_error: float = 1.0
     """How wrong the level and the spectrum of the noise may be; 0 if they
     are what the stack says."""
@@ -53,7 +56,8 @@ class Source:
     signal_to_noise: float
     """Of the flux, for a matched filter, as a point source."""
     kind: int
-    """0 star, 1 small galaxy, 2 large galaxy."""
+    """0 star, 1 small galaxy, 2 large galaxy, 3 large and without a
+    profile."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -200,7 +204,8 @@ class SkyGenerator:
         sources: list[Source] = []
         if self._rng.uniform() < 0.06:
             return sky, sources
-        for _ in range(self._rng.integers(3, 18)):
+        crowded = self._rng.uniform() < self._options.crowded
+        for _ in range(self._rng.integers(18, 45) if crowded else self._rng.integers(3, 18)):
             sources.append(self._add_source(sky, scene, sensitivity, sources))
         return sky, sources
 
@@ -220,7 +225,7 @@ class SkyGenerator:
             index = self._choose_galaxy(signal_to_noise)
             y, x = float(int(y)), float(int(x))
             self._add_galaxy(sky, index, y=int(y), x=int(x), flux=1.5 * signal_to_noise / sensitivity)
-            kind = 2 if self._galaxies.is_large(index) else 1
+            kind = self._galaxies.kind(index)
         return Source(scene=scene, y=y, x=x, signal_to_noise=signal_to_noise, kind=kind)
 
     def _neighbour(self, others: list[Source], signal_to_noise: float, is_star: bool):

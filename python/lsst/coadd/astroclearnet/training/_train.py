@@ -47,6 +47,9 @@ class TrainingOptions:
     flux_steps: int = 1500
     """Optimiser steps after them: PSF fluxes, too, without bias."""
 
+    mixed_steps: int = 4800
+    """Optimiser steps after them: crowded skies, too, and sharper pairs."""
+
     scatter_steps: int = 1500
     """Optimiser steps of the network that tells the scatter, at the end."""
 
@@ -56,10 +59,10 @@ class TrainingOptions:
     size: int = 128
     """Side of a sky, in pixels."""
 
-    n_galaxies: int = 1500
+    n_galaxies: int = 3000
     """Galaxies to draw skies from."""
 
-    n_stacks: int = 160
+    n_stacks: int = 240
     """Stacks of exposures to draw statistics from."""
 
     learning_rate: float = 4e-3
@@ -111,6 +114,15 @@ def _phases(options: TrainingOptions) -> list[_Phase]:
             learning_rate=0.3 * options.learning_rate,
             skies=SkyOptions(psf_error=0.01, neighbours=0.5, close=0.7),
             sharp_weight=0.8,
+            psf_flux_weight=1.0,
+            share=0.85,
+        ),
+        _Phase(
+            name="mixed",
+            steps=options.mixed_steps,
+            learning_rate=0.35 * options.learning_rate,
+            skies=SkyOptions(psf_error=0.008, neighbours=0.5, close=0.78, crowded=0.3),
+            sharp_weight=1.2,
             psf_flux_weight=1.0,
             share=0.85,
         ),
@@ -214,7 +226,7 @@ def _report_progress(report, phase: _Phase, step: int, losses, loss_of: Training
     )
     report(
         f"{phase.name}: step {step}/{phase.steps} loss {np.mean(losses[-100:]):.4f} "
-        f"flux bias % (star/small/large) {bias}, of PSF fluxes {of_psf}, "
+        f"flux bias % (star/small/large/odd) {bias}, of PSF fluxes {of_psf}, "
         f"{elapsed:.0f} s, about {elapsed / step * (phase.steps - step):.0f} s left"
     )
 
