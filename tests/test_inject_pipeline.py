@@ -89,11 +89,12 @@ def test_the_light_of_the_sources_is_in_the_coadds(outputs):
 def test_sources_are_found_with_their_fluxes(outputs):
     sources, metrics = (outputs[f"injected_acn_injection_{name}"] for name in ("sources", "metrics"))
     assert 15 <= len(sources) <= 40 and set(sources["type"]) == {"star", "galaxy"}
-    for plane, bias in zip(PLANES, (0.015, 0.01, 0.03), strict=True):
+    # With the filter of its own narrow PSF acn_coadd shows fewer faint galaxies.
+    for plane, bias, least in zip(PLANES, (0.015, 0.01, 0.03), (0.9, 0.8, 0.95), strict=True):
         usable = np.asarray(sources[f"usable_{plane}"])
         found = np.asarray(sources[f"found_{plane}"]) > 0
         assert usable.mean() > 0.5  # the others are on what was there before
-        assert found[usable].mean() > 0.85, plane
+        assert found[usable].mean() > least, plane
         ratio = np.asarray(sources[f"flux_{plane}"] / sources["flux_aperture"])[usable]
         assert np.nanmedian(ratio) == pytest.approx(1, abs=bias), plane
         bright = usable & (np.asarray(sources["mag"]) < 22)
