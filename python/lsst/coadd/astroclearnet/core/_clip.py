@@ -163,30 +163,29 @@ class Clipper:
             for one in torch.nn.functional.leaky_relu_(score[part], 0.5).abs():
                 torch.maximum(worst, one, out=worst)
         worst *= _AMONG_WORST
+        enough = worst * (1.0 - _SOFT)
         for part in parts(image):
             light, size = used[part], score[part].abs()
-            # On bright sources, where the model's error is the larger part, a
-            # pixel must tell by itself; scores below 0 have been halved.
-            share = torch.where(score[part] < 0, 0.5 * light, light).abs_().div_(size.clamp(min=1e-20))
-            sky = share.sub_(0.5 - _SOFT).div_(2.0 * _SOFT).clamp_(0.0, 1.0)
-            smooth = _smooth(light.clamp(max=self._clip_sigma)).mul_(sky)
-            excess = torch.maximum(size, smooth * (self._clip_sigma / _FAINT)).div_(worst)
-            cores = (excess > 1.0 - _SOFT).nonzero()
+            smooth = _smooth(light.clamp(max=self._clip_sigma))
+            near = torch.maximum(size, smooth * (self._clip_sigma / _FAINT)) > enough
+            cores = near.nonzero()
+            if not len(cores):
+                used[part] = good[part]
+                continue
+            where, marks = self._grow(cores, worst, score[part], light, smooth)
             kept = torch.ones_like(size)
-            if len(cores):
-                where, marks = self._grow(cores, _soft(excess[*cores.T], 1.0), size, score[part], smooth)
-                kept.view(-1).scatter_reduce_(0, where.flatten(), 1.0 - marks.flatten(), "amin")
-            for one, *planes, dark in zip(kept, light, smooth, sky, strict=True):
+            kept.view(-1).scatter_reduce_(0, where.flatten(), 1.0 - marks.flatten(), "amin")
+            for one, *planes in zip(kept, light, smooth, score[part], strict=True):
                 if _is_long(one < 1.0):
-                    torch.minimum(one, 1.0 - find_trails(*planes) * dark, out=one)
+                    self._take_trails(one, *planes)
             torch.mul(good[part], kept, out=used[part])
 
     def _grow(
         self,
         cores: torch.Tensor,
-        strength: torch.Tensor,
-        size: torch.Tensor,
+        worst: torch.Tensor,
         score: torch.Tensor,
+        light: torch.Tensor,
         smooth: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Grow from each pixel that stands out, in a window around it.
@@ -194,37 +193,63 @@ class Clipper:
         Parameters
         ----------
         cores
-            Exposure, y, x of those pixels, ``(k, 3)``.
-        strength
-            How far each is to be clipped, from 0 to 1, ``(k,)``.
-        size, score, smooth
+            Exposure, y, x of pixels that may do so, ``(k, 3)``.
+        worst
+            How much a pixel must stand out, ``(h, w)``.
+        score, light, smooth
             Of all pixels, ``(n, h, w)``.
 
         Returns
         -------
         where
-            Places of the windows in the flattened stack, ``(k, s, s)``.
+            Places of the windows in the flattened stack, ``(j, s, s)``.
         marks
-            How far they are to be clipped, same shape.
+            How far they are to be clipped, from 0 to 1, same shape.
         """
         _, height, width = score.shape
+        at = (cores[:, 0] * height + cores[:, 1]) * width + cores[:, 2]
+        size = score.view(-1)[at].abs()
+        faint = smooth.view(-1)[at] * _dark(score.view(-1)[at], light.view(-1)[at])
+        excess = torch.maximum(size, faint * (self._clip_sigma / _FAINT))
+        strength = _soft(excess / worst[cores[:, 1], cores[:, 2]], 1.0)
+        # Resampling spreads a sharp artifact with alternating signs.
+        sharp = strength * _soft(size, 4 * self._clip_sigma)
+        out = strength > 0
+        cores, strength, sharp = cores[out], strength[out], sharp[out]
+
         offset = torch.arange(-_REACH, _REACH + 1, device=score.device)
         y = (cores[:, 1, None] + offset).clamp_(0, height - 1)
         x = (cores[:, 2, None] + offset).clamp_(0, width - 1)
         where = (cores[:, :1] * height + y)[:, :, None] * width + x[:, None, :]
-        light, faint = score.view(-1)[where], smooth.view(-1)[where]
+        seen = score.view(-1)[where]
+        faint = smooth.view(-1)[where] * _dark(seen, light.view(-1)[where])
         # A deficit, which has been halved, counts in full here.
-        excess = torch.maximum(torch.nn.functional.leaky_relu(light, -2.0), faint * (_GROW / _GROW_SMOOTH))
+        excess = torch.maximum(torch.nn.functional.leaky_relu(seen, -2.0), faint * (_GROW / _GROW_SMOOTH))
         noticed = _soft(excess, _GROW)
-        # Resampling spreads a sharp artifact with alternating signs.
-        sharp = strength * _soft(size[*cores.T], 4 * self._clip_sigma)
-        marks = torch.zeros_like(light)
+        marks = torch.zeros_like(seen)
         for reach, marked in ((1, strength), (2, sharp)):
             middle = marks[:, _REACH - reach : _REACH + reach + 1, _REACH - reach : _REACH + reach + 1]
             torch.maximum(middle, marked[:, None, None], out=middle)
         for _ in range(2):
             marks = torch.maximum(marks, torch.minimum(brightest_nearby(marks, 2), noticed))
         return where, marks
+
+    @staticmethod
+    def _take_trails(
+        kept: torch.Tensor, light: torch.Tensor, smooth: torch.Tensor, score: torch.Tensor
+    ) -> None:
+        """Lower what is kept of one exposure, ``(h, w)``, along its trails."""
+        dark = _dark(score, light)
+        torch.minimum(kept, 1.0 - find_trails(light, smooth * dark) * dark, out=kept)
+
+
+def _dark(score: torch.Tensor, light: torch.Tensor) -> torch.Tensor:
+    """1 where noise is the larger part of the error, 0 on bright sources,
+    where the model's is, and a pixel must tell by itself.
+    """
+    # Scores below 0 have been halved; light has the noise's share in it.
+    share = torch.where(score < 0, 0.5 * light, light).abs() / score.abs().clamp(min=1e-20)
+    return ((share - 0.5) / (2.0 * _SOFT) + 0.5).clamp(0.0, 1.0)
 
 
 def _soft(values: torch.Tensor, limit: float) -> torch.Tensor:
