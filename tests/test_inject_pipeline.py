@@ -89,7 +89,7 @@ def test_the_light_of_the_sources_is_in_the_coadds(outputs):
 def test_sources_are_found_with_their_fluxes(outputs):
     sources, metrics = (outputs[f"injected_acn_injection_{name}"] for name in ("sources", "metrics"))
     assert 15 <= len(sources) <= 40 and set(sources["type"]) == {"star", "galaxy"}
-    # With the filter of its own narrow PSF acn_coadd shows fewer faint galaxies.
+    # With the filter of its own narrow PSF acn_coadd shows fewer of the faint.
     for plane, bias, least in zip(PLANES, (0.015, 0.01, 0.03), (0.9, 0.8, 0.95), strict=True):
         usable = np.asarray(sources[f"usable_{plane}"])
         found = np.asarray(sources[f"found_{plane}"]) > 0
