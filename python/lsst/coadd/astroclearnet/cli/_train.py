@@ -13,70 +13,46 @@ from __future__ import annotations
 __all__ = ("train",)
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from ._progress import Progress
 
+_COUNTS = (
+    ("steps", 1, 3600, "Steps on all skies."),
+    ("pair_steps", 0, 900, "Steps on pairs after them."),
+    ("flux_steps", 0, 1500, "Steps on PSF fluxes after them."),
+    ("mixed_steps", 0, 4800, "Steps on crowded skies and sharper pairs after them."),
+    ("scatter_steps", 0, 1500, "Steps on the scatter of the products, at the end."),
+    ("seed", 0, 1, "Seed of everything."),
+    ("n_galaxies", 10, 3000, "Galaxies drawn."),
+    ("n_stacks", 1, 240, "Stacks drawn."),
+)
+"""Fields of `TrainingOptions`, whose module would import torch: name, least
+value, default, help."""
+
+
+def _count_options(command: Callable) -> Callable:
+    for name, least, default, text in reversed(_COUNTS):
+        option = f"--{name.replace('_', '-')}"
+        kind = click.IntRange(min=least)
+        command = click.option(option, type=kind, default=default, show_default=True, help=text)(command)
+    return command
+
 
 @click.command("train")
 @click.argument("weights", type=click.Path(dir_okay=False, writable=True, path_type=Path))
-@click.option(
-    "--steps", type=click.IntRange(min=1), default=3600, show_default=True, help="Steps on all skies."
-)
-@click.option(
-    "--pair-steps",
-    type=click.IntRange(min=0),
-    default=900,
-    show_default=True,
-    help="Steps on pairs after them.",
-)
-@click.option(
-    "--flux-steps",
-    type=click.IntRange(min=0),
-    default=1500,
-    show_default=True,
-    help="Steps on PSF fluxes after them.",
-)
-@click.option(
-    "--mixed-steps",
-    type=click.IntRange(min=0),
-    default=4800,
-    show_default=True,
-    help="Steps on crowded skies and sharper pairs after them.",
-)
-@click.option(
-    "--scatter-steps",
-    type=click.IntRange(min=0),
-    default=1500,
-    show_default=True,
-    help="Steps on the scatter of the products, at the end.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of everything.")
-@click.option(
-    "--n-galaxies", type=click.IntRange(min=10), default=3000, show_default=True, help="Galaxies drawn."
-)
-@click.option("--n-stacks", type=click.IntRange(min=1), default=240, show_default=True, help="Stacks drawn.")
+@_count_options
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of torch.")
 @click.option("--overwrite", is_flag=True, help="Replace WEIGHTS if it exists.")
-def train(
-    weights: Path,
-    steps: int,
-    pair_steps: int,
-    flux_steps: int,
-    mixed_steps: int,
-    scatter_steps: int,
-    seed: int,
-    n_galaxies: int,
-    n_stacks: int,
-    threads: int,
-    overwrite: bool,
-) -> None:
+def train(weights: Path, threads: int, overwrite: bool, **counts: int) -> None:
     """Train the encoder of recipe "trained" and write WEIGHTS (safetensors).
 
-    The defaults made the weights that are shipped; they take about 130
-    minutes on one core. The skies and stacks are simulated: nothing is read.
+    The shipped weights took these steps, part by part; the whole takes about
+    130 minutes on one core. The skies and stacks are simulated: nothing is
+    read.
 
     \b
     Example, to try it in some minutes:
@@ -94,16 +70,7 @@ def train(
     with tempfile.TemporaryFile(dir=weights.parent):
         pass  # Whether it can be written is known now, not in an hour.
     torch.set_num_threads(threads)
-    options = TrainingOptions(
-        steps=steps,
-        pair_steps=pair_steps,
-        flux_steps=flux_steps,
-        mixed_steps=mixed_steps,
-        scatter_steps=scatter_steps,
-        seed=seed,
-        n_galaxies=n_galaxies,
-        n_stacks=n_stacks,
-    )
+    options = TrainingOptions(**counts)
     with Progress() as progress:
         encoder = train_encoder(options, report=progress)
     write_weights(encoder, weights, options=options)

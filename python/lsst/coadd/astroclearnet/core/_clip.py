@@ -167,23 +167,58 @@ class Clipper:
         for part in parts(image):
             light, size = used[part], score[part].abs()
             smooth = _smooth(light.clamp(max=self._clip_sigma))
-            near = torch.maximum(size, smooth * (self._clip_sigma / _FAINT)) > enough
-            cores = near.nonzero()
-            if not len(cores):
+            found = (torch.maximum(size, smooth * (self._clip_sigma / _FAINT)) > enough).nonzero()
+            if not len(found):
                 used[part] = good[part]
                 continue
-            where, marks = self._grow(cores, worst, score[part], light, smooth)
+            planes = score[part], light, smooth
+            where, marks = self._grow(*self._judge(found, worst, *planes), *planes)
             kept = torch.ones_like(size)
             kept.view(-1).scatter_reduce_(0, where.flatten(), 1.0 - marks.flatten(), "amin")
-            for one, *planes in zip(kept, light, smooth, score[part], strict=True):
+            for one, *planes_of_one in zip(kept, *planes, strict=True):
                 if _is_long(one < 1.0):
-                    self._take_trails(one, *planes)
+                    torch.minimum(one, 1.0 - _mark_trails(*planes_of_one), out=one)
             torch.mul(good[part], kept, out=used[part])
 
-    def _grow(
+    def _judge(
         self,
-        cores: torch.Tensor,
+        found: torch.Tensor,
         worst: torch.Tensor,
+        score: torch.Tensor,
+        light: torch.Tensor,
+        smooth: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Tell how far each pixel that may be an artifact is one.
+
+        Parameters
+        ----------
+        found
+            Exposure, y, x of these pixels, ``(k, 3)``.
+        worst
+            How much a pixel must stand out, ``(h, w)``.
+        score, light, smooth
+            Of all pixels, ``(n, h, w)``.
+
+        Returns
+        -------
+        cores
+            Those that stand out, ``(j, 3)``.
+        strength, sharp
+            How far, from 0 to 1, and how far as a sharp artifact, ``(j,)``.
+        """
+        at = tuple(found.T)
+        size, faint = score[at].abs(), smooth[at] * _dark(score[at], light[at])
+        excess = torch.maximum(size, faint * (self._clip_sigma / _FAINT))
+        strength = _soft(excess / worst[at[1:]], 1.0)
+        sharp = strength * _soft(size, 4 * self._clip_sigma)
+        out = strength > 0
+        return found[out], strength[out], sharp[out]
+
+    @staticmethod
+    def _grow(
+        cores: torch.Tensor,
+        strength: torch.Tensor,
+        sharp: torch.Tensor,
         score: torch.Tensor,
         light: torch.Tensor,
         smooth: torch.Tensor,
@@ -192,10 +227,8 @@ class Clipper:
 
         Parameters
         ----------
-        cores
-            Exposure, y, x of pixels that may do so, ``(k, 3)``.
-        worst
-            How much a pixel must stand out, ``(h, w)``.
+        cores, strength, sharp
+            As `_judge` returns them.
         score, light, smooth
             Of all pixels, ``(n, h, w)``.
 
@@ -207,16 +240,6 @@ class Clipper:
             How far they are to be clipped, from 0 to 1, same shape.
         """
         _, height, width = score.shape
-        at = (cores[:, 0] * height + cores[:, 1]) * width + cores[:, 2]
-        size = score.view(-1)[at].abs()
-        faint = smooth.view(-1)[at] * _dark(score.view(-1)[at], light.view(-1)[at])
-        excess = torch.maximum(size, faint * (self._clip_sigma / _FAINT))
-        strength = _soft(excess / worst[cores[:, 1], cores[:, 2]], 1.0)
-        # Resampling spreads a sharp artifact with alternating signs.
-        sharp = strength * _soft(size, 4 * self._clip_sigma)
-        out = strength > 0
-        cores, strength, sharp = cores[out], strength[out], sharp[out]
-
         offset = torch.arange(-_REACH, _REACH + 1, device=score.device)
         y = (cores[:, 1, None] + offset).clamp_(0, height - 1)
         x = (cores[:, 2, None] + offset).clamp_(0, width - 1)
@@ -227,6 +250,7 @@ class Clipper:
         excess = torch.maximum(torch.nn.functional.leaky_relu(seen, -2.0), faint * (_GROW / _GROW_SMOOTH))
         noticed = _soft(excess, _GROW)
         marks = torch.zeros_like(seen)
+        # Resampling spreads a sharp artifact with alternating signs.
         for reach, marked in ((1, strength), (2, sharp)):
             middle = marks[:, _REACH - reach : _REACH + reach + 1, _REACH - reach : _REACH + reach + 1]
             torch.maximum(middle, marked[:, None, None], out=middle)
@@ -234,13 +258,13 @@ class Clipper:
             marks = torch.maximum(marks, torch.minimum(brightest_nearby(marks, 2), noticed))
         return where, marks
 
-    @staticmethod
-    def _take_trails(
-        kept: torch.Tensor, light: torch.Tensor, smooth: torch.Tensor, score: torch.Tensor
-    ) -> None:
-        """Lower what is kept of one exposure, ``(h, w)``, along its trails."""
-        dark = _dark(score, light)
-        torch.minimum(kept, 1.0 - find_trails(light, smooth * dark) * dark, out=kept)
+
+def _mark_trails(score: torch.Tensor, light: torch.Tensor, smooth: torch.Tensor) -> torch.Tensor:
+    """Tell how far pixels of one exposure lie on trails, from 0 to 1,
+    ``(h, w)``.
+    """
+    dark = _dark(score, light)
+    return find_trails(light, smooth * dark) * dark
 
 
 def _dark(score: torch.Tensor, light: torch.Tensor) -> torch.Tensor:

@@ -64,58 +64,39 @@ def draw_noise(statistic: Statistic, generator: np.random.Generator) -> torch.Te
     return torch.as_tensor(white, device=statistic.image.device) * statistic.variance.sqrt()
 
 
-def _noise_power(statistic: Statistic) -> torch.Tensor:
-    """Power that each place adds to the noise of D, ``(rows, columns)``, at
-    frequency 0 and in units of its weight: 1 on blank sky under full
-    coverage, more where sources shine or pixels are missing.
-    """
-    grid, sky = statistic.grid, statistic.sky_variance[:, None, None]
-    excess = (statistic.variance / sky - 1.0).clamp_min(0.0)
-    power = statistic.inflation**2
-    grid.crop(power)[:] += (excess * statistic.used / sky).sum(0) / statistic.den0
-    return power
-
-
-def _draw_data_noise(
-    statistic: Statistic, power: torch.Tensor, generator: np.random.Generator
-) -> torch.Tensor:
-    """One realization of the noise of D, ``(rows, columns // 2 + 1)``.
+class _DataNoise:
+    """Noise of the D of a stack.
 
     The noise of all exposures passes one mean PSF, the root of den: exact on
     blank sky, where the noise of D has the power den, and good to a few per
     cent on sources, whose photon noise is a part of the whole.
-
-    Parameters
-    ----------
-    statistic
-        The stack.
-    power
-        Its `_noise_power`.
-    generator
-        Source of the realization.
     """
-    grid = statistic.grid
-    white = torch.as_tensor(generator.standard_normal(grid.shape, dtype=np.float32), device=power.device)
-    return grid.transform(white * power.sqrt()) * statistic.den.sqrt()
 
+    def __init__(self, statistic: Statistic):
+        self._grid = statistic.grid
+        self._transfer = statistic.den.sqrt()
+        sky = statistic.sky_variance[:, None, None]
+        excess = (statistic.variance / sky - 1.0).clamp_min(0.0)
+        # Power that each place adds, (rows, columns), at frequency 0 and in
+        # units of its weight: 1 on blank sky under full coverage, more where
+        # sources shine or pixels are missing.
+        self._power = statistic.inflation**2
+        self._grid.crop(self._power)[:] += (excess * statistic.used / sky).sum(0) / statistic.den0
 
-def _filtered_variance(statistic: Statistic, power: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
-    """Variance of a filtered D, ``(rows, columns)``, as `_draw_data_noise`
-    has its noise.
+    def draw(self, generator: np.random.Generator) -> torch.Tensor:
+        """Draw one realization, ``(rows, columns // 2 + 1)``."""
+        white = generator.standard_normal(self._grid.shape, dtype=np.float32)
+        white = torch.as_tensor(white, device=self._power.device)
+        return self._grid.transform(white * self._power.sqrt()) * self._transfer
 
-    Parameters
-    ----------
-    statistic
-        The stack.
-    power
-        Its `_noise_power`.
-    response
-        Filter that D is multiplied with, ``(rows, columns // 2 + 1)``.
-    """
-    grid, transfer = statistic.grid, response * statistic.den.sqrt()
-    # What the FFT rounds off may not make a variance negative.
-    least = 1e-4 * grid.mean_power(transfer**2)
-    return filtered_variance(power, transfer, grid).clamp_min(least)
+    def filtered_variance(self, response: torch.Tensor) -> torch.Tensor:
+        """Variance of D times a filter ``(rows, columns // 2 + 1)``, as an
+        image ``(rows, columns)``.
+        """
+        transfer = response * self._transfer
+        # What the FFT rounds off may not make a variance negative.
+        least = 1e-4 * self._grid.mean_power(transfer**2)
+        return filtered_variance(self._power, transfer, self._grid).clamp_min(least)
 
 
 def _even_out(ratio: torch.Tensor, signal: torch.Tensor, grid: FourierGrid) -> torch.Tensor:
@@ -199,8 +180,8 @@ def finish_latent(
 
     delivered = deliver_from(statistic.data, latent)
     response = residual_response(statistic.den, grid, fwhm=fwhm)
-    power = _noise_power(statistic)
-    latent_variance = coadd_variance = variance = _filtered_variance(statistic, power, response)
+    data_noise = _DataNoise(statistic)
+    latent_variance = coadd_variance = variance = data_noise.filtered_variance(response)
     if scatter_of:
         scatter = scatter_of(delivered.latent[None], variance.sqrt()[None])
         signal = delivered.latent / variance.sqrt()
@@ -208,7 +189,7 @@ def finish_latent(
             variance * _even_out(ratio[0] ** 2, signal, grid) for ratio in (scatter.latent, scatter.coadd)
         )
         latent_variance = latent_variance * _passed(share)
-    added = _draw_data_noise(statistic, power, generator)
+    added = data_noise.draw(generator)
     if restore:
         noisier = statistic.data + added
         noise = deliver_from(noisier, restore(noisier)).coadd - delivered.coadd

@@ -51,8 +51,8 @@ share of that on its ridge."""
 _WIDEST = 20
 """Half of the width of the widest trail, in pixels."""
 
-_SOFT = 4.0
-"""Pixels beyond the last light over which a trail ends, so that little depends
+_FADE = 4.0
+"""Pixels beyond the last light over which a mark ends, so that little depends
 on where exactly that was."""
 
 
@@ -163,11 +163,11 @@ def _mark(light: torch.Tensor, normal: list[float], offset: float, ends: tuple[f
     profile = torch.bincount(ring, weights=light[seen].cpu(), minlength=_WIDEST + 1) / number
     noise = 2.0 / number.sqrt()
     # Light above what could not be seen, ring after ring from the ridge.
-    seen = profile - noise.clamp_min(max(_EDGE, _RELATIVE_EDGE * float(profile[:3].amax())))
-    dark = (seen < 0).nonzero()
+    excess = profile - noise.clamp_min(max(_EDGE, _RELATIVE_EDGE * float(profile[:3].amax())))
+    dark = (excess < 0).nonzero()
     reach = float(dark[0]) if len(dark) else _WIDEST
     if 0 < reach < _WIDEST:
-        last, first = seen[int(reach) - 1 : int(reach) + 1].tolist()
+        last, first = excess[int(reach) - 1 : int(reach) + 1].tolist()
         reach -= first / (first - last)
-    edge = ((reach + _SOFT - distance) / _SOFT).clamp_(0.0, 1.0)
+    edge = ((reach + _FADE - distance) / _FADE).clamp_(0.0, 1.0)
     return torch.where(inside, edge, 0.0)

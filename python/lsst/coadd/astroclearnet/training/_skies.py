@@ -25,6 +25,11 @@ _SHARE_WITH_GAPS = 0.3
 """Share of the skies whose coverage is not even."""
 
 
+_SOURCES, _CROWD = (3, 18), (18, 45)
+"""Least number of sources of a sky and of a crowded one, and the first that is
+too many."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SkyOptions:
     """What the skies of one phase of the training are like."""
@@ -205,7 +210,7 @@ class SkyGenerator:
         if self._rng.uniform() < 0.06:
             return sky, sources
         crowded = self._rng.uniform() < self._options.crowded
-        for _ in range(self._rng.integers(18, 45) if crowded else self._rng.integers(3, 18)):
+        for _ in range(self._rng.integers(*(_CROWD if crowded else _SOURCES))):
             sources.append(self._add_source(sky, scene, sensitivity, sources))
         return sky, sources
 

@@ -33,7 +33,9 @@ from ._skies import SkyGenerator, SkyOptions
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """How the shipped weights are made; the defaults made them."""
+    """How weights are made; the shipped ones were made so, part by part (see
+    ``resources/weights/README.md``).
+    """
 
     seed: int = 1
     """Seed of the banks, the skies and the first weights."""
