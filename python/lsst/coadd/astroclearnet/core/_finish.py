@@ -125,10 +125,10 @@ def _even_out(ratio: torch.Tensor, signal: torch.Tensor, grid: FourierGrid) -> t
 
 def _passed(share: torch.Tensor | float) -> torch.Tensor:
     """Part of the variance of a latent that passes `quieten`: of
-    ``l s^2 / (s^2 + c^2)``, s in proportion to l, the derivative squared.
+    ``l s^4 / (s^4 + c^4)``, s in proportion to l, the derivative squared.
     """
     share = torch.as_tensor(share)
-    return (share * (3.0 - 2.0 * share)).square().clamp_min(_LEAST_PASSED)
+    return (share * (5.0 - 4.0 * share)).square().clamp_min(_LEAST_PASSED)
 
 
 def finish_latent(

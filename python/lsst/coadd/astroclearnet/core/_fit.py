@@ -23,7 +23,7 @@ from ._device import select_device
 from ._encoder import EncoderOutput, load_encoder
 from ._encoder_inputs import LATENT_FWHM, EncoderInputs
 from ._finish import finish_latent, finish_mean
-from ._flux import match_flux, quieten
+from ._flux import match_and_quieten
 from ._kaiser import finish_kaiser
 from ._mm import fit_mm
 from ._options import FitOptions
@@ -73,9 +73,13 @@ def _match(
     """Give a latent the fluxes of the statistic, or of another D, and take
     the noise out; return the share that is left, too.
     """
-    data = statistic.data if data is None else data
-    stack = {"den": statistic.den, "inflation": statistic.inflation, "grid": statistic.grid}
-    return quieten(match_flux(latent, data=data, **stack), **stack)
+    return match_and_quieten(
+        latent,
+        data=statistic.data if data is None else data,
+        den=statistic.den,
+        inflation=statistic.inflation,
+        grid=statistic.grid,
+    )
 
 
 class _MeanFitter(_Fitter):

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("match_flux", "quieten")
+__all__ = ("match_and_quieten", "match_flux", "quieten")
 
 import torch
 
@@ -31,7 +31,7 @@ _CAUTION = 3.0
 _LARGEST = 0.3
 """Largest change of a round."""
 
-_QUIET_FWHM, _QUIET = 8.0, 0.8
+_QUIET_FWHM, _QUIET = 8.0, 1.8
 """FWHM in pixels at which a latent is compared with the noise, and the S/N
 there at which half of it is kept."""
 
@@ -88,7 +88,7 @@ def quieten(
 
     A latent is nowhere negative: what the noise has left in it adds up to a
     veil, which lifts faint sources and extended ones by some per cent. Each
-    place is scaled by ``s^2 / (s^2 + c^2)``, s being its S/N in a wide
+    place is scaled by ``s^4 / (s^4 + c^4)``, s being its S/N in a wide
     filter: nothing changes on sources, and almost nothing stays beside them.
 
     Parameters
@@ -109,6 +109,17 @@ def quieten(
     response = wiener_response(den, grid, strength=_STRENGTH, fwhm=_QUIET_FWHM)
     noise = grid.mean_power(response**2 * den)[..., None, None] * inflation**2
     wide = grid.gaussian((_QUIET_FWHM**2 - LATENT_FWHM**2) ** 0.5)
-    squared = grid.inverse(grid.transform(latent) * wide) ** 2
-    share = squared / (squared + _QUIET**2 * noise)
+    squared = grid.inverse(grid.transform(latent) * wide) ** 2 / (_QUIET**2 * noise)
+    share = squared**2 / (squared**2 + 1.0)
     return latent * share, share
+
+
+def match_and_quieten(
+    latent: torch.Tensor, *, data: torch.Tensor, den: torch.Tensor, inflation: torch.Tensor, grid: FourierGrid
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Do what every latent of an encoder gets before it is delivered:
+    `match_flux`, then `quieten`, with their parameters; return what the
+    latter does.
+    """
+    stack = {"den": den, "inflation": inflation, "grid": grid}
+    return quieten(match_flux(latent, data=data, **stack), **stack)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ..core._encoder_inputs import LATENT_FWHM
+from ..core._flux import match_and_quieten
 from ..core._fourier import FWHM_TO_SIGMA, FourierGrid
 from ._skies import Source, TrainingBatch
 
@@ -44,8 +45,9 @@ _PSF_GROUPS = ((), ((0, 1), (2,), (3,)), _APART, _APART, _APART)
 """Kinds of sources whose mean PSF flux is to be right, for each bin: faint
 stars and small galaxies look alike, and the faintest are like noise."""
 _ALONE = 9.0
-"""Distance in pixels from the next source from which on a PSF flux is that of
-one source."""
+"""Distance in pixels from the next source from which on a flux is that of one
+source. Errors of the others are small, for the light of brighter neighbours is
+in their apertures, and would hide those of sources that stand alone."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,7 +57,6 @@ class _Measure:
     weight: float
     transfer: torch.Tensor
     groups: tuple[tuple[tuple[int, ...], ...], ...]
-    alone_only: bool
 
 
 class TrainingLoss:
@@ -63,8 +64,9 @@ class TrainingLoss:
 
     A pixel loss alone shrinks faint sources and makes them too broad. The
     penalty follows the running means of the relative errors of two fluxes,
-    in an aperture and weighted with a PSF, for each bin of S/N and each kind
-    of source, and pushes against their signs.
+    in an aperture and weighted with a PSF, of sources that stand alone, for
+    each bin of S/N and each kind of source, and pushes against their signs.
+    These are fluxes of what is delivered (`match_and_quieten`).
 
     Parameters
     ----------
@@ -86,8 +88,8 @@ class TrainingLoss:
         self._disc = grid.disc(_APERTURE)
         psf = self._widen(_PSF_FLUX_FWHM)
         self._measures = (
-            _Measure(weight=1.0, transfer=self._disc, groups=(_APART,) * len(FLUX_BINS), alone_only=False),
-            _Measure(weight=psf_flux_weight, transfer=psf, groups=_PSF_GROUPS, alone_only=True),
+            _Measure(weight=1.0, transfer=self._disc, groups=(_APART,) * len(FLUX_BINS)),
+            _Measure(weight=psf_flux_weight, transfer=psf, groups=_PSF_GROUPS),
         )
         self.bias = np.zeros((2, len(FLUX_BINS), _N_KINDS))
 
@@ -108,8 +110,15 @@ class TrainingLoss:
             weight * self._pixel_term(error, truth, self._widen(fwhm), noise) for weight, fwhm, noise in terms
         )
         if with_flux:
-            loss = loss + self._flux_term(error, truth, batch)
+            loss = loss + self._flux_term(self._delivered_error(latent, batch), truth, batch)
         return loss
+
+    def _delivered_error(self, latent: torch.Tensor, batch: TrainingBatch) -> torch.Tensor:
+        grid = self._grid
+        delivered, _ = match_and_quieten(
+            latent, data=batch.data, den=batch.den, inflation=batch.inflation, grid=grid
+        )
+        return grid.transform(delivered - batch.truth)
 
     @property
     def _inner(self):
@@ -129,6 +138,7 @@ class TrainingLoss:
         grid = self._grid
         low, high = self._EDGE + 4, grid.shape[0] - self._EDGE - 5
         inner = [s for s in batch.sources if low <= s.y < high and low <= s.x < high]
+        inner = [s for s, d in zip(inner, _distance_to_next(inner, batch.sources), strict=True) if d > _ALONE]
         if not inner:
             return torch.zeros(())
         index = _index(inner)
@@ -138,7 +148,6 @@ class TrainingLoss:
         sn = np.minimum([s.signal_to_noise for s in inner], 2.2 * aperture_sn.numpy())
         sn = sn / batch.inflation[index].numpy()
         kinds = np.array([s.kind for s in inner])
-        alone = _distance_to_next(inner, batch.sources) > _ALONE
         total = torch.zeros(())
         for bias, measure in zip(self.bias, self._measures, strict=True):
             true = grid.inverse(truth * measure.transfer)[index].clamp_min(1e-6)
@@ -146,8 +155,6 @@ class TrainingLoss:
             for row, (lowest, highest, tolerance) in enumerate(FLUX_BINS):
                 for group, members in enumerate(measure.groups[row]):
                     mine = (sn > lowest) & (sn <= highest) & np.isin(kinds, members)
-                    if measure.alone_only:
-                        mine &= alone
                     if mine.any():
                         chosen = relative[torch.as_tensor(mine)]
                         total = total + measure.weight * _push(bias[row], group, chosen, tolerance)
@@ -159,11 +166,12 @@ def _distance_to_next(sources: list[Source], all_sources: list[Source]) -> np.nd
     pixels.
     """
     places, others = (
-        np.array([(1e4 * s.scene, s.y, s.x) for s in group]) for group in (sources, all_sources)
+        np.array([(1e4 * s.scene, s.y, s.x) for s in group]).reshape(-1, 3)
+        for group in (sources, all_sources)
     )
     distance = np.linalg.norm(places[:, None] - others[None], axis=-1)
     distance[distance == 0.0] = np.inf
-    return distance.min(axis=1)
+    return distance.min(axis=1, initial=np.inf)
 
 
 def _push(bias: np.ndarray, group: int, relative: torch.Tensor, tolerance: float) -> torch.Tensor:

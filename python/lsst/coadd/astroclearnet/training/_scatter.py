@@ -22,7 +22,7 @@ from ..core._deliver import Delivered, deliver, residual_response
 from ..core._encoder import StatisticEncoder
 from ..core._encoder_inputs import LATENT_FWHM, EncoderInputs
 from ..core._filters import filtered_variance
-from ..core._flux import match_flux, quieten
+from ..core._flux import match_and_quieten
 from ..core._fourier import FourierGrid
 from ._skies import SkyGenerator, TrainingBatch
 
@@ -95,8 +95,7 @@ def _products(
     """Return both products, and what the encoder knows."""
     output = encoder(inputs)
     stack = {"den": drawn.den, "grid": inputs.grid}
-    matched = match_flux(output.latent, data=drawn.data, inflation=drawn.inflation, **stack)
-    latent, _ = quieten(matched, inflation=drawn.inflation, **stack)
+    latent, _ = match_and_quieten(output.latent, data=drawn.data, inflation=drawn.inflation, **stack)
     return deliver(latent, data=drawn.data, latent_fwhm=LATENT_FWHM, fwhm=fwhm, **stack), output.state
 
 
