@@ -31,7 +31,7 @@ _CAUTION = 3.0
 _LARGEST = 0.3
 """Largest change of a round."""
 
-_QUIET_FWHM, _QUIET = 8.0, 1.8
+_QUIET_FWHM, _QUIET = 8.0, 2.0
 """FWHM in pixels at which a latent is compared with the noise, and the S/N
 there at which half of it is kept."""
 
