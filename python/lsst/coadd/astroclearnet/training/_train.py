@@ -49,7 +49,7 @@ class TrainingOptions:
     flux_steps: int = 1500
     """Optimiser steps after them: PSF fluxes, too, without bias."""
 
-    mixed_steps: int = 4800
+    mixed_steps: int = 6200
     """Optimiser steps after them: crowded skies, too, and sharper pairs."""
 
     scatter_steps: int = 1500
