@@ -124,11 +124,14 @@ def _even_out(ratio: torch.Tensor, signal: torch.Tensor, grid: FourierGrid) -> t
 
 
 def _passed(share: torch.Tensor | float) -> torch.Tensor:
-    """Part of the variance of a latent that passes `quieten`: of
-    ``l s^4 / (s^4 + c^4)``, s in proportion to l, the derivative squared.
+    """Part of the variance of a latent that passes `quieten`.
+
+    The derivative of ``l s^4 / (s^4 + c^4)``, s in proportion to l, is
+    ``share (1 + 4 (1 - share))``. Noise reaches beyond the steep part, where
+    the curve is flat: half of that slope gives the scatter that is seen.
     """
     share = torch.as_tensor(share)
-    return (share * (5.0 - 4.0 * share)).square().clamp_min(_LEAST_PASSED)
+    return (share * (1.0 + 2.0 * (1.0 - share))).square().clamp_min(_LEAST_PASSED)
 
 
 def finish_latent(
