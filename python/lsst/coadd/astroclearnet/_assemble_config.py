@@ -56,10 +56,9 @@ class AssembleAcnCoaddConfig(
     cell_size = Field[int](
         doc="Side of the cells in which the patch is worked, in pixels; must divide both sides of the patch. "
         "Within a cell each exposure has one PSF: lower it where PSFs vary quickly, or memory is short. "
-        "Cells of 100, 200 and 400 pixels give the same to 0.006 sigma of the sky (rms; 12 exposures), 99 % "
-        "of the pixels to 0.03; more, up to 0.4, only where a pixel stands right at the clipping threshold, "
-        "and less than a percent of their value on bright sources. Steps at borders stay below 0.13 sigma "
-        "for cells of 100 pixels, below 0.06 for 200.",
+        "Cells of 200 and 400 pixels give the same to 0.003 sigma of the sky (rms) and everywhere to 0.08 "
+        "(6 and 12 exposures; with three exposures up to 0.23 in some pixels beside cosmic rays; cells of "
+        "100 pixels up to 0.25). Steps at borders stay below 0.08 sigma.",
         default=_DEFAULTS.cell_size,
     )
     halo = Field[int](

@@ -40,15 +40,17 @@ _STAGES = (
     (1e-3, 4, 0.05, True),
     (1e-4, 4, 0.05, True),
     (FILL_STRENGTH, 4, 0.05, True),
-    (FILL_STRENGTH, 24, 0.02, False),
+    (FILL_STRENGTH, 60, 0.02, False),
 )
 """Strength of the Wiener prior, most solver steps, error relative to the
 noise at which to stop before, and whether to clip after them. A strong prior
 at first keeps artifacts from being fitted. Fewer stages would save a tenth of
 the time, but which pixels are clipped would depend on the size of the cell."""
 
-_MANY = 8
-"""Exposures from which on the tolerance is that of `_STAGES`."""
+_MANY = 16
+"""Exposures from which on the tolerance is that of `_STAGES`. Of fewer a hole
+takes more of the light, and a filling that stopped early would depend on the
+size of the cell."""
 
 _PART_STEPS, _PART_TOLERANCE = 8, 0.05
 """The same for a part of the exposures, which starts from nothing."""
@@ -178,7 +180,8 @@ def compute_statistic(
         used = clip_against_median(image, good, variance, psf_peak)
     history: list[HistoryRow] = []
     for number, (strength, steps, tolerance, clips) in enumerate(_STAGES):
-        left = solver.solve(used, strength=strength, steps=steps, tolerance=min(1.0, n / _MANY) * tolerance)
+        error = tolerance * min(1.0, n / _MANY) ** 2
+        left = solver.solve(used, strength=strength, steps=steps, tolerance=error)
         if number == len(_STAGES) - 2:
             # Its residuals are the last to be clipped.
             noise_scale = measure_noise_scale(
