@@ -56,7 +56,10 @@ def detect_sources(view: CoaddView, *, threshold: float, least_error: float = 0.
     found, segments = _extract(signal, threshold, ~good)
     image = np.ascontiguousarray(view.image, dtype=np.float32)
     noise = np.sqrt(np.where(good, view.variance, np.median(view.variance[good]))).astype(np.float32)
-    noise *= _sky_scatter(image / noise, ~good)
+    level = _sky_scatter(image / noise, ~good)
+    # The sky of a restored image may be 0 in nearly all pixels: then all that
+    # is not would be a source.
+    noise *= max(level, 1.0) if is_restored(view) else level
     _, wide = sep.extract(image, 1.5, err=noise, mask=~good, segmentation_map=True, minarea=5)
     sources = scipy.ndimage.binary_dilation(wide > 0, iterations=6)
     return Sources(
