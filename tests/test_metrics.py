@@ -240,3 +240,20 @@ def test_restored_plane_is_searched_to_the_depth_of_the_planes_beside_it():
     assert error == pytest.approx(1 / np.sqrt(np.sum(kernel**2)), rel=0.05)
     assert len(detect_sources(latent, threshold=5.0).x) == 121
     assert len(detect_sources(latent, threshold=5.0, least_error=error).x) == 11
+
+
+def test_dust_of_a_restored_sky_is_no_source():
+    """Its sky spans many powers of ten below its errors: no clipping ends."""
+    view, (x, y, _) = draw_view("a", gaussian(3.0), seed=None)
+    image = np.tile(view.image.clip(0), (2, 2))
+    image += (10.0 ** np.random.default_rng(3).uniform(-12, -3, image.shape)).astype(np.float32)
+    latent = dataclasses.replace(
+        view,
+        image=image,
+        variance=np.full_like(image, 1e-2),
+        bad=np.zeros(image.shape, dtype=bool),
+        saturated=np.zeros(image.shape, dtype=bool),
+    )
+    sources = detect_sources(latent, threshold=5.0)
+    assert len(sources.x) == 4 * len(x)
+    assert sources.sky.mean() > 0.5
