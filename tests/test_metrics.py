@@ -217,6 +217,26 @@ def test_detection_does_not_depend_on_how_much_is_there():
         assert len(places) == 9 and np.sum(np.array(distance) < 2.5) >= 8
 
 
+def test_detection_asks_for_the_noise_where_no_source_is():
+    """The variance of a sharp coadd is higher on a faint source: it is found
+    all the same, and what coverage does to the noise stays.
+    """
+    view, _ = draw_view("a", gaussian(2.5), seed=1)
+    kernel = gaussian_kernel(2.5, 31)
+    noise = np.random.default_rng(8).normal(0, 1, view.image.shape)
+    variance, light = np.ones(noise.shape), np.zeros(noise.shape)
+    noise[:, 175:], variance[:, 175:] = 4 * noise[:, 175:], 16.0
+    for y in range(20, 350, 30):
+        for x in range(20, 350, 30):
+            stamp = np.s_[y - 15 : y + 16, x - 15 : x + 16]
+            light[stamp] += 8 / np.sqrt(np.sum(kernel**2)) * kernel
+            variance[stamp] += 6 * kernel / kernel.max()
+    view = dataclasses.replace(view, image=(noise + light).astype(np.float32), variance=variance)
+    sources = detect_sources(view, threshold=5.0)
+    assert np.sum(sources.x - X0 < 160) == pytest.approx(55, abs=3)
+    assert np.sum(sources.x - X0 > 190) <= 2
+
+
 def test_restored_plane_is_searched_to_the_depth_of_the_planes_beside_it():
     """Bumps far below the noise of the coadd are no sources of the latent."""
     view, _ = draw_view("a", gaussian(3.0), seed=1)

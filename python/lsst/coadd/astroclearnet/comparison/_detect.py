@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __all__ = ("detect_sources", "filter_psf", "is_restored", "point_source_error")
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,14 +23,19 @@ from scipy.signal import oaconvolve
 from .._coadds import CoaddView, gaussian_kernel
 from .._photometry import Sources, half_width
 
+_SOURCE = 9
+"""Side in pixels of the square that a faint source fits into."""
+
 
 def detect_sources(view: CoaddView, *, threshold: float, least_error: float = 0.0) -> Sources:
     """Detect sources with `sep` after a filter with the plane's own PSF.
 
-    Noise is the declared one, or, where that is larger, the scatter of the
-    sky in the filtered image: resampled noise is correlated, and the blank
-    sky of a restored image is emptier than its errors say. Sources add
-    nothing to this scatter, however many there are.
+    Noise is the declared one between sources, or, where that is larger, the
+    scatter of the sky in the filtered image: resampled noise is correlated,
+    and the blank sky of a restored image is emptier than its errors say.
+    Sources add nothing to this scatter, however many there are. What a faint
+    source adds to the variance, much in a coadd that is sharper than its
+    exposures, says how well it is known, not whether it is there.
 
     Parameters
     ----------
@@ -50,12 +56,13 @@ def detect_sources(view: CoaddView, *, threshold: float, least_error: float = 0.
     good = ~view.bad & (view.variance > 0)
     if not good.any():
         return Sources(x=np.zeros(0), y=np.zeros(0), sky=good, footprint=~good)
+    view = _without_faint(view, good)
     flux, error = filter_psf(view, good)
     scatter = max(_sky_scatter(np.where(good, flux / error, 0), ~good), 1.0)
     signal = np.where(good, flux / np.maximum(scatter * error, least_error), 0).astype(np.float32)
     found, segments = _extract(signal, threshold, ~good)
     image = np.ascontiguousarray(view.image, dtype=np.float32)
-    noise = np.sqrt(np.where(good, view.variance, np.median(view.variance[good]))).astype(np.float32)
+    noise = np.sqrt(view.variance).astype(np.float32)
     level = _sky_scatter(image / noise, ~good)
     # The sky of a restored image may be 0 in nearly all pixels: then all that
     # is not would be a source.
@@ -80,10 +87,18 @@ def point_source_error(views: Sequence[CoaddView]) -> float:
     for view in views:
         good = ~view.bad & (view.variance > 0)
         if good.any() and not is_restored(view):
-            flux, error = filter_psf(view, good)
+            flux, error = filter_psf(_without_faint(view, good), good)
             scatter = max(_sky_scatter(np.where(good, flux / error, 0), ~good), 1.0)
             errors.append(scatter * float(np.median(error[good])))
     return min(errors, default=0.0)
+
+
+def _without_faint(view: CoaddView, good: np.ndarray) -> CoaddView:
+    """Replace the variance by that without faint sources, and by the median
+    where there is none.
+    """
+    variance = np.where(good, view.variance, np.median(view.variance[good]))
+    return dataclasses.replace(view, variance=scipy.ndimage.grey_opening(variance, size=_SOURCE))
 
 
 def is_restored(view: CoaddView) -> bool:
