@@ -233,7 +233,7 @@ def test_detection_asks_for_the_noise_where_no_source_is():
             variance[stamp] += 6 * kernel / kernel.max()
     view = dataclasses.replace(view, image=(noise + light).astype(np.float32), variance=variance)
     sources = detect_sources(view, threshold=5.0)
-    assert np.sum(sources.x - X0 < 160) == pytest.approx(55, abs=3)
+    assert 48 <= np.sum(sources.x - X0 < 160) <= 55
     assert np.sum(sources.x - X0 > 190) <= 2
 
 
