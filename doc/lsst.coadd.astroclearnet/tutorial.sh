@@ -23,6 +23,7 @@ import sys
 import numpy as np
 import sep
 from matplotlib.figure import Figure
+from scipy.ndimage import grey_opening
 
 from lsst.daf.butler import Butler
 
@@ -36,9 +37,12 @@ print(inputs["visit", "detector", "psf_fwhm_arcsec", "chi2", "kept"])
 print("method", coadd.metadata["method"], "on", coadd.metadata["device"])
 
 # -- photometry
-# Its PSF is narrow and its noise smooth already: no filter is needed.
+# Its PSF is narrow and its noise smooth already: no filter is needed. What a
+# faint source adds to the variance says how well it is known, not whether it
+# is there: the noise that it must exceed is that between sources.
 no_data = coadd.mask.get("NO_DATA")
-options = {"err": np.sqrt(coadd.variance.array), "mask": no_data, "filter_kernel": None}
+between = grey_opening(coadd.variance.array, size=9)
+options = {"err": np.sqrt(between), "mask": no_data, "filter_kernel": None}
 sources = sep.extract(coadd.image.array, 5.0, minarea=3, **options)
 radius = 6.0  # pixels, 1"
 flux, _, _ = sep.sum_circle(coadd.image.array, sources["x"], sources["y"], radius, mask=no_data)
