@@ -14,7 +14,8 @@ transforms and the network with what this machine can do, and projects to 33
 exposures of 4200 x 4200 pixels. ``--full`` runs that, too, with two threads;
 ``--full 1000`` a smaller one, to try. The exposures are read from files of the
 scratch folder (9 bytes a pixel and exposure, 5.4 GB), a cell at a time, as the
-task does with its option ``scratch``; memory is told with and without them.
+task does with its option ``scratch`` (13 bytes); memory is told with and
+without them.
 ``--csv FILE`` writes the table. The exposures are one simulated field,
 mirrored over the patch; they are resampled already: what resampling costs is
 measured apart, on one frame.

@@ -127,7 +127,10 @@ def write_table(rows: Sequence, metrics: Table) -> list[str]:
                 add(label, cells)
     for name, label in (
         ("false_positives", "new detections that are no source, per square arcminute"),
-        ("false_detections_before", "negative detections before, per square arcminute"),
+        (
+            "false_detections_before",
+            "detections in the negative image before injection, per square arcminute",
+        ),
     ):
         add(label, [_show(*rate_of(metrics, name, plane)) for plane in PLANES])
     return lines

@@ -8,6 +8,7 @@
 
 """The assembly task on plain objects, without a Butler."""
 
+import dataclasses
 import hashlib
 import tempfile
 from importlib.resources import files
@@ -267,6 +268,29 @@ def test_broad_psf_is_left_out_and_recorded(small_patch, mean):
     assert list(table["kept"]) == list(widths <= limit)
     assert "select.max_psf_fwhm is" in table["reason"][~table["kept"]][0]
     assert np.isnan(table["weight"][~table["kept"]]).all()
+
+
+def test_several_instruments_are_not_mixed(small_patch):
+    first, *rest = small_patch.inputs
+    other = dataclasses.replace(first, data_id={**first.data_id, "instrument": "DECam"})
+    with pytest.raises(ValueError, match=r"several instruments \(DECam, HSC\): name one"):
+        run(make_task(method="mean"), small_patch, [other, *rest])
+
+
+def test_input_that_no_cell_could_use_is_not_kept(small_patch, monkeypatch, caplog):
+    first, *rest = small_patch.inputs
+    cut = assemble_acn_coadd.cut_stack
+
+    def cut_others(warped, **place):
+        return cut([one for one in warped if one.visit != first.data_id["visit"]], **place)
+
+    monkeypatch.setattr(assemble_acn_coadd, "cut_stack", cut_others)
+    task = make_task(method="mean")
+    table = run(task, small_patch).inputs_table
+    assert list(table["kept"]) == [False] + [True] * len(rest)
+    assert table["reason"][0] == "used in no cell" and "it could be used in no cell" in caplog.text
+    assert np.isnan(table["weight"][0]) and table["n_good"][0] == 0
+    assert (task.metadata["n_inputs"], task.metadata["n_dropped"]) == (len(rest), 1)
 
 
 def test_failed_fit_is_an_algorithm_error(small_patch, monkeypatch):

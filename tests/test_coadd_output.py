@@ -214,6 +214,18 @@ def test_mask_planes_of_a_result(geometry):
     assert not planes["NO_DATA"].any()
 
 
+def test_hole_in_a_frame_is_not_its_end(geometry):
+    flags = np.zeros((160, 200), np.uint32)
+    flags[60:65, 60:65] = Plane.NO_DATA  # patch pixels (40:45, 40:45)
+    whole = {"offset": (-20, -20), "size": (160, 200)}
+    planes = combine(
+        [make_warped(geometry, visit=1, **whole), make_warped(geometry, visit=2, flags=flags, **whole)]
+    )
+    assert not planes["SENSOR_EDGE"].any()
+    # Interpolation takes two pixels more on each side.
+    assert np.argwhere(planes["INEXACT_PSF"]).min() == 38 and planes["INEXACT_PSF"].sum() == 81
+
+
 def test_saturation_counts_by_the_weight_that_it_takes(geometry):
     """As maskPropagationThresholds of the stack: above 10 %."""
     flags = np.zeros((160, 200), np.uint32)

@@ -205,9 +205,16 @@ def _costs(figures: Figures) -> _Section:
 
 
 _UNITS = "in units of the noise of an ideal mean coadd"
+_RINGS = "highest ring around a star, and step at the border of coverage, in sigma of a pixel"
 
 SECTIONS: tuple[tuple[str, str, Callable[[Figures], _Section]], ...] = (
-    ("Images", f"Means over the fields. Sky {_UNITS}. Each plane against the truth at its own PSF.", _images),
+    (
+        "Images",
+        f"Means over the fields. Sky {_UNITS}. Each plane against the truth at its own PSF. Of a streak, "
+        "less than 0 is left where too much is taken away. Held-out: chi2 of exposures that the plane was "
+        "made without.",
+        _images,
+    ),
     ("PSNR by scene", "asinh scale, dB.", _psnr),
     (
         "Flux bias, aperture of 1 arcsec",
@@ -239,12 +246,17 @@ SECTIONS: tuple[tuple[str, str, Callable[[Figures], _Section]], ...] = (
         "Standard deviation of the error of the PSF flux over the written one.",
         lambda figures: _fluxes(figures, "pull", kinds=("star", "galaxy"), scale=1),
     ),
-    ("Shapes", "Medians over stars, or over galaxies above S/N 20.", _shapes),
+    (
+        "Shapes",
+        "Medians over stars, or over galaxies above S/N 20; rounding: by how much these are rounder than in "
+        "truth.",
+        _shapes,
+    ),
     ("Completeness without a false detection", "After the same filter for all; S/N > 3.", _completeness),
     ("Pairs resolved", "Share of pairs of equal stars of 22nd to 24th magnitude.", _pairs),
     ("Odd shapes", "Medians by S/N; share with false structure by shape.", _odd),
     ("Noise only", f"Fields of noise; {_UNITS}.", _blank),
-    ("Misspecified stacks", "By scene.", lambda figures: _faults(figures, "fault")),
-    ("Partial coverage", "By scene.", lambda figures: _faults(figures, "coverage")),
+    ("Misspecified stacks", f"By scene; {_RINGS}.", lambda figures: _faults(figures, "fault")),
+    ("Partial coverage", f"By scene; {_RINGS}.", lambda figures: _faults(figures, "coverage")),
     ("Cost", "CPU seconds of one thread; peak MiB above the inputs.", _costs),
 )

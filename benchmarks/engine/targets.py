@@ -267,9 +267,7 @@ def _shapes(pool: Pool) -> Iterator[Check]:
         yield Check(label=f"rms minus self's, S/N {snr:g}", value=rms, high=0.0)
         yield _within(f"flux, S/N {snr:g} %", np.array(mine["flux_error"]), 0.01)
     for shape in np.unique(stamps["shape"]):
-        yield _share(
-            f"{shape}s with false structure", stamps["has_false"][stamps["shape"] == shape], high=0.05
-        )
+        yield _share(f"{shape}: false structure", stamps["has_false"][stamps["shape"] == shape], high=0.05)
 
 
 def _coverage(pool: Pool) -> Iterator[Check]:

@@ -120,7 +120,8 @@ class AssembleAcnCoaddTask(PipelineTask):
         Raises
         ------
         ValueError
-            If the cells do not divide the patch.
+            If the cells do not divide the patch, or if the exposures are of
+            several instruments.
         lsst.pipe.base.NoWorkFound
             If fewer than ``min_inputs`` exposures have a good pixel here.
         UnusableInputsError
@@ -132,6 +133,7 @@ class AssembleAcnCoaddTask(PipelineTask):
         from .core._device import describe_device, select_device
 
         started = time.monotonic()
+        _find_instrument(inputs)
         options = self._choose_options(geometry, band, n_threads)
         device = describe_device(select_device(options))
         pixel_scale = _measure_pixel_scale(geometry)
@@ -154,8 +156,12 @@ class AssembleAcnCoaddTask(PipelineTask):
         for record in records:
             if record.label in found:
                 record.summarize(found[record.label])
+            elif record.kept:
+                record.kept, record.reason = False, "used in no cell"
+                self.log.warning("Leaving %s out: it could be used in no cell.", record.label)
+        n_kept = sum(record.kept for record in records)
         about = describe_run(
-            self.config, options, device=device, n_inputs=len(warped), n_dropped=len(records) - len(warped)
+            self.config, options, device=device, n_inputs=n_kept, n_dropped=len(records) - n_kept
         )
         summary = summarize_run(fit, device=device, run_time=time.monotonic() - started)
         about["n_failed_cells"] = n_failed
@@ -226,11 +232,10 @@ class AssembleAcnCoaddTask(PipelineTask):
         from .core import fit_patch
 
         bbox = geometry.outer_bbox
-        instruments = sorted({str(one.data_id.get("instrument", "")) for one in inputs})
         recorder = CellRecorder(
             warped,
             geometry=geometry,
-            instrument=", ".join(instruments),
+            instrument=_find_instrument(inputs),
             day_obs={int(one.data_id["visit"]): int(one.data_id.get("day_obs", 0)) for one in inputs},
             linear=options.method in LINEAR_METHODS,
         )
@@ -287,6 +292,19 @@ def _open_scratch(folder: str, *, n_pixels: int) -> Iterator[Path | None]:
         return
     with tempfile.TemporaryDirectory(prefix="acn-", dir=folder or None) as scratch:
         yield Path(scratch)
+
+
+def _find_instrument(inputs: Sequence[CoaddInput]) -> str:
+    """Return the instrument of all inputs: visits and detectors of two may
+    have the same numbers, and one band is not the same light in both.
+    """
+    names = sorted({str(one.data_id.get("instrument", "")) for one in inputs})
+    if len(names) > 1:
+        raise ValueError(
+            f"The exposures are of several instruments ({', '.join(names)}): name one, as in "
+            f"-d \"instrument='{names[0]}'\"."
+        )
+    return names[0] if names else ""
 
 
 def _measure_pixel_scale(geometry: PatchGeometry) -> float:

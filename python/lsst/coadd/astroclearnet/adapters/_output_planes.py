@@ -164,6 +164,7 @@ def combine_planes(
         used, frame = (np.zeros((height, width), bool) for _ in range(2))
         used[there], frame[there] = good, covering
         n_in_cell += used.reshape(n_cells).any(axis=(1, 3))
+        frame = _fill_holes(frame)
         edge |= frame & ~scipy.ndimage.binary_erosion(frame, iterations=_EDGE_WIDTH, border_value=1)
     expected = np.repeat(np.repeat(n_in_cell, cell_size, axis=0), cell_size, axis=1)
     planes = {plane.name or "": (used_flags & np.uint32(plane)) != 0 for plane in _PROPAGATED}
@@ -175,6 +176,16 @@ def combine_planes(
     planes["REJECTED"] = left_out | planes["CLIPPED"]
     planes["INEXACT_PSF"] = (n_image < expected) | planes["REJECTED"] | planes["SENSOR_EDGE"]
     return planes
+
+
+def _fill_holes(frame: np.ndarray) -> np.ndarray:
+    """Fill what lies within a frame: pixels without data are not its end."""
+    outside, count = scipy.ndimage.label(~frame)
+    is_hole = np.ones(count + 1, bool)
+    for side in (outside[0], outside[-1], outside[:, 0], outside[:, -1]):
+        is_hole[side] = False
+    is_hole[0] = True  # the frame itself
+    return is_hole[outside]
 
 
 def _typical_weight(one: WarpedExposure) -> float:

@@ -130,6 +130,8 @@ class ProvenanceRecorder:
         )
         # The hull drops slivers and collinear points; frames are convex.
         hull = self._outlines[label].intersection(patch).convex_hull
+        if hull.geom_type != "Polygon":  # they share a side or a corner at most
+            hull = patch
         x, y = np.array(hull.exterior.coords)[:-1].T
         return Polygon(x_vertices=x, y_vertices=y)
 

@@ -117,8 +117,8 @@ DEFINITIONS = {
     "n_sources": _define(
         "count",
         "ct",
-        "Detections in the plane, after a filter with its own PSF; in a restored image, which has no noise, "
-        "above the flux that they have in the planes beside it.",
+        "Detections in the plane, after a filter with its own PSF, above the noise between sources; in a "
+        "restored image, which has none, above the flux that they have in the planes beside it.",
         "sources",
     ),
     "n_split": _define(

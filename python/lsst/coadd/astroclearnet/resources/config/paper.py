@@ -9,9 +9,10 @@
 # AssembleAcnCoaddTask with the network as published (Sukurdeep, Navarro and
 # Budavari 2025, arXiv 2504.06463): trained from scratch on the exposures of
 # the patch, no weights from elsewhere. What the paper leaves open is our
-# choice. It is for comparing: on the demo patch its stars end 9 % broader than
-# the PSF says after the 2000 steps below (7 minutes on 2 cores; 17 % after 400)
-# and faint fluxes of the latent are 10 % low; acn_coadd has them within 1 %.
+# choice. It is for comparing: in the benchmark, with the steps below, its stars are
+# 2 % too broad, and fluxes of S/N 20-100 are 2 (stars) to 10 % (galaxies) low
+# in the latent, 2 % in acn_coadd. On the demo patch it takes 7 minutes on 2
+# cores.
 #
 #     pipetask run ... -p acn.yaml#coadd -C assembleAcnCoadd:paper.py
 
