@@ -109,8 +109,8 @@ def _make_markdown(
             ],
         ),
         "## Peers\n",
-        "Costly peers run on few scenes only; elsewhere they have a dash. 'Engine, other weights' below is the "
-        "engine with the weights of another training (`--second-weights`).\n",
+        "Costly peers run on few scenes only; elsewhere they have a dash. 'Engine, other weights' below is "
+        "the engine with the weights of another training (`--second-weights`).\n",
         _format_table(
             ("peer", "what it is", "where it runs"), [(peer.name, peer.title, peer.limits) for peer in PEERS]
         ),
