@@ -130,6 +130,17 @@ def make_warp(one, geometry, *, border, kernel):
     )
 
 
+def split_in_two(warp, *, detectors):
+    """Records of two detectors, each one half of that of a warp."""
+    (row,) = warp.getInfo().getCoaddInputs().ccds
+    x, y = row.BBox.x, row.BBox.y
+    ends = (x.begin, (x.begin + x.end) // 2, x.end)
+    for detector, begin, end in zip(detectors, ends[:-1], ends[1:], strict=True):
+        fields = {name: row.__dict__[name] for name in ("Wcs", "Psf", "ApCorrMap")}
+        box = fake.Box(x=fake.Interval(begin, end - 1), y=y)
+        yield fake.Record({**row.columns, "ccd": detector}, BBox=box, **fields)
+
+
 def run(patch, images, **fields):
     return AssembleAcnCoaddTask(config=make_config(**fields)).run(
         inputs=images, geometry=patch.geometry, band="i"
@@ -173,6 +184,41 @@ def test_warps_give_the_same_coadd(small_patch, expected):
     polygons = [coadd.provenance.inputs["polygon"] for coadd in (result.coadd, expected.coadd)]
     for one, other in zip(*polygons, strict=True):
         assert one.area == pytest.approx(other.area, rel=1e-3)
+
+
+def test_part_of_a_warp_of_an_excluded_detector_is_left_out(small_patch, caplog):
+    """Only the record of its inputs says which part that is."""
+    one = small_patch.inputs[0]
+    warp = make_warp(one, small_patch.geometry, border=20, kernel="lanczos3")
+    left, right = split_in_two(warp, detectors=(9, 10))
+    warp.getInfo().CoaddInputs.ccds[:] = [left, right]
+    data_id = {key: value for key, value in one.data_id.items() if key != "detector"}
+    inputs = [dataclasses.replace(one, exposure_or_handle=warp, data_id=data_id)]
+    with caplog.at_level("INFO"):
+        table = run(small_patch, inputs, **WARPS, select={"exclude_detectors": [9]}).inputs_table
+    reason = "detector 9 is in select.exclude_detectors"
+    assert list(table["detector"]) == [9, 10] and list(table["kept"]) == [False, True]
+    assert list(table["reason"]) == [reason, ""]
+    assert f"Leaving visit={data_id['visit']} detector=9 out: {reason}" in caplog.text
+
+
+def test_exposures_of_an_older_stack_are_used(small_patch, caplog):
+    """afw fills in what their files lack: NaN, which says nothing of them."""
+    known = {"psfSigma": 2.0, "pixelScale": 0.168, "nPsfStar": 50, "psfTraceRadiusDelta": 0.1}
+    known |= {"psfStarDeltaE1Median": 0.001, "psfStarDeltaE2Median": 0.001}
+    lacking = ("psfStarScaledDeltaSizeScatter", "psfApFluxDelta", "starEMedian", "starUnNormalizedEMedian")
+    inputs = []
+    for one in small_patch.inputs:
+        exposure_f = make_exposure_f(one)
+        exposure_f.Info.SummaryStats = fake.Afw(**known, **dict.fromkeys(lacking, np.nan))
+        inputs.append(dataclasses.replace(one, exposure_or_handle=exposure_f))
+    with caplog.at_level("INFO"):
+        assert run(small_patch, inputs, image_model="afw").inputs_table["kept"].all()
+    (record,) = [one for one in caplog.records if "are not applied to inputs that lack" in one.getMessage()]
+    assert all(name in record.getMessage() for name in lacking)
+    inputs[0].exposure_or_handle.Info.SummaryStats.starEMedian = 0.1
+    table = run(small_patch, inputs, image_model="afw").inputs_table
+    assert list(table["kept"]) == [True, False, False, False]
 
 
 def test_warp_that_is_not_calibrated_is_an_error(small_patch):

@@ -111,8 +111,36 @@ def test_value_that_is_not_a_number_fails(field):
     """As in the stack: a statistic that could not be measured is no pass."""
     names = CUTS[field][0] if field in CUTS else ["psfStarDeltaSizeScatter"]
     limits = {} if field in CUTS else {field: 0.1}
-    (reason,) = select([summary(**dict.fromkeys(names, math.nan))], **limits)
-    assert f"select.{field} is" in reason and "not finite" in reason
+    reason, other = select([summary(**dict.fromkeys(names, math.nan)), summary()], **limits)
+    assert f"select.{field} is" in reason and "not finite" in reason and other == ""
+
+
+@pytest.mark.parametrize("field", [*CUTS, "max_size_scatter"])
+def test_value_that_no_input_has_is_not_cut_on(field, caplog):
+    """Files of an older stack are read with NaN, or 0 stars."""
+    names = CUTS[field][0] if field in CUTS else ["psfStarDeltaSizeScatter"]
+    limits = {} if field in CUTS else {field: 0.1}
+    old = summary(**{name: 0.0 if name == "nPsfStar" else math.nan for name in names})
+    with caplog.at_level(logging.INFO):
+        assert select([old, old, InputSummary(psf_fwhm=0.7)], **limits) == ["", "", ""]
+    (record,) = [one for one in caplog.records if one.getMessage().startswith("Cuts on")]
+    assert all(name in record.getMessage() for name in names)
+    assert select([old, summary()], **limits)[0] != ""
+
+
+def test_file_without_any_statistic_is_judged_by_its_width(caplog):
+    """The first files with summary statistics have none of the PSF stars."""
+    old = summary(**{name: 0.0 if name == "nPsfStar" else math.nan for name in GOOD})
+    with caplog.at_level(logging.INFO):
+        assert select([old, old]) == ["", ""]
+    assert "2 inputs have no summary statistics" in caplog.text
+
+
+def test_mean_that_no_visit_has_is_not_cut_on():
+    old = summary(effTimeZeroPointScale=math.nan)
+    fields = {"min_visit_values": {"effTimeZeroPointScale": 0.75}}
+    assert select([old, old], **fields) == ["", ""]
+    assert "effTimeZeroPointScale (nan)" in select([old, summary(effTimeZeroPointScale=0.8)], **fields)[0]
 
 
 def test_size_scatter_is_cut_if_asked_for():
@@ -134,6 +162,23 @@ def test_limits_by_band_need_a_fallback(field):
     setattr(config, field, {"i": 1})
     with pytest.raises(FieldValidationError, match=f"{field} needs a key 'fallback'"):
         config.validate()
+
+
+UPPER_LIMITS = [name for name in SelectInputsConfig().toDict() if name.startswith("max_")]
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, math.nan])
+@pytest.mark.parametrize("field", UPPER_LIMITS)
+def test_limits_that_reject_everything_are_refused(field, limit):
+    """0 is no limit in the stack, and may be copied from there."""
+    by_band = field in ("max_star_e", "max_star_unnormalized_e")
+    config = SelectInputsConfig()
+    setattr(config, field, {"i": limit, "fallback": 1.0} if by_band else limit)
+    none = "inf" if by_band else "None"
+    with pytest.raises(FieldValidationError, match=f"{field} must be positive; use {none}, not 0, for no"):
+        config.validate()
+    setattr(config, field, {"fallback": math.inf} if by_band else None)
+    config.validate()
 
 
 def test_width_of_a_detector():

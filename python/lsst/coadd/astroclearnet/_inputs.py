@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from lsst.images import Box
 
 from ._errors import UnusableInputsError
-from ._select import select_inputs, wanted_statistics
+from ._select import find_exclusion, select_inputs, wanted_statistics
 from ._tables import InputRecord
 from .adapters import (
     NO_EXTRAS,
@@ -300,6 +300,10 @@ class _Registrar:
         )
         if not inside:
             return "does not overlap the patch"
+        # The data id of a warp says nothing of its detectors.
+        exclusion = find_exclusion(warped.detector, self.config.select)
+        if exclusion:
+            return exclusion
         if not warped.good[inside[0]].any():
             return "no good pixel on the patch"
         fwhm, limit = warped.psf_fwhm * self.pixel_scale, self.config.select.max_psf_fwhm

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("select_inputs", "wanted_statistics")
+__all__ = ("find_exclusion", "select_inputs", "wanted_statistics")
 
 import dataclasses
 import logging
@@ -141,8 +141,10 @@ def select_inputs(
     -----
     A cut whose statistics an input does not have (an image without summary
     statistics, a column that older visit summaries lack) is not applied to
-    it; a statistic that is NaN fails.
+    it, nor one whose statistics no input has a value of; a statistic that is
+    NaN where another input has a value fails.
     """
+    summaries = _drop_unmeasured(summaries)
     reasons = [one.skip for one in inputs]
     visits = [(str(one.data_id.get("instrument", "")), int(one.data_id["visit"])) for one in inputs]
     for n, (one, summary) in enumerate(zip(inputs, summaries, strict=True)):
@@ -156,13 +158,49 @@ def select_inputs(
     return reasons
 
 
+def find_exclusion(detector: int | None, config: SelectInputsConfig) -> str:
+    """Say why a detector is never used; empty if it may be.
+
+    Parameters
+    ----------
+    detector
+        Its number; `None` for a warp as a whole, which has none.
+    config
+        The cuts.
+    """
+    excluded = detector in config.exclude_detectors
+    return f"detector {detector} is in select.exclude_detectors" if excluded else ""
+
+
+def _drop_unmeasured(summaries: Sequence[InputSummary]) -> list[InputSummary]:
+    """Leave out statistics that no input has a value of.
+
+    What a file was written too early for is read as its default: NaN, or 0 for
+    the number of stars (lsst/afw 714e0ed6d _exposureSummaryStats.py:102, 253).
+    To cut on it would drop everything that an older stack has processed.
+    """
+    measured = {
+        name
+        for summary in summaries
+        for name, value in summary.statistics.items()
+        if not math.isnan(value) and (name != "nPsfStar" or value > 0)
+    }
+    return [
+        dataclasses.replace(
+            summary,
+            statistics={name: value for name, value in summary.statistics.items() if name in measured},
+        )
+        for summary in summaries
+    ]
+
+
 def _find_detector_fault(
     one: CoaddInput, summary: InputSummary, config: SelectInputsConfig, band: str
 ) -> str:
     """Say why a detector is not used; empty if it is."""
-    detector = one.data_id.get("detector")
-    if detector in config.exclude_detectors:
-        return f"detector {detector} is in select.exclude_detectors"
+    exclusion = find_exclusion(one.data_id.get("detector"), config)
+    if exclusion:
+        return exclusion
     if config.max_psf_fwhm is not None and summary.psf_fwhm > config.max_psf_fwhm:
         limit = f"select.max_psf_fwhm is {config.max_psf_fwhm:.2f}"
         return f"PSF FWHM of {summary.psf_fwhm:.2f} arcsec is above: {limit}"
@@ -263,4 +301,4 @@ def _report_missing(
     known = [set(summaries[n].statistics) for n in left_over if summaries[n].statistics]
     missing = set().union(*(wanted_statistics(config) - names for names in known)) if known else set()
     if missing:
-        log.info("Cuts on %s are not applied: not all inputs have them.", ", ".join(sorted(missing)))
+        log.info("Cuts on %s are not applied to inputs that lack them.", ", ".join(sorted(missing)))

@@ -87,13 +87,14 @@ def summarize_exposure_f(image: Any, names: Iterable[str], *, label: str) -> Inp
     image
         An `~lsst.afw.image.ExposureF` or a handle.
     names
-        Statistics that are wanted; those that are not there are left out.
+        Statistics that are wanted; those that afw does not know are left out.
     label
         Data id for errors.
 
     Notes
     -----
-    Fields: afw/image/_exposureSummaryStats.py:41.
+    Fields: afw/image/_exposureSummaryStats.py:41. Those that the file was
+    written too early for have their defaults, NaN or 0.
     """
     stats = _read_component(image, "summaryStats")
     wanted = () if stats is None else (*_SIZE, *names)

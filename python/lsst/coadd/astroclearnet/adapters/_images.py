@@ -131,7 +131,8 @@ class VisitImageAdapter:
         names: Iterable[str] = (),
     ) -> InputSummary:
         """Return the image's ``summary_stats``; where none was measured, the
-        FWHM of its PSF model at the centre of the frame alone.
+        FWHM of its PSF model at the centre of the frame alone. Those that the
+        file was written too early for have their defaults, NaN or 0.
         """
         stats = _read_component(image, "summary_stats")
         statistics = {}

@@ -49,7 +49,7 @@ _PROPAGATED = MappingProxyType(
         Plane.UNMASKED_NAN: "At least one input that was let in was NaN here for no known reason.",
         Plane.VIGNETTED: "At least one input that was let in is shadowed by the optics here.",
         Plane.PARTLY_VIGNETTED: "At least one input that was let in is partly shadowed by the optics here.",
-        Plane.SPIKE: "A diffraction spike of a bright star is near in at least one input that was let in here.",
+        Plane.SPIKE: "A diffraction spike is near in at least one input that was let in here.",
     }
 )
 
@@ -134,7 +134,7 @@ def combine_planes(
     -----
     Planes of the inputs are propagated as ``statisticsStack`` does it
     (lsst/afw 714e0ed6d Statistics.cc:215-276, Stack.cc:150-171): the union
-    over the pixels that were let in, and SATURATED by the weight that was lost;
+    over the pixels let in, and SATURATED by the weight that was lost;
     REJECTED and SENSOR_EDGE as ``setRejectedMaskMapping`` (lsst/pipe_tasks
     coaddBase.py:330-358), INEXACT_PSF as ``setInexactPsf`` (lsst/drp_tasks
     assemble_coadd.py:1221-1240) and where fewer inputs than in the rest of
