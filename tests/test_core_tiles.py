@@ -86,6 +86,74 @@ def test_cell_that_fails_costs_itself_alone(exposures):
         np.testing.assert_array_equal(getattr(part, field)[far], getattr(whole, field)[far])
 
 
+def _broken_in(exposures, place, error, asked):
+    """Return what makes stacks, but for one cell, and notes its calls."""
+
+    def get_stack(tile, halo):
+        asked.append((tile.i, tile.j))
+        if (tile.i, tile.j) == place:
+            raise error
+        return _cut(exposures, tile, halo)
+
+    return get_stack
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_cell_whose_stack_cannot_be_made_costs_itself_alone(exposures, n_threads):
+    """As if its fit had failed."""
+    told, error = [], ValueError("no field")
+    whole = _fit(exposures, n_threads, method="mean")
+    part = _fit(
+        exposures,
+        n_threads,
+        _broken_in(exposures, (0, 1), error, []),
+        on_failed_cell=lambda tile, error: told.append((tile.i, tile.j, error)),
+        method="mean",
+    )
+    assert told == [(0, 1, error)]
+    assert part.missing == {(0, 1), (2, 1)}
+    others = np.ones((192, 128), bool)
+    others[:64, 64:] = False
+    for field in ("coadd", "coadd_variance", "noise", "n_image"):
+        np.testing.assert_array_equal(getattr(part, field)[others], getattr(whole, field)[others])
+        assert not getattr(part, field)[~others].any()
+
+
+def test_stack_that_cannot_be_made_is_raised_if_nobody_asked(exposures):
+    with pytest.raises(ValueError, match="no field"):
+        _fit(exposures, 2, _broken_in(exposures, (1, 1), ValueError("no field"), []), method="mean")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt()])
+def test_what_is_no_fault_of_a_cell_stops_the_patch(exposures, error):
+    told = []
+    with pytest.raises(type(error)):
+        _fit(
+            exposures,
+            1,
+            _broken_in(exposures, (0, 1), error, []),
+            on_failed_cell=lambda tile, error: told.append(tile),
+            method="mean",
+        )
+    assert not told
+
+
+def test_cell_that_cannot_be_learnt_from_fails_at_its_turn(exposures):
+    """It is not asked for again, when only a part of it may fail."""
+    told, asked, error = [], [], ValueError("no field")
+    part = _fit(
+        exposures,
+        1,
+        _broken_in(exposures, (0, 1), error, asked),
+        on_failed_cell=lambda tile, error: told.append((tile.i, tile.j, error)),
+        recipe="paper",
+        paper_steps=2,
+    )
+    assert told == [(0, 1, error)] and asked.count((0, 1)) == 1 and asked.count((0, 0)) == 2
+    assert part.missing == {(0, 1), (2, 1)}
+    assert part.history[0]["cell_i"] == -1
+
+
 def _constant_fit(level, rng, *, size, used=None):
     """A fit whose every image is constant, but for its noise."""
     shape = (size, size)

@@ -15,10 +15,12 @@ import dataclasses
 import galsim
 import numpy as np
 import pytest
-from _register_data import PATCH, SIZE, AstropyMap, make_exposure, make_wcs, warp
+from _register_data import PATCH, SIZE, AstropyMap, make_exposure, make_wcs, patch_wcs, warp
 
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane
+from lsst.coadd.astroclearnet.core._grid_map import frame_outline, patch_to_native
 from lsst.coadd.astroclearnet.core._register import cut_stack
+from lsst.coadd.astroclearnet.core._resample import GROWTH
 
 
 @dataclasses.dataclass
@@ -59,6 +61,97 @@ def test_a_wcs_that_cannot_be_inverted_is_named():
 
     with pytest.raises(InvalidExposureError, match="The WCS of visit=1 detector=2 cannot be followed"):
         warp(dataclasses.replace(exposure, wcs=Rough(exposure.wcs, exposure.x0, exposure.y0)))
+
+
+def _place(point, *, x, y, sip=0.0, **grid):
+    """A frame with waves on it, one point of which, in fractions of its
+    sides, lies at a position of the patch.
+    """
+    ra, dec = patch_wcs().pixel_to_sky(x=np.array([float(x)]), y=np.array([float(y)]))
+    grid = {"scale": 0.168, "sip": sip, **grid}
+    offset = np.ravel(make_wcs(x=0, y=0, **grid).sky_to_pixel(ra=ra, dec=dec))
+    pixels = np.arange(SIZE)
+    exposure = make_exposure(image=_waves(pixels[None], pixels[:, None]).astype(np.float32))
+    origin = np.array([exposure.x0, exposure.y0])
+    centre = origin - 0.5 + SIZE * np.array(point) - offset
+    return dataclasses.replace(exposure, wcs=make_wcs(x=centre[0], y=centre[1], **grid))
+
+
+def _waves(x, y):
+    """Waves that the edges of a frame mirror, as the spline does."""
+    return np.cos(24 * np.pi * x / (SIZE - 1)) + np.cos(30 * np.pi * y / (SIZE - 1))
+
+
+def _on_patch(exposure):
+    """Return true pixel indices x, y of the frame at all pixels of the
+    patch, and which of them lie on it, off the border that is lost.
+    """
+    x, y = np.meshgrid(PATCH["x0"] + np.arange(PATCH["width"]), PATCH["y0"] + np.arange(PATCH["height"]))
+    x, y = patch_to_native(patch_wcs(), exposure.wcs, x=x, y=y)
+    x, y = x - exposure.x0, y - exposure.y0
+    limits = GROWTH - 0.5, SIZE - GROWTH - 0.5
+    return x, y, (x >= limits[0]) & (x < limits[1]) & (y >= limits[0]) & (y < limits[1])
+
+
+_REACHING_IN = {
+    "corner to corner": {"point": (1, 1), "into": (1, 1)},
+    "corner to corner, distorted": {"point": (1, 1), "into": (1, 1), "sip": 4e-5},
+    "corner to corner, finer": {"point": (1, 1), "into": (1, 1), "scale": 0.03},
+    "corner to side, 30": {"point": (1, 1), "into": (0, 1), "rotation": 30.0},
+    "corner to side, 45": {"point": (1, 1), "into": (0, 1), "rotation": 45.0},
+    "corner to side, distorted": {"point": (1, 1), "into": (0, 1), "rotation": 45.0, "sip": 4e-5},
+    "side to corner, 30": {"point": (1, 0.5), "into": (1, 1), "rotation": 30.0},
+    "side to corner, 45": {"point": (1, 0.5), "into": (1, 1), "rotation": 45.0},
+}
+"""Which point of a frame, in fractions of its sides, reaches into the patch,
+and in which direction: from its corner, or from the middle of a side."""
+
+
+def _reach_in(depth, *, point, into, **grid):
+    """A frame that reaches so many pixels into the patch."""
+    x = PATCH["x0"] - 0.5 + (into[0] * depth or PATCH["width"] / 2)
+    return _place(point, x=x, y=PATCH["y0"] - 0.5 + into[1] * depth, **grid)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 6, 8, 10])
+@pytest.mark.parametrize("case", _REACHING_IN)
+def test_few_pixels_of_overlap_are_resampled(case, depth):
+    """All that the frame has on the patch arrives, from its true position."""
+    exposure = _reach_in(depth, **_REACHING_IN[case])
+    x, y, expected = _on_patch(exposure)
+    assert expected.any() or depth < 5
+    warped = warp(exposure)
+    good, image = np.zeros(expected.shape, bool), np.zeros(expected.shape, np.float32)
+    if warped is not None:
+        here, there = warped.slices_within(**PATCH)
+        good[there], image[there] = warped.good[here], warped.image[here]
+    np.testing.assert_array_equal(good, expected)
+    y_by, y_bx = np.gradient(y)
+    x_by, x_bx = np.gradient(x)
+    area = np.abs(x_bx * y_by - x_by * y_bx)
+    np.testing.assert_allclose(image[good], (area * _waves(x, y))[good], atol=2e-3)
+
+
+@pytest.mark.parametrize("rotation", [30.0, 45.0])
+@pytest.mark.parametrize("gap", [1, 20, 100])
+def test_a_rotated_frame_beside_the_patch_does_not_overlap(gap, rotation):
+    """The box around it does; its WCS is not to blame."""
+    exposure = _reach_in(-gap, point=(1, 0.5), into=(1, 1), rotation=rotation)
+    assert (frame_outline(exposure, patch_wcs()).max(axis=0) > (PATCH["x0"] + 5, PATCH["y0"] + 5)).all()
+    assert warp(exposure) is None
+
+
+@pytest.mark.parametrize("case", ["corner to corner", "side to corner, 30", "corner to side, 45"])
+def test_a_wcs_that_cannot_be_inverted_is_named_for_few_pixels(case):
+    exposure = _reach_in(6, **_REACHING_IN[case])
+
+    class Jagged(AstropyMap):
+        def sky_to_pixel(self, *, ra, dec):
+            x, y = super().sky_to_pixel(ra=ra, dec=dec)
+            return x + 0.2 * np.sin(7 * x), y
+
+    with pytest.raises(InvalidExposureError, match="The WCS of visit=1 detector=2 cannot be followed"):
+        warp(dataclasses.replace(exposure, wcs=Jagged(exposure.wcs.wcs)))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ __all__ = ("GridMap", "box_outline", "frame_outline", "overlap_box", "patch_to_n
 import dataclasses
 
 import numpy as np
+import shapely
 from scipy.interpolate import RectBivariateSpline
 
 from ._errors import InvalidExposureError
@@ -22,6 +23,7 @@ from ._exposure import InputExposure, PixelSkyMap
 
 _STEPS = (64, 32, 16, 8)  # pixels of the patch
 _TOLERANCE = 1e-3  # pixels
+_REACH = 64  # pixels of the patch around a short box that a lattice covers, too
 
 
 def patch_to_native(
@@ -32,12 +34,13 @@ def patch_to_native(
     return native.sky_to_pixel(ra=ra, dec=dec)
 
 
-def frame_outline(exposure: InputExposure, patch: PixelSkyMap) -> np.ndarray | None:
-    """Return the outer edge of a frame in patch pixels; `box_outline` says
-    how.
+def frame_outline(exposure: InputExposure, patch: PixelSkyMap, *, border: int = 0) -> np.ndarray | None:
+    """Return the outer edge of a frame in patch pixels, without a border of
+    so many native pixels; `box_outline` says how.
     """
-    height, width = exposure.image.shape
-    return box_outline(exposure.wcs, patch, x0=exposure.x0, y0=exposure.y0, height=height, width=width)
+    height, width = (max(size - 2 * border, 0) for size in exposure.image.shape)
+    x0, y0 = exposure.x0 + border, exposure.y0 + border
+    return box_outline(exposure.wcs, patch, x0=x0, y0=y0, height=height, width=width)
 
 
 def box_outline(
@@ -78,7 +81,8 @@ def box_outline(
 def overlap_box(
     outline: np.ndarray, *, x0: int, y0: int, height: int, width: int
 ) -> tuple[int, int, int, int] | None:
-    """Return the pixels of a patch that a frame can reach.
+    """Return the smallest box around the pixels of a patch that a frame can
+    reach.
 
     Parameters
     ----------
@@ -92,8 +96,12 @@ def overlap_box(
     `tuple` or `None`
         ``x0, y0, height, width`` of the overlap; `None` if there is none.
     """
-    low = np.maximum(np.ceil(outline.min(axis=0)).astype(int), (x0, y0))
-    high = np.minimum(np.floor(outline.max(axis=0)).astype(int), (x0 + width - 1, y0 + height - 1))
+    # The box around a rotated frame may touch a patch that the frame misses.
+    part = shapely.clip_by_rect(shapely.Polygon(outline), x0, y0, x0 + width - 1, y0 + height - 1)
+    if part.is_empty:
+        return None
+    low, high = (np.reshape(part.bounds, (2, 2))[k] for k in (0, 1))
+    low, high = np.ceil(low).astype(int), np.floor(high).astype(int)
     if np.any(high < low):
         return None
     return int(low[0]), int(low[1]), int(high[1] - low[1] + 1), int(high[0] - low[0] + 1)
@@ -133,20 +141,23 @@ class GridMap:
             If the transformation cannot be inverted on the frame, or is not
             smooth at the scale of a few pixels.
         """
+        spans = _find_spans(patch, exposure, x0=x0, y0=y0, height=height, width=width)
         for step in _STEPS:
             # A border of one step keeps the spline's end effects outside.
             rows, columns = (
-                step * np.arange(-1.0, max(5, np.ceil(size / step) + 2)) for size in (height, width)
+                start + step * np.arange(-1.0, max(5, np.ceil(size / step) + 2)) for start, size in spans
             )
             fitted = cls._sample(patch, exposure, x0, y0, rows, columns, step)
             if fitted is None:
                 continue
-            rows, columns = rows[1:-2] + step / 2, columns[1:-2] + step / 2
+            rows, columns = _choose_checks(rows, height), _choose_checks(columns, width)
             x, y = np.meshgrid(columns + x0, rows + y0)
             x, y = patch_to_native(patch, exposure.wcs, x=x, y=y)
-            inside = _inside(exposure, x, y, margin=0)
-            error = np.hypot(fitted.x(rows, columns) - x, fitted.y(rows, columns) - y)[inside]
-            if error.size == 0 or error.max() < _TOLERANCE:
+            fitted_x, fitted_y = fitted.x(rows, columns), fitted.y(rows, columns)
+            # What is off the frame must not be taken for a part of it either.
+            inside = _inside(exposure, x, y, margin=0) | _inside(exposure, fitted_x, fitted_y, margin=-0.5)
+            error = np.hypot(fitted_x - x, fitted_y - y)[inside]
+            if np.all(error < _TOLERANCE):  # not so for NaN
                 return fitted
         raise InvalidExposureError(
             f"The WCS of {exposure.label} cannot be followed to {_TOLERANCE} px across the patch; "
@@ -186,6 +197,32 @@ class GridMap:
             - spline_x(rows, columns, dx=1) * spline_y(rows, columns, dy=1)
         )
         return cls(spline_x, spline_y, RectBivariateSpline(rows, columns, area))
+
+
+def _find_spans(
+    patch: PixelSkyMap, exposure: InputExposure, *, x0: int, y0: int, height: int, width: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the first index and the size, in rows and in columns, of what a
+    lattice for a box covers.
+
+    A short box can hold so small a part of the frame that its nodes do not
+    tell how the WCS goes on: the lattice then follows the frame out of it.
+    """
+    outline = frame_outline(exposure, patch) if min(height, width) < _REACH else None
+    wider = {"x0": x0 - _REACH, "y0": y0 - _REACH, "height": height + 2 * _REACH, "width": width + 2 * _REACH}
+    near = None if outline is None else overlap_box(outline, **wider)
+    if near is None:
+        return (0, height), (0, width)
+    return (near[1] - y0, near[2]), (near[0] - x0, near[3])
+
+
+def _choose_checks(nodes: np.ndarray, size: int) -> np.ndarray:
+    """Return indices at which to compare with the exact coordinates: half way
+    between nodes, or all over a box that holds few of these.
+    """
+    between = (nodes[1:] + nodes[:-1]) / 2
+    between = between[(between >= 0) & (between <= size - 1)]
+    return between if len(between) >= 5 else np.linspace(0, size - 1, 5)
 
 
 def _inside(exposure: InputExposure, x: np.ndarray, y: np.ndarray, *, margin: float) -> np.ndarray:

@@ -24,7 +24,7 @@ from ._errors import InvalidExposureError
 from ._exposure import InputExposure, PixelSkyMap, PsfModel, ScalarField
 from ._grid_map import GridMap, frame_outline, overlap_box, patch_to_native
 from ._planes import Plane
-from ._resample import resample
+from ._resample import GROWTH, resample
 from ._stack import CellStack
 from ._warped_psf import WarpedPsf, kernel_fwhm
 
@@ -182,7 +182,8 @@ def warp_exposure(
     Returns
     -------
     `WarpedExposure` or `None`
-        The exposure where it overlaps the patch; `None` if it does not.
+        The exposure where it overlaps the patch; `None` if it does not, or
+        with no more than the border that is lost to the interpolation.
 
     Raises
     ------
@@ -198,8 +199,8 @@ def warp_exposure(
     pixels or more match the resampled PSF to 1 % of their peak; at 2.5
     pixels, where the frame itself is undersampled, to 2 %.
     """
-    outline = frame_outline(exposure, wcs)
-    box = None if outline is None else overlap_box(outline, x0=x0, y0=y0, height=height, width=width)
+    outline, usable = (frame_outline(exposure, wcs, border=border) for border in (0, GROWTH))
+    box = None if usable is None else overlap_box(usable, x0=x0, y0=y0, height=height, width=width)
     if outline is None or box is None:
         return None
     box_x0, box_y0, box_height, box_width = box

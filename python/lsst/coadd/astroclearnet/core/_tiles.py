@@ -15,7 +15,7 @@ __all__ = ("ExposureSummary", "PatchFit", "Tile", "fit_patch", "make_tiles")
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -73,8 +73,9 @@ def fit_patch(
     report
         Takes a line of progress.
     on_failed_cell
-        Is told what went wrong in the fit of a cell, which is then missing
-        from the result; may raise instead. `None` raises at the first.
+        Is told what went wrong in a cell, in its stack or in its fit. The
+        cell is then missing from the result; may raise instead. `None`
+        raises at the first.
 
     Returns
     -------
@@ -93,16 +94,17 @@ def fit_patch(
     tiles = make_tiles(height=height, width=width, size=options.cell_size)
     fitter = make_fitter(options)
     started = time.monotonic()
-    history = _prepare(fitter, tiles, get_stack, options, report)
+    history, faults = _prepare(fitter, tiles, get_stack, options, report)
     canvas = Canvas(height, width, halo=options.halo, mixes=options.method not in LINEAR_METHODS)
-    for count, (tile, stack, fit) in enumerate(_fit_cells(fitter, tiles, get_stack, options), start=1):
-        if stack is None or fit is None:
-            report(f"cell {count}/{len(tiles)} ({tile.i}, {tile.j}): no data")
-            continue
+    cells = _fit_cells(fitter, tiles, get_stack, options, faults)
+    for count, (tile, stack, fit) in enumerate(cells, start=1):
         if isinstance(fit, Exception):
             if on_failed_cell is None:
                 raise fit
             on_failed_cell(tile, fit)
+            continue
+        if stack is None or fit is None:
+            report(f"cell {count}/{len(tiles)} ({tile.i}, {tile.j}): no data")
             continue
         canvas.add(tile, stack, fit)
         history += [{"cell_i": tile.i, "cell_j": tile.j, **row} for row in fit.history]
@@ -120,9 +122,10 @@ def _fit_cells(
     tiles: Sequence[Tile],
     get_stack: Callable[[Tile, int], CellStack | None],
     options: FitOptions,
+    faults: Mapping[Tile, Exception],
 ) -> Iterator[tuple[Tile, CellStack | None, CellFit | Exception | None]]:
     """Fit cells side by side, one thread each, and yield them in order, or
-    what went wrong in their place.
+    what went wrong in their place; of some, that is known before.
 
     The images of a cell are too small for several threads to share. The
     threads of torch are 1 meanwhile, so that results do not depend on how
@@ -147,20 +150,41 @@ def _fit_cells(
     workers = threads if select_device(options).type == "cpu" else 1
     torch.set_num_threads(1)
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-    waiting: deque[tuple[Tile, CellStack | None, Future[CellFit | Exception] | None]] = deque()
+    waiting: deque[tuple[Tile, CellStack | None, Future[CellFit | Exception] | Exception | None]] = deque()
     try:
         for tile in tiles:
-            stack = get_stack(tile, options.halo)
-            stack = None if stack is None else _in_fixed_order(stack)
-            waiting.append((tile, stack, None if stack is None else pool.submit(fit, tile, stack)))
+            stack = faults[tile] if tile in faults else _cut_cell(get_stack, tile, options.halo)
+            if isinstance(stack, Exception):
+                waiting.append((tile, None, stack))
+            else:
+                waiting.append((tile, stack, None if stack is None else pool.submit(fit, tile, stack)))
             if len(waiting) > workers:
-                first = waiting.popleft()
-                yield first[0], first[1], first[2] and first[2].result()
-        for tile, stack, future in waiting:
-            yield tile, stack, future and future.result()
+                yield _wait(*waiting.popleft())
+        for cell in waiting:
+            yield _wait(*cell)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
+
+
+def _wait(
+    tile: Tile, stack: CellStack | None, fit: Future[CellFit | Exception] | Exception | None
+) -> tuple[Tile, CellStack | None, CellFit | Exception | None]:
+    """Return the same with the result of a fit that may still run."""
+    return tile, stack, fit.result() if isinstance(fit, Future) else fit
+
+
+def _cut_cell(
+    get_stack: Callable[[Tile, int], CellStack | None], tile: Tile, halo: int
+) -> CellStack | Exception | None:
+    """Return the exposures on a cell, or what went wrong with them."""
+    try:
+        stack = get_stack(tile, halo)
+        return None if stack is None else _in_fixed_order(stack)
+    except MemoryError:
+        raise
+    except Exception as error:
+        return error
 
 
 def _in_fixed_order(stack: CellStack) -> CellStack:
@@ -184,14 +208,21 @@ def _prepare(
     get_stack: Callable[[Tile, int], CellStack | None],
     options: FitOptions,
     report: Callable[[str], None],
-) -> list[HistoryRow]:
-    """Let the fitter learn on a few cells, spread over the patch."""
+) -> tuple[list[HistoryRow], dict[Tile, Exception]]:
+    """Let the fitter learn on a few cells, spread over the patch; return what
+    went wrong in some of them, too.
+
+    A cell that fails here must fail at its turn as well: whoever makes the
+    stacks may have noted a part of it by now.
+    """
     if not fitter.learns:
-        return []
+        return [], {}
     chosen = [tiles[k] for k in np.unique(np.linspace(0, len(tiles) - 1, _MAX_TRAINING_CELLS).astype(int))]
-    stacks = [stack for tile in chosen if (stack := get_stack(tile, options.halo)) is not None]
+    cut = {tile: _cut_cell(get_stack, tile, options.halo) for tile in chosen}
+    faults = {tile: stack for tile, stack in cut.items() if isinstance(stack, Exception)}
+    stacks = [stack for stack in cut.values() if isinstance(stack, CellStack)]
     if not stacks:
-        return []
+        return [], faults
     report(f"training on {len(stacks)} of {len(tiles)} cells")
-    rows = fitter.prepare([_in_fixed_order(stack) for stack in stacks], report)
-    return [{"cell_i": -1, "cell_j": -1, **row} for row in rows]
+    rows = fitter.prepare(stacks, report)
+    return [{"cell_i": -1, "cell_j": -1, **row} for row in rows], faults
