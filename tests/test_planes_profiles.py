@@ -26,6 +26,11 @@ STARS = SceneConfig(
 )
 """Stars at random places and of random brightness, far from each other."""
 
+FAINT = SceneConfig(
+    star_fraction=1.0, density=90, separation=24, star_mag=(23.3, 24.3), pair_density=0, margin=0
+)
+"""The same, with peaks of 6 to 18 errors of a pixel."""
+
 GALAXIES = SceneConfig(star_fraction=0.0, density=35, separation=30, galaxy_mag=(18.5, 21.5), pair_density=0)
 
 
@@ -41,8 +46,15 @@ def fitted(kind: str):
     return patch, patch.fit(cell_size=120)
 
 
-def stars(patch, fit, plane):
-    """Yield flux, stamp, PSF at its place and error for each bright star.
+@functools.cache
+def faint(seed):
+    patch = simulate_patch(size=360, n_exposures=8, seed=seed, scene=FAINT)
+    return patch, patch.fit(cell_size=120)
+
+
+def stars(patch, fit, plane, *, above=20):
+    """Yield flux, stamp, PSF at its place and error for each star whose peak
+    is above so many errors.
 
     The PSF is the attached one of its cell, a Gaussian, moved to the star.
     """
@@ -58,7 +70,7 @@ def stars(patch, fit, plane):
         psf = profile.drawImage(nx=size, ny=size, scale=1, method="no_pixel", dtype=float).array
         stamp = image[y - RADIUS : y + RADIUS + 1, x - RADIUS : x + RADIUS + 1].astype(float)
         error = np.sqrt(fit.coadd_variance[y, x])
-        if source["flux"] * psf.max() > 20 * error:
+        if source["flux"] * psf.max() > above * error:
             yield source["flux"], stamp, psf, error
 
 
@@ -84,6 +96,20 @@ def test_every_star_has_the_attached_profile(kind, plane):
     assert np.median(widths) == pytest.approx(1, abs=0.015)
     # With varying PSFs a cell has those of its centre.
     assert np.median(fluxes) == pytest.approx(1, abs=0.01 if kind == "constant" else 0.02)
+
+
+@pytest.mark.parametrize("plane", ["latent", "coadd"])
+def test_faint_stars_together_have_the_attached_profile(plane):
+    """Each is too noisy to say."""
+    found = [one for seed in (102, 103) for one in stars(*faint(seed), plane, above=0)]
+    assert len(found) > 60
+    mean = sum(stamp for _, stamp, _, _ in found)
+    expected = sum(flux * psf for flux, _, psf, _ in found)
+    scale = mean.sum() / expected.sum()
+    assert scale == pytest.approx(1, abs=0.04)
+    assert np.abs(mean / scale - expected).max() < 0.03 * expected.max()
+    widths = [galsim.hsm.FindAdaptiveMom(galsim.Image(image)).moments_sigma for image in (mean, expected)]
+    assert widths[0] == pytest.approx(widths[1], rel=0.03)
 
 
 def test_attached_psf_is_centred_and_normalised():
