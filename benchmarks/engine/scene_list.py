@@ -19,7 +19,7 @@ from lsst.coadd.astroclearnet.simulate import StackFaults
 from .scenes import SETS, Scene
 
 _FIELDS = {
-    "sparse": {"density": 16.0},
+    "sparse": {"density": 16.0, "realisations": 6},
     "medium": {"heavy": True, "twin": True},
     "crowded": {"density": 110.0, "separation": 8.0},
     "few": {"n_exposures": 8, "twin": True},
@@ -29,8 +29,8 @@ _FIELDS = {
 }
 _GRIDS = {
     "isolated": {"size": 512, "snr": (4.0, 200.0), "realisations": 5},
-    "isolated few": {"n_exposures": 8, "snr": (4.0, 200.0)},
-    "isolated deep": {"n_exposures": 33, "snr": (4.0, 200.0)},
+    "isolated few": {"n_exposures": 8, "snr": (4.0, 200.0), "realisations": 5},
+    "isolated deep": {"n_exposures": 33, "snr": (4.0, 200.0), "realisations": 5},
 }
 _FAULTS = {
     "no fault": StackFaults(),
@@ -66,7 +66,7 @@ def make_scenes(set: str) -> tuple[Scene, ...]:
         ("field", 0, _FIELDS),
         ("grid", 20, _GRIDS),
         ("coverage", 30, _COVERED),
-        ("pairs", 40, {"pairs": {"size": 320}}),
+        ("pairs", 40, {"pairs": {"size": 320, "realisations": 6}}),
         ("shapes", 41, {"shapes": {"size": 320, "heavy": True}}),
         ("blank", 42, {"blank": {"size": 512, "realisations": 5}}),
     ):
