@@ -14,8 +14,8 @@ import functools
 
 import numpy as np
 import pytest
-from _planes_data import HALO, simulate_patch
 
+from benchmarks.simulated_patch import HALO, simulate_patch
 from lsst.coadd.astroclearnet.core import CellStack, FitOptions, fit_patch
 from lsst.coadd.astroclearnet.simulate import SceneConfig
 

@@ -15,8 +15,8 @@ import functools
 import numpy as np
 import pytest
 import scipy.ndimage
-from _planes_data import HALO, Patch, simulate_patch
 
+from benchmarks.simulated_patch import HALO, SimulatedPatch, simulate_patch
 from lsst.coadd.astroclearnet.core import CellStack
 from lsst.coadd.astroclearnet.core._trust import TrustLimits, find_untrusted
 from lsst.coadd.astroclearnet.simulate import SceneConfig
@@ -38,7 +38,7 @@ def join(*patches):
         psfs=tuple(psf for truth in truths for psf in truth.psfs),
         artifacts=np.concatenate([truth.artifacts for truth in truths]),
     )
-    return Patch(stack=stack, truth=truth)
+    return SimulatedPatch(stack=stack, truth=truth)
 
 
 def find(fit, saturated=None):

@@ -14,9 +14,9 @@ import types
 
 import numpy as np
 import pytest
-from _planes_data import simulate_patch
 from scipy.ndimage import gaussian_filter
 
+from benchmarks.simulated_patch import simulate_patch
 from lsst.coadd.astroclearnet.core._correlation import NoiseCorrelation, measure_noise_correlation
 from lsst.coadd.astroclearnet.simulate import SceneConfig
 

@@ -14,8 +14,8 @@ import functools
 import galsim
 import numpy as np
 import pytest
-from _planes_data import simulate_patch
 
+from benchmarks.simulated_patch import simulate_patch
 from lsst.coadd.astroclearnet.simulate import SceneConfig
 
 RADIUS = 9

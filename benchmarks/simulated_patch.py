@@ -6,9 +6,11 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Simulated patches that the tests of the planes share."""
+"""Simulated patches that are fitted in cells, each with PSFs of its own."""
 
 from __future__ import annotations
+
+__all__ = ("HALO", "SimulatedPatch", "simulate_patch")
 
 import dataclasses
 
@@ -18,10 +20,11 @@ from lsst.coadd.astroclearnet.core import CellStack, FitOptions, PatchFit, fit_p
 from lsst.coadd.astroclearnet.simulate import StackTruth, simulate_stack
 
 HALO = 40
+"""Border of the exposures around a patch, in pixels."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Patch:
+class SimulatedPatch:
     """Exposures of a patch and its halo, and the sky behind them."""
 
     stack: CellStack
@@ -76,7 +79,7 @@ class Patch:
         )
 
 
-def simulate_patch(*, size: int = 200, **settings) -> Patch:
+def simulate_patch(*, size: int = 200, **settings) -> SimulatedPatch:
     """Simulate a patch; settings are those of `simulate_stack`."""
     stack, truth = simulate_stack(size=size + 2 * HALO, **settings)
-    return Patch(stack=stack, truth=truth)
+    return SimulatedPatch(stack=stack, truth=truth)
