@@ -31,7 +31,7 @@ from .simulated_patch import simulate_patch
 _SIDE, _SMALLER = 400, (200, 100)
 """Sides of a patch that is one cell, and of the cells compared with it."""
 
-_STACKS = {3: (9, 11, 12, 13), 6: (5, 8, 21), 12: (5, 6, 22), 33: (4,)}
+_STACKS = {3: (9, 11, 12, 13), 6: (5, 8, 21, 35), 8: (15, 25), 12: (5, 6, 22), 33: (4,)}
 """Seeds for each number of exposures."""
 
 _CHANGE = 0.1

@@ -20,7 +20,7 @@ from lsst.coadd.astroclearnet.core import CellStack, FitOptions, PatchFit, fit_p
 from lsst.coadd.astroclearnet.simulate import StackTruth, simulate_stack
 
 HALO = 40
-"""Border of the exposures around a patch, in pixels."""
+"""Border of the exposures around a patch, in pixels: room for that of cells."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,7 +56,7 @@ class SimulatedPatch:
 
     def fit(self, **options) -> PatchFit:
         """Fit the patch in cells; each has the PSFs of its centre."""
-        chosen = FitOptions(**({"halo": HALO, "n_threads": 1} | options))
+        chosen = FitOptions(**({"n_threads": 1} | options))
         return fit_patch(self._cut, height=self.size, width=self.size, options=chosen)
 
     def _cut(self, tile, halo) -> CellStack | None:

@@ -10,6 +10,7 @@
 
 import dataclasses
 import hashlib
+import logging
 import tempfile
 from importlib.resources import files
 
@@ -32,6 +33,7 @@ from lsst.coadd.astroclearnet.assemble_acn_coadd import (
 )
 from lsst.coadd.astroclearnet.core import FitError
 from lsst.coadd.astroclearnet.core._register import WarpedExposure
+from lsst.images import Box
 from lsst.images.cells import CellCoadd
 from lsst.pipe.base import InMemoryDatasetHandle
 from lsst.pipe.base.testUtils import lintConnections
@@ -181,6 +183,20 @@ def test_options_of_the_fit_reach_it(small_patch, latent, field):
         place = dict(x=float(other.latent.bbox.x.min + 20), y=float(other.latent.bbox.y.min + 20))
         kernel = other.latent.psf.compute_kernel_image(**place).array
         assert kernel_fwhm(kernel) == pytest.approx(3.5, rel=0.02)
+
+
+def test_patch_at_the_edge_of_a_tract(small_patch, caplog):
+    """It is smaller than others, and cells of their size do not tile it."""
+    caplog.set_level(logging.INFO)
+    box = small_patch.geometry.outer_bbox
+    clipped = Box.factory[box.y.start : box.y.start + 160, box.x.start : box.x.stop]
+    geometry = dataclasses.replace(small_patch.geometry, outer_bbox=clipped)
+    result = make_task().run(inputs=small_patch.inputs, geometry=geometry, band="i")
+    assert "Cells of 40 px in the place of 100, which do not tile a patch of 200 x 160 px." in caplog.text
+    for coadd in (result.latent, result.coadd):
+        assert coadd.bbox == clipped and coadd.bounds.grid.cell_shape == (40, 40)
+        assert coadd.metadata["cell_size"] == 40
+        assert not coadd.bounds.missing
 
 
 def test_scratch_folder_changes_nothing_and_is_left_empty(small_patch, mean, tmp_path):

@@ -316,8 +316,11 @@ def test_no_overlap_is_no_work(small_patch):
 
 
 def test_cells_that_do_not_fit_are_refused_before_reading(small_patch):
-    with pytest.raises(ValueError, match="cell_size=150 does not divide .*200 x 200.*100"):
-        run(make_task(cell_size=150), small_patch, [unread(small_patch)])
+    box = small_patch.geometry.outer_bbox
+    odd = Box.factory[box.y.start : box.y.start + 199, box.x.start : box.x.stop]
+    geometry = dataclasses.replace(small_patch.geometry, outer_bbox=odd)
+    with pytest.raises(ValueError, match="tract=9813 patch=40 .*No cells of 25 to 100 .*200 x 199 .*: none"):
+        run(make_task(cell_size=100), small_patch, [unread(small_patch)], geometry)
 
 
 def unread(patch):

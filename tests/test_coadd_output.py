@@ -24,6 +24,7 @@ from lsst.coadd.astroclearnet.adapters import (
     ProvenanceRecorder,
     SkyProjectionMap,
     TractDefinition,
+    choose_cell_size,
     combine_planes,
     geometry_to_dict,
     make_cell_coadd,
@@ -137,8 +138,21 @@ def test_planes_are_those_of_the_table(geometry):
 
 
 def test_cell_size_that_does_not_divide_the_patch(geometry):
-    with pytest.raises(ValueError, match="cell_size=50 does not divide.*160 x 120.*: 20, 40"):
+    with pytest.raises(ValueError, match="Cells of 50 px do not divide a patch of 160 x 120 px"):
         make_cell_coadd(**make_arrays(), geometry=geometry, band="i", cell_size=50)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(4200, 4200, 200), (4100, 4200, 100), (4100, 4100, 164), (3400, 3400, 200)]
+)
+def test_cells_of_patches_at_the_edge_of_a_tract(height, width, size):
+    """Patches of HSC tracts are clipped there, those of LSSTCam are not."""
+    assert choose_cell_size(height=height, width=width, largest=200) == size
+
+
+def test_no_cells_tile_the_patch():
+    with pytest.raises(ValueError, match="No cells of 50 to 200 pixels .*420 x 430 pixels; .*: none"):
+        choose_cell_size(height=430, width=420, largest=200)
 
 
 def test_shapes_must_agree(geometry):
@@ -189,6 +203,9 @@ def test_mask_planes_of_a_result(geometry):
     bad[60, 60] = Plane.BAD  # patch pixel (40, 40)
     bad[100:110, 100:110] = Plane.COSMIC_RAY  # not left out
     bad[120, 120] = Plane.SATURATED  # patch pixel (100, 100)
+    harmless = ("ITL_DIP", "INJECTED", "INJECTED_CORE", "FAKE")
+    for n, name in enumerate(harmless):
+        bad[130, 30 + n] = Plane[name]  # patch pixel (110, 10 + n)
     whole = {"offset": (-20, -20), "size": (160, 200)}
     half = {"offset": (-20, -20), "size": (160, 120)}  # ends at patch column 100
     warped = [make_warped(geometry, visit=n, **whole) for n in range(9)]
@@ -201,6 +218,9 @@ def test_mask_planes_of_a_result(geometry):
     # pixel of a deep coadd would be BAD.
     assert not planes["BAD"].any()
     assert planes["COSMIC_RAY"].sum() == 100 and planes["COSMIC_RAY"][80:90, 80:90].all()
+    for n, name in enumerate(harmless):
+        assert np.argwhere(planes[name]).tolist() == [[110, 10 + n]]
+    assert not planes["REJECTED"][110].any()
     assert not planes["SATURATED"].any()  # 1 of 11 inputs is not more than 10 %
     assert np.argwhere(planes["CLIPPED"]).tolist() == [[10, 20]]
     assert planes["REJECTED"][10, 20] and planes["REJECTED"][40, 40] and not planes["REJECTED"][80:90].any()

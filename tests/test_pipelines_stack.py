@@ -163,7 +163,7 @@ N_IMAGES = 4
         ("HSC/acn-from-warps", "HSC", {"deepCoadd_directWarp": N_IMAGES}),
         ("acn-from-warps", "HSC", {"deepCoadd_directWarp": N_IMAGES}),
         ("LSSTCam/acn", "LSSTCam", {"visit_image": N_IMAGES, "visit_summary": N_IMAGES}),
-        ("LSSTCam/acn-from-warps", "LSSTCam", {"direct_warp": N_IMAGES}),
+        ("LSSTCam/acn-from-warps", "LSSTCam", {"direct_warp": N_IMAGES, "visit_summary": N_IMAGES}),
     ],
 )
 def test_graphs_are_built_from_what_the_stack_writes(stack_repo, obs_packages, name, instrument, read):
@@ -199,6 +199,10 @@ def test_lsstcam_follows_the_overrides_of_obs_lsst(obs_packages):
     assert select.max_star_e["fallback"] == 0.2 and select.max_star_unnormalized_e["fallback"] == 2.3
     assert list(select.exclude_detectors) == [0, 20, 27, 65, 123, 161, 168, 188]
     assert {"NO_DATA", "BAD", "SAT", "SUSPECT", "PARTLY_VIGNETTED", "SPIKE"} <= set(config.bad_planes)
+    # makeDirectWarp cuts detectors only.
+    warps = load("LSSTCam/acn-from-warps").to_graph().tasks["assembleAcnCoadd"].config
+    assert warps.inputs == "warps" and warps.use_visit_summary
+    assert warps.select.min_visit_values == {"effTimeZeroPointScale": 0.75}
     # visit_image is in nJy, its background in counts.
     assert config.calibrate_backgrounds and not config.use_visit_summary_photo_calib
 

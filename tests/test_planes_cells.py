@@ -87,14 +87,14 @@ def _simulate(variation, catalog):
 @pytest.mark.parametrize("plane", ["latent", "coadd"])
 @pytest.mark.parametrize("cell_size", [60, 120])
 def test_size_of_cells_changes_little(plane, cell_size):
-    """By less than 0.1 sigma; in small cells but for a few pixels beside
-    artifacts.
+    """By less than 0.1 sigma but for a few pixels beside artifacts, with the
+    border that cells have by default; `benchmarks.planes` tells more.
     """
     whole = fitted(240)
     change = (getattr(fitted(cell_size), plane) - getattr(whole, plane)) / np.sqrt(whole.coadd_variance)
     assert change.std() < 0.02
-    assert np.percentile(np.abs(change), 99) < 0.1
-    assert np.abs(change).max() < (0.1 if cell_size >= 120 else 0.3)
+    assert np.percentile(np.abs(change), 99.9) < 0.1
+    assert np.abs(change).max() < (0.2 if cell_size >= 120 else 0.3)
     assert abs(change.mean()) < 0.002
 
 

@@ -143,6 +143,19 @@ def test_mean_that_no_visit_has_is_not_cut_on():
     assert "effTimeZeroPointScale (nan)" in select([old, summary(effTimeZeroPointScale=0.8)], **fields)[0]
 
 
+def test_visits_without_a_value_to_cut_on_are_named(caplog):
+    """A warp without its visit summary has none: nobody shall think that it
+    was judged.
+    """
+    fields = {"min_visit_values": {"effTimeZeroPointScale": 0.75}}
+    bare = InputSummary(psf_fwhm=0.7, statistics={}, visit=None)
+    with caplog.at_level(logging.WARNING):
+        assert select([bare, summary(effTimeZeroPointScale=0.8)], **fields) == ["", ""]
+    assert "effTimeZeroPointScale (select.min_visit_values) is not applied to visits without a value: 1." in (
+        caplog.text
+    )
+
+
 def test_size_scatter_is_cut_if_asked_for():
     assert select([summary(psfStarDeltaSizeScatter=0.3)]) == [""]
     (reason,) = select([summary(psfStarDeltaSizeScatter=0.3)], max_size_scatter=0.2)

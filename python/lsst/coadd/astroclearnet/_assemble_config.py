@@ -54,11 +54,11 @@ class AssembleAcnCoaddConfig(
         default=_DEFAULTS.target_fwhm,
     )
     cell_size = Field[int](
-        doc="Side of the cells in which the patch is worked, in pixels; must divide both sides of the patch. "
-        "Within a cell each exposure has one PSF: lower it where PSFs vary quickly, or memory is short. "
-        "Cells of 200 and 400 pixels give the same to 0.003 sigma of the sky (rms) and everywhere to 0.08 "
-        "(6 and 12 exposures; with three exposures up to 0.23 in some pixels beside cosmic rays; cells of "
-        "100 pixels up to 0.25). Steps at borders stay below 0.08 sigma.",
+        doc="Largest side of the cells in which the patch is worked, in pixels: the largest size up to it "
+        "that divides both sides of the patch is used (100 for patches of 4100 x 4200 pixels, as at the "
+        "edge of an HSC tract). Within a cell each exposure has one PSF: lower it where PSFs vary quickly or "
+        "memory is short. Cells of 200 and 400 pixels give the same to 0.02 sigma of the sky (rms); beside "
+        "artifacts single pixels differ by more (benchmarks/results/planes.md).",
         default=_DEFAULTS.cell_size,
     )
     halo = Field[int](

@@ -108,6 +108,7 @@ def make_planes(
     *,
     geometry: PatchGeometry,
     config: AssembleAcnCoaddConfig,
+    cell_size: int,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Make the mask planes of the results.
 
@@ -120,7 +121,9 @@ def make_planes(
     geometry
         The patch.
     config
-        ``bad_planes``, ``cell_size``, ``trust``.
+        ``bad_planes``, ``method``, ``trust``.
+    cell_size
+        Side of the cells in pixels.
 
     Returns
     -------
@@ -137,7 +140,7 @@ def make_planes(
         bad=config.bad_plane_bits,
         n_image=fit.n_image,
         n_rejected=fit.n_rejected,
-        cell_size=config.cell_size,
+        cell_size=cell_size,
     )
     if config.method in LINEAR_METHODS:
         return planes, {}
@@ -147,7 +150,7 @@ def make_planes(
         misfit=fit.misfit,
         chi2=fit.local_chi2,
         history=fit.history,
-        cell_size=config.cell_size,
+        cell_size=cell_size,
         limits=config.trust.make_limits(),
     )
     planes[UNTRUSTED] = np.any(list(reasons.values()), axis=0)

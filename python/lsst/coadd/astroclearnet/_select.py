@@ -15,7 +15,7 @@ __all__ = ("find_exclusion", "select_inputs", "wanted_statistics")
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -153,6 +153,7 @@ def select_inputs(
     left_over = [n for n, one in enumerate(inputs) if not reasons[n] and not one.fault]
     _report_missing(inputs, summaries, left_over, config, log)
     means = _average_visits(visits, summaries)
+    _report_unknown_means({visits[n] for n in left_over}, means, config, log)
     for n, reason in _cut_visits(left_over, visits, means, config):
         reasons[n] = reason
     return reasons
@@ -302,3 +303,20 @@ def _report_missing(
     missing = set().union(*(wanted_statistics(config) - names for names in known)) if known else set()
     if missing:
         log.info("Cuts on %s are not applied to inputs that lack them.", ", ".join(sorted(missing)))
+
+
+def _report_unknown_means(
+    visits: Collection[tuple[str, int]],
+    means: Mapping[tuple[str, int], tuple[float, Mapping[str, float]]],
+    config: SelectInputsConfig,
+    log: logging.Logger,
+) -> None:
+    """Log which cuts on visits could not be applied."""
+    for name in sorted(config.min_visit_values):
+        unknown = sorted(number for instrument, number in visits if name not in means[instrument, number][1])
+        if unknown:
+            log.warning(
+                "The cut on %s (select.min_visit_values) is not applied to visits without a value: %s.",
+                name,
+                ", ".join(map(str, unknown)),
+            )

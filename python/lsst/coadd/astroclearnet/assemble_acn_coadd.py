@@ -20,6 +20,7 @@ __all__ = (
 )
 
 import contextlib
+import dataclasses
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -46,7 +47,7 @@ from ._errors import CellFailures, FitFailedError, UnusableInputsError
 from ._inputs import CoaddInput, prepare_inputs
 from ._products import CellRecorder, make_coadds, make_planes
 from ._tables import InputRecord, make_history_table, make_inputs_table
-from .adapters import PatchGeometry, check_cell_size, make_n_image
+from .adapters import PatchGeometry, choose_cell_size, make_n_image
 from .core import FitError, FitOptions
 from .core._options import LINEAR_METHODS
 from .core._register import WarpedExposure, cut_stack
@@ -120,8 +121,8 @@ class AssembleAcnCoaddTask(PipelineTask):
         Raises
         ------
         ValueError
-            If the cells do not divide the patch, or if the exposures are of
-            several instruments.
+            If no cells up to ``cell_size`` divide the patch, or if the
+            exposures are of several instruments.
         lsst.pipe.base.NoWorkFound
             If fewer than ``min_inputs`` exposures have a good pixel here.
         UnusableInputsError
@@ -151,7 +152,9 @@ class AssembleAcnCoaddTask(PipelineTask):
             )
             self._check_inputs(records)
             fit, recorded, n_failed = self._fit(warped, inputs, geometry, band, options)
-            planes, untrusted = make_planes(warped, fit, geometry=geometry, config=self.config)
+            planes, untrusted = make_planes(
+                warped, fit, geometry=geometry, config=self.config, cell_size=options.cell_size
+            )
         found = {exposure.label: exposure for exposure in fit.exposures}
         for record in records:
             if record.label in found:
@@ -184,9 +187,17 @@ class AssembleAcnCoaddTask(PipelineTask):
         )
 
     def _choose_options(self, geometry: PatchGeometry, band: str, n_threads: int) -> FitOptions:
-        """Seed and check the options of the fit for this patch."""
-        height, width = geometry.outer_bbox.shape
-        check_cell_size(height=height, width=width, cell_size=self.config.cell_size)
+        """Make the options of the fit for this patch."""
+        (height, width), largest = geometry.outer_bbox.shape, self.config.cell_size
+        try:
+            cell_size = choose_cell_size(height=height, width=width, largest=largest)
+        except ValueError as error:
+            raise ValueError(f"{_name_patch(geometry, band)}: {error}") from None
+        if cell_size != largest:
+            self.log.info(
+                "Cells of %d px in the place of %d, which do not tile a patch of %d x %d px.",
+                *(cell_size, largest, width, height),
+            )
         seed = make_seed(
             skymap=geometry.skymap,
             tract=geometry.tract,
@@ -194,7 +205,8 @@ class AssembleAcnCoaddTask(PipelineTask):
             band=band,
             offset=self.config.seed,
         )
-        return self.config.make_fit_options(seed=seed, n_threads=n_threads)
+        options = self.config.make_fit_options(seed=seed, n_threads=n_threads)
+        return dataclasses.replace(options, cell_size=cell_size)
 
     def _check_inputs(self, records: Sequence[InputRecord]) -> None:
         """Stop where there is too little to work with."""
@@ -258,7 +270,7 @@ class AssembleAcnCoaddTask(PipelineTask):
             return stack
 
         failures = CellFailures(
-            where=f"skymap={geometry.skymap!r} tract={geometry.tract} patch={geometry.patch} band={band!r}",
+            where=_name_patch(geometry, band),
             n_cells=(bbox.y.size // options.cell_size) * (bbox.x.size // options.cell_size),
             max_fraction=self.config.max_failed_cells,
             log=self.log,
@@ -292,6 +304,11 @@ def _open_scratch(folder: str, *, n_pixels: int) -> Iterator[Path | None]:
         return
     with tempfile.TemporaryDirectory(prefix="acn-", dir=folder or None) as scratch:
         yield Path(scratch)
+
+
+def _name_patch(geometry: PatchGeometry, band: str) -> str:
+    """Return the data id of the results as text."""
+    return f"skymap={geometry.skymap!r} tract={geometry.tract} patch={geometry.patch} band={band!r}"
 
 
 def _find_instrument(inputs: Sequence[CoaddInput]) -> str:

@@ -10,8 +10,9 @@
 
 from __future__ import annotations
 
-__all__ = ("NO_DATA_VARIANCE", "check_cell_size", "make_cell_coadd", "make_n_image")
+__all__ = ("NO_DATA_VARIANCE", "choose_cell_size", "make_cell_coadd", "make_n_image")
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
@@ -37,22 +38,46 @@ NO_DATA_VARIANCE = 1e12
 """Variance written where there are no data, in nJy^2: finite, so that no
 reader trips over it, and so large (sigma 1 mJy) that its weight vanishes."""
 
+_LEAST_CELL = 16
+"""Least side of a cell, in pixels: that of the option ``cell_size``."""
 
-def check_cell_size(*, height: int, width: int, cell_size: int) -> None:
-    """Check that cells tile a patch.
+
+def choose_cell_size(*, height: int, width: int, largest: int) -> int:
+    """Choose the side of square cells that tile a patch.
+
+    Patches at the edge of a tract are smaller than the others where the tract
+    ends at their inner region: 4100 instead of 4200 pixels in an HSC tract
+    (``LegacyTractBuilder.getPatchInfo`` clips them, lsst/skymap 91c88c0
+    tractBuilder.py).
+
+    Parameters
+    ----------
+    height, width
+        Size of the patch in pixels.
+    largest
+        Upper limit in pixels.
+
+    Returns
+    -------
+    `int`
+        The largest size up to the limit that divides both sides.
 
     Raises
     ------
     ValueError
-        If they do not; the text lists the sizes that do.
+        If that is less than a quarter of the limit; the text lists the sizes
+        that divide both sides.
     """
-    if height % cell_size or width % cell_size:
-        common = int(np.gcd(height, width))
-        sizes = ", ".join(str(size) for size in range(16, common + 1) if common % size == 0) or "none"
+    common = math.gcd(height, width)
+    sizes = [size for size in range(1, common + 1) if common % size == 0]
+    fitting = [size for size in sizes if max(largest / 4, _LEAST_CELL) <= size <= largest]
+    if not fitting:
+        known = ", ".join(str(size) for size in sizes if size >= _LEAST_CELL) or "none"
         raise ValueError(
-            f"cell_size={cell_size} does not divide the patch of {width} x {height} pixels; "
-            f"these sizes do: {sizes}."
+            f"No cells of {largest // 4} to {largest} pixels (cell_size={largest}) tile the patch of "
+            f"{width} x {height} pixels; sizes that do: {known}."
         )
+    return fitting[-1]
 
 
 def make_cell_coadd(
@@ -127,7 +152,8 @@ def make_cell_coadd(
     """
     bbox = geometry.outer_bbox
     height, width = bbox.shape
-    check_cell_size(height=height, width=width, cell_size=cell_size)
+    if height % cell_size or width % cell_size:
+        raise ValueError(f"Cells of {cell_size} px do not divide a patch of {width} x {height} px.")
     for name, array in {"image": image, "variance": variance, **planes}.items():
         if array.shape != (height, width):
             raise ValueError(f"{name} has shape {array.shape}; the patch has {(height, width)}.")
