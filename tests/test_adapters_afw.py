@@ -195,6 +195,18 @@ def test_backgrounds_in_counts_of_images_in_njy():
         adapter.adapt(library.make(scene), data_id=DATA_ID, extras=bare)
 
 
+@pytest.mark.parametrize("calibration", [None, fake.PhotoCalib(np.nan)])
+def test_calibration_of_backgrounds_is_asked_for_only_with_a_background(calibration):
+    """Its failure is no reason to lose a detector that is in nJy already."""
+    row = make_row(PhotoCalib=calibration)
+    others = frozenset(SUMMARY_PARTS) - {"photo_calib"}
+    adapter = ExposureFAdapter(replace=others, calibrate_backgrounds=True)
+    for none in (None, []):
+        extras = InputExtras(visit_summary_row=row, background_revert=none, background_apply=none)
+        exposure = adapter.adapt(make_exposure(), data_id=DATA_ID, extras=extras)
+        np.testing.assert_allclose(exposure.image, 60)
+
+
 def test_background_of_another_size_is_an_error():
     class BackgroundList(list):
         def getImage(self):

@@ -24,7 +24,6 @@ from lsst.coadd.astroclearnet.adapters import (
     exposure_from_visit_image,
     make_adapter,
 )
-from lsst.coadd.astroclearnet.adapters import _masks as masks
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane
 from lsst.images import Box, Image, MaskPlane, Polygon
 from lsst.images.fields import ChebyshevField, ProductField
@@ -235,17 +234,33 @@ def test_mask_planes_become_canonical():
     assert flags[:6, 7].tolist() == [int(plane) for plane in expected]
 
 
-def test_unknown_plane_is_named_once(caplog, monkeypatch):
-    """An instrument may have planes of its own; they are ignored."""
-    monkeypatch.setattr(masks, "_reported", set())
-    visit_image = make_image()
-    mask = visit_image.mask.add_planes([MaskPlane("GHOST", "Reflected light.")])
-    mask.set("GHOST", np.ones(SHAPE, bool))
+def add_plane(visit_image, name, marked):
+    """Give an image a plane that `make_visit_image` does not know."""
+    mask = visit_image.mask.add_planes([MaskPlane(name, "Not in the table.")])
+    mask.set(name, marked)
     visit_image._mask = mask
-    for _ in range(3):
+
+
+@pytest.mark.parametrize("name", ["INJECTED", "INJECTED_CORE", "FAKE", "ITL_DIP"])
+def test_planes_that_leave_no_pixel_out_are_read(name):
+    visit_image, marked = make_image(), np.zeros(SHAPE, bool)
+    marked[3, 4:9] = True
+    if name in visit_image.mask.schema.names:
+        visit_image.mask.set(name, marked)
+    else:
+        add_plane(visit_image, name, marked)
+    flags = exposure_from_visit_image(visit_image, data_id=DATA_ID).flags
+    np.testing.assert_array_equal(flags, np.where(marked, Plane[name], 0))
+
+
+def test_unknown_plane_of_an_image_alone_is_named(caplog):
+    """An instrument may have planes of its own; they are ignored."""
+    visit_image = make_image()
+    add_plane(visit_image, "GHOST", np.ones(SHAPE, bool))
+    for count in (1, 2):
         assert not exposure_from_visit_image(visit_image, data_id=DATA_ID).flags.any()
-    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(warnings) == 1 and "GHOST" in warnings[0].getMessage()
+        warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+        assert len(warnings) == count and "GHOST" in warnings[-1].getMessage()
 
 
 def test_both_dialects_of_mask_planes():

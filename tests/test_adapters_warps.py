@@ -210,6 +210,16 @@ def test_detector_without_data_is_left_out():
     assert [piece.detector for piece in cut(make_warp(), box=Box.factory[-30:30, 5095:5150])] == [51]
 
 
+def test_unknown_plane_is_named_once_by_each_adapter(caplog):
+    warp = make_warp()
+    warp.mask.MaskPlaneDict = fake.PLANES | {"HOME_MADE": 11}
+    for count in (1, 2):
+        adapter = make_adapter("afw")
+        for _ in range(2):
+            adapter.adapt_warp(warp, data_id=DATA_ID, wcs=TractMap(), box=BOX, bad=Plane.SATURATED)
+        assert [record.getMessage().split()[2] for record in caplog.records] == ["HOME_MADE"] * count
+
+
 def test_artifacts_are_left_out():
     clipped = np.zeros((60, 140), bool)
     clipped[5:9, 20:30] = True

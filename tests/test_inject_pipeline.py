@@ -84,6 +84,8 @@ def test_the_light_of_the_sources_is_in_the_coadds(outputs):
     bright = truth > 0.02 * truth.max()
     assert added[bright].sum() == pytest.approx(truth[bright].sum(), rel=0.01)
     assert np.corrcoef(added[bright], truth[bright])[0, 1] > 0.99
+    marked = outputs["injected_acn_coadd"].mask.get("INJECTED")
+    assert marked[bright].mean() > 0.99 and not outputs["acn_coadd"].mask.get("INJECTED").any()
 
 
 def test_sources_are_found_with_their_fluxes(outputs):

@@ -182,6 +182,12 @@ def test_bad_planes_may_be_spelt_as_in_either_library(small_patch):
     assert stack in default.bad_plane_bits and Plane.INTERPOLATED not in default.bad_plane_bits
 
 
+def test_planes_that_are_passed_on_may_be_left_out_too():
+    for name in ("ITL_DIP", "INJECTED", "INJECTED_CORE", "FAKE"):
+        assert not Plane[name] & AssembleAcnCoaddConfig().bad_plane_bits
+        assert Plane[name] in make_config(bad_planes=[name]).bad_plane_bits
+
+
 @pytest.mark.parametrize("apply", [False, True])
 def test_backgrounds_of_visit_images(small_patch, apply):
     """A sky correction lowers the coadd by what it says, calibrated."""

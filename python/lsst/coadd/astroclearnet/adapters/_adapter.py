@@ -112,6 +112,8 @@ class ImageAdapter(Protocol):
 
     An image is an object of the library or a handle whose ``get()`` returns
     one; handles are read when they are needed, and nothing of them is kept.
+    An adapter names an unknown mask plane in one warning: a task makes one for
+    each run, so that the log of every quantum has it.
     """
 
     def adapt(self, image: Any, *, data_id: Mapping[str, Any], extras: InputExtras = ...) -> InputExposure:

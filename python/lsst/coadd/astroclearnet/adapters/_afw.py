@@ -66,6 +66,9 @@ class ExposureFAdapter:
     """Whether backgrounds are in counts and images in nJy already, as those
     of ``visit_image`` are (drp/tasks/reprocess_visit_image.py:123-130)."""
 
+    reported: set[str] = dataclasses.field(default_factory=set, init=False, repr=False, compare=False)
+    """Unknown mask planes that a warning has named."""
+
     def adapt(
         self, image: Any, *, data_id: Mapping[str, Any], extras: InputExtras = NO_EXTRAS
     ) -> InputExposure:
@@ -73,18 +76,25 @@ class ExposureFAdapter:
         says how.
         """
         row, label, photo_calib = extras.visit_summary_row, _label(data_id), None
-        if self.calibrate_backgrounds and row is not None:
+        revert, apply = read_image(extras.background_revert), read_image(extras.background_apply)
+        # Without a background (or with an empty list) it is not needed, and a
+        # row that lacks it is no reason to lose the detector.
+        if self.calibrate_backgrounds and row is not None and (revert or apply):
             photo_calib = _part_of_row(row, "photo_calib", name=_PHOTO_CALIB, label=label)
         exposure_f = change_exposure_f_background(
             read_image(image),
-            revert=read_image(extras.background_revert),
-            apply=read_image(extras.background_apply),
+            revert=revert,
+            apply=apply,
             ratio=read_image(extras.background_ratio),
             label=label,
             photo_calib=photo_calib,
         )
         return exposure_from_exposure_f(
-            exposure_f, data_id=data_id, visit_summary_row=row, replace=self.replace
+            exposure_f,
+            data_id=data_id,
+            visit_summary_row=row,
+            replace=self.replace,
+            reported=self.reported,
         )
 
     def adapt_warp(
@@ -93,7 +103,15 @@ class ExposureFAdapter:
         """Cut an `~lsst.afw.image.ExposureF` on the grid of the tract;
         `cut_warp` says how.
         """
-        return cut_warp(warp, data_id=data_id, wcs=wcs, box=box, bad=bad, kernel=self.warp_kernel)
+        return cut_warp(
+            warp,
+            data_id=data_id,
+            wcs=wcs,
+            box=box,
+            bad=bad,
+            kernel=self.warp_kernel,
+            reported=self.reported,
+        )
 
     def summarize(
         self,
@@ -139,6 +157,7 @@ def exposure_from_exposure_f(
     data_id: Mapping[str, Any],
     visit_summary_row: ExposureRecord | None = None,
     replace: frozenset[str] = frozenset(SUMMARY_PARTS),
+    reported: set[str] | None = None,
 ) -> InputExposure:
     """Adapt a `~lsst.afw.image.ExposureF`.
 
@@ -156,6 +175,8 @@ def exposure_from_exposure_f(
         (drp/tasks/make_direct_warp.py:748-868).
     replace
         Members of `SUMMARY_PARTS` that the row replaces.
+    reported
+        As in `~._masks.translate_planes`.
 
     Returns
     -------
@@ -205,7 +226,7 @@ def exposure_from_exposure_f(
         physical_filter=_physical_filter(exposure_f) or str(data_id.get("physical_filter", "")),
         image=masked_image.image.array,
         variance=masked_image.variance.array,
-        flags=translate_mask(exposure_f.mask),
+        flags=translate_mask(exposure_f.mask, reported=reported),
         bbox=Box.from_shape(array.shape, start=(exposure_f.getY0(), exposure_f.getX0())),
         psf=ExposurePsf(found["psf"], label),
         wcs=SkyWcsMap(found["wcs"]),

@@ -120,14 +120,17 @@ def _centre(array: np.ndarray, *, x0: int, y0: int) -> np.ndarray:
     return centred
 
 
-def translate_mask(mask: Mask) -> np.ndarray:
-    """Return the bits of `Plane` of a `lsst.afw.image.Mask`, ``(y, x)``.
+def translate_mask(mask: Mask, *, reported: set[str] | None = None) -> np.ndarray:
+    """Return the bits of `Plane` of a `lsst.afw.image.Mask`, ``(y, x)``;
+    ``reported`` as in `translate_planes`.
 
     ``getMaskPlaneDict`` (afw/image/_image/_image.cc:247) gives plane names
     and their bit numbers.
     """
     bits, array = mask.getMaskPlaneDict(), mask.array
-    return translate_planes(bits, lambda name: (array >> bits[name]) & 1 != 0, shape=array.shape)
+    return translate_planes(
+        bits, lambda name: (array >> bits[name]) & 1 != 0, shape=array.shape, reported=reported
+    )
 
 
 def read_aperture_corrections(ap_corr_map: Any) -> dict[str, ScalarField]:

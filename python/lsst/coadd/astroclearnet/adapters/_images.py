@@ -93,6 +93,9 @@ class VisitImageAdapter:
     """Name of a background of the image to subtract from it; none if
     empty."""
 
+    reported: set[str] = dataclasses.field(default_factory=set, init=False, repr=False, compare=False)
+    """Unknown mask planes that a warning has named."""
+
     def adapt(
         self, image: Any, *, data_id: Mapping[str, Any], extras: InputExtras = NO_EXTRAS
     ) -> InputExposure:
@@ -105,7 +108,7 @@ class VisitImageAdapter:
             apply=self.apply_background,
             label=_label(data_id),
         )
-        return exposure_from_visit_image(visit_image, data_id=data_id)
+        return exposure_from_visit_image(visit_image, data_id=data_id, reported=self.reported)
 
     def adapt_warp(
         self, warp: Any, *, data_id: Mapping[str, Any], wcs: PixelSkyMap, box: Box, bad: Plane
@@ -167,7 +170,9 @@ class VisitImageAdapter:
         return ArtifactMask(clipped=clipped, x0=int(mask.bbox.x.start), y0=int(mask.bbox.y.start))
 
 
-def exposure_from_visit_image(visit_image: VisitImage, *, data_id: Mapping[str, Any]) -> InputExposure:
+def exposure_from_visit_image(
+    visit_image: VisitImage, *, data_id: Mapping[str, Any], reported: set[str] | None = None
+) -> InputExposure:
     """Adapt a `~lsst.images.VisitImage`.
 
     Parameters
@@ -177,6 +182,8 @@ def exposure_from_visit_image(visit_image: VisitImage, *, data_id: Mapping[str, 
         its ``photometric_scaling`` (which may vary over the frame) converts.
     data_id
         Values of ``visit`` and ``detector``.
+    reported
+        As in `~._masks.translate_planes`.
 
     Returns
     -------
@@ -208,7 +215,7 @@ def exposure_from_visit_image(visit_image: VisitImage, *, data_id: Mapping[str, 
     if not isinstance(psf, PointSpreadFunction):
         raise InvalidExposureError(f"{label} has no PSF; attach one or leave the exposure out.")
     mask = calibrated.mask
-    flags = translate_planes(mask.schema.names, mask.get, shape=mask.bbox.shape)
+    flags = translate_planes(mask.schema.names, mask.get, shape=mask.bbox.shape, reported=reported)
     bounds = visit_image.bounds
     if bounds != visit_image.bbox:
         box = visit_image.bbox

@@ -46,14 +46,14 @@ INPUT_PLANES: Mapping[str, Plane | None] = MappingProxyType(
         "CLIPPED": Plane.CLIPPED,
         "PARTLY_VIGNETTED": Plane.PARTLY_VIGNETTED,
         "SPIKE": Plane.SPIKE,
-        # Known, and no reason to leave a pixel out.
+        "ITL_DIP": Plane.ITL_DIP,
+        "INJECTED": Plane.INJECTED,
+        "INJECTED_CORE": Plane.INJECTED_CORE,
+        "FAKE": Plane.FAKE,
+        # Known, and of no use for a coadd.
         "DETECTED": None,
         "DETECTED_NEGATIVE": None,
         "NOT_DEBLENDED": None,
-        "ITL_DIP": None,
-        "FAKE": None,
-        "INJECTED": None,
-        "INJECTED_CORE": None,
         "BRIGHT_OBJECT": None,
         "REJECTED": None,
         "SENSOR_EDGE": None,
@@ -74,8 +74,6 @@ FROM_NEIGHBOURS = Plane.COSMIC_RAY | Plane.INTERPOLATED
 Coadds of the Science Pipelines use them (``badMaskPlanes``: lsst/drp_tasks
 dc28b94 assemble_coadd.py:299; lsst/meas_algorithms 4a7591d6 CR.cc:691 sets
 ``CR`` and ``INTRP`` together)."""
-
-_reported: set[str] = set()
 
 
 def parse_input_planes(names: Iterable[str]) -> Plane:
@@ -107,7 +105,11 @@ def parse_input_planes(names: Iterable[str]) -> Plane:
 
 
 def translate_planes(
-    names: Iterable[str], get: Callable[[str], np.ndarray], *, shape: tuple[int, int]
+    names: Iterable[str],
+    get: Callable[[str], np.ndarray],
+    *,
+    shape: tuple[int, int],
+    reported: set[str] | None = None,
 ) -> np.ndarray:
     """Translate the mask of an input image.
 
@@ -119,19 +121,23 @@ def translate_planes(
         Returns a plane as a bool array ``(y, x)``.
     shape
         Shape of the image.
+    reported
+        Planes that a warning has named already; those that are named now are
+        added. `None` for none.
 
     Returns
     -------
     `numpy.ndarray`
         Bits of `Plane`, uint32 ``(y, x)``. Planes that `INPUT_PLANES` does
-        not know are left out; each is named once in a warning. A pixel hit
-        by a cosmic ray that was not interpolated becomes ``UNREPAIRED`` too.
+        not know are left out, and named in a warning. A pixel hit by a cosmic
+        ray that was not interpolated becomes ``UNREPAIRED`` too.
     """
     flags = np.zeros(shape, np.uint32)
+    reported = set() if reported is None else reported
     for name in names:
         if name not in INPUT_PLANES:
-            if name not in _reported:
-                _reported.add(name)
+            if name not in reported:
+                reported.add(name)
                 _LOG.warning("Mask plane %s of an input is not known; it is ignored.", name)
         elif plane := INPUT_PLANES[name]:
             flags[get(name)] |= np.uint32(plane)

@@ -11,7 +11,8 @@
 Names and meanings are those of the stack's coadds, so that tasks that flag
 or mask by them do the same here. Planes that the table of ``lsst.images`` for
 deep coadds does not name keep their name in an ``ExposureF``
-(``Mask.to_legacy`` in lsst/images _mask.py).
+(``Mask.to_legacy`` in lsst/images _mask.py); UNMASKED_NAN, too, which the
+masks of the stack have as UNMASKEDNAN.
 """
 
 from __future__ import annotations
@@ -50,6 +51,14 @@ _PROPAGATED = MappingProxyType(
         Plane.VIGNETTED: "At least one input that was let in is shadowed by the optics here.",
         Plane.PARTLY_VIGNETTED: "At least one input that was let in is partly shadowed by the optics here.",
         Plane.SPIKE: "A diffraction spike is near in at least one input that was let in here.",
+        Plane.ITL_DIP: "A dark vertical trail from a bright source, on an ITL CCD, affects at least one "
+        "input that was let in here.",
+        Plane.INJECTED: "A synthetic source that was injected into at least one input that was let in "
+        "affects it here.",
+        Plane.INJECTED_CORE: "In the core of a synthetic source that was injected into at least one input "
+        "that was let in here.",
+        Plane.FAKE: "A synthetic source that insertFakes added to at least one input that was let in "
+        "affects it here.",
     }
 )
 

@@ -42,7 +42,14 @@ _BORDER = 2  # pixels by which outlines are grown, so that no pixel of an edge i
 
 
 def cut_warp(
-    warp: Any, *, data_id: Mapping[str, Any], wcs: PixelSkyMap, box: Box, bad: Plane, kernel: str
+    warp: Any,
+    *,
+    data_id: Mapping[str, Any],
+    wcs: PixelSkyMap,
+    box: Box,
+    bad: Plane,
+    kernel: str,
+    reported: set[str] | None = None,
 ) -> list[WarpedExposure]:
     """Cut a warp to a box and into its detectors; nothing is resampled.
 
@@ -63,6 +70,8 @@ def cut_warp(
         Interpolation with which the warp was made: its variance plane holds
         the variance of a pixel, which interpolation lowers
         (`~..core._gridded.variance_share`).
+    reported
+        As in `~._masks.translate_planes`.
 
     Returns
     -------
@@ -100,7 +109,7 @@ def cut_warp(
     x0, y0 = int(exposure_f.getX0()), int(exposure_f.getY0())
     image = exposure_f.image.array
     variance = exposure_f.variance.array / np.float32(variance_share(kernel))
-    flags = translate_mask(exposure_f.mask)
+    flags = translate_mask(exposure_f.mask, reported=reported)
     pieces = []
     for row, outline, inside in _split(inputs.ccds, wcs, shape=image.shape, x0=x0, y0=y0):
         detector = int(row["ccd"])

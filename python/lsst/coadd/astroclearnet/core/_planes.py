@@ -68,6 +68,18 @@ class Plane(enum.IntFlag):
     SPIKE = enum.auto()
     """Near the diffraction spike of a bright star."""
 
+    ITL_DIP = enum.auto()
+    """Dark vertical trail of a bright source, on a CCD made by ITL."""
+
+    INJECTED = enum.auto()
+    """Affected by a synthetic source that was injected."""
+
+    INJECTED_CORE = enum.auto()
+    """In the core of a synthetic source that was injected."""
+
+    FAKE = enum.auto()
+    """As INJECTED, by the task ``insertFakes`` that was before it."""
+
 
 def parse_planes(names: Iterable[str]) -> Plane:
     """Combine plane names into one set of bits.
