@@ -62,7 +62,8 @@ UPSTREAM = {
     },
     # lsst/pipe_tasks 5b638a48 deblendCoaddSourcesPipeline.py:42-137.
     "lsst.pipe.tasks.deblendCoaddSourcesPipeline.DeblendCoaddSourcesMultiTask": {
-        "fields": {"useCellCoadds"},
+        # lsst/meas_extensions_scarlet b538e17 scarletDeblendTask.py:578.
+        "fields": {"useCellCoadds", "multibandDeblend.footprintSNRThresh"},
         "inputs": {
             "inputSchema": ("{inputCoaddName}Coadd_mergeDet_schema", CATALOG),
             "peakSchema": ("{inputCoaddName}Coadd_peak_schema", "PeakCatalog"),
