@@ -23,7 +23,7 @@ from lsst.coadd.astroclearnet._about import make_seed
 from lsst.coadd.astroclearnet._coadds import view_from_cell_coadd, view_from_truth
 from lsst.coadd.astroclearnet._metrics import Truth, compare_views
 from lsst.coadd.astroclearnet._photometry import kernel_fwhm
-from lsst.coadd.astroclearnet.adapters import exposure_from_visit_image
+from lsst.coadd.astroclearnet.adapters import NO_DATA_VARIANCE, exposure_from_visit_image
 from lsst.coadd.astroclearnet.assemble_acn_coadd import (
     AssembleAcnCoaddConfig,
     AssembleAcnCoaddConnections,
@@ -87,7 +87,10 @@ def test_no_data_is_where_no_input_is(latent):
     result, _ = latent
     no_data = result.coadd.mask.get("NO_DATA")
     np.testing.assert_array_equal(no_data, result.n_image.array == 0)
-    assert (result.coadd.image.array[no_data] == 0).all()
+    small_holes = no_data & result.coadd.mask.get("INTERPOLATED")
+    assert (result.coadd.image.array[no_data & ~small_holes] == 0).all()
+    assert small_holes.any() and (no_data & ~small_holes).any()
+    assert (result.coadd.variance.array[no_data] == np.float32(NO_DATA_VARIANCE)).all()
 
 
 def test_latent_is_not_negative_and_sharp(latent, mean):

@@ -137,6 +137,18 @@ def test_planes_are_those_of_the_table(geometry):
         make_coadd(geometry, planes={"CLIPED": clipped})
 
 
+def test_small_holes_keep_their_value(geometry):
+    """They have no data still, and no weight."""
+    hole, wide, broken = np.zeros((3, *BOX.shape), bool)
+    hole[30:33, 40:43], wide[60:80, 60:90], broken[31, 41] = True, True, True
+    image = np.where(broken, np.nan, 5.0).astype(np.float32)
+    coadd = make_coadd(geometry, image=image, planes={"NO_DATA": hole | wide, "INTERPOLATED": hole})
+    assert (coadd.image.array[hole & ~broken] == 5).all()
+    assert not coadd.image.array[wide | broken].any()
+    assert coadd.mask.get("NO_DATA")[hole | wide].all()
+    assert (coadd.variance.array[hole | wide] == NO_DATA_VARIANCE).all()
+
+
 def test_cell_size_that_does_not_divide_the_patch(geometry):
     with pytest.raises(ValueError, match="Cells of 50 px do not divide a patch of 160 x 120 px"):
         make_cell_coadd(**make_arrays(), geometry=geometry, band="i", cell_size=50)

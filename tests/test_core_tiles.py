@@ -164,6 +164,7 @@ def _constant_fit(level, rng, *, size, used=None):
         **images,
         **variances,
         noise=level * rng.standard_normal(shape, dtype=np.float32),
+        fill=np.full(shape, level, np.float32),
         latent_psf=np.ones((1, 1), np.float32),
         coadd_psf=np.ones((1, 1), np.float32),
         rejected=np.zeros_like(good),

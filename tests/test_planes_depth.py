@@ -138,6 +138,30 @@ def test_wrong_psf_is_a_misfit():
     assert untrusted[dark].mean() < 0.05
 
 
+@pytest.mark.parametrize(("radius", "least"), [(2, 0.9), (4, 0.6)])
+def test_core_of_a_saturated_star_is_filled(radius, least):
+    """Its wings tell what is missing, the less the larger the hole."""
+    sky = simulate_patch(size=SIZE, n_exposures=8, seed=6)
+    catalog = sky.truth.catalog.copy()
+    row = int(np.argmin(np.hypot(catalog["x"] - HALO - 60, catalog["y"] - HALO - 60)))
+    catalog["x"][row], catalog["y"][row], catalog["flux"][row] = HALO + 60.0, HALO + 60.0, 2e6
+    catalog["type"][row] = "star"
+    patch = simulate_patch(size=SIZE, n_exposures=8, seed=6, catalog=catalog, scene=SceneConfig())
+    distance = np.hypot(*(np.indices(patch.stack.good.shape[1:]) - HALO - 60))
+    good = patch.stack.good & (distance > radius)
+    # No hole is what is wide, as beyond the end of the coverage.
+    good[:, :, : HALO + 20] = False
+    stack = dataclasses.replace(patch.stack, good=good, image=patch.stack.image * good)
+    fit = dataclasses.replace(patch, stack=stack).fit(cell_size=SIZE)
+    hole = distance[patch.inner] <= radius
+    assert fit.filled[hole].all() and not fit.filled[:, :20].any() and not fit.latent[:, :20].any()
+    assert not (fit.filled & (fit.n_image > 0)).any()
+    truth = patch.truth.image[patch.inner]
+    for plane in (fit.latent, fit.coadd):
+        assert least < plane[hole].sum() / truth[hole].sum() < 1.1
+        assert plane[hole].min() >= 0
+
+
 def test_saturated_star_and_its_halo():
     """Where the core was masked in all exposures nothing is trusted that is
     wrong.

@@ -142,6 +142,7 @@ def make_planes(
         n_rejected=fit.n_rejected,
         cell_size=cell_size,
     )
+    planes["INTERPOLATED"] |= fit.filled
     if config.method in LINEAR_METHODS:
         return planes, {}
     reasons = find_untrusted(

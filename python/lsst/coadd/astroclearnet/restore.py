@@ -71,7 +71,16 @@ def fit_grid_stack(
 
     padded = math.ceil(height / size) * size, math.ceil(width / size) * size
     fit = fit_patch(get_stack, height=padded[0], width=padded[1], options=options, report=report)
-    planes = ("latent", "coadd", "latent_variance", "coadd_variance", "noise", "n_image", "n_rejected")
+    planes = (
+        "latent",
+        "coadd",
+        "latent_variance",
+        "coadd_variance",
+        "noise",
+        "n_image",
+        "n_rejected",
+        "filled",
+    )
     return dataclasses.replace(fit, **{name: getattr(fit, name)[:height, :width] for name in planes})
 
 

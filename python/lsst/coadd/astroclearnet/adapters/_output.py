@@ -133,7 +133,8 @@ def make_cell_coadd(
         The image in nJy on the outer bounding box, without NaN. Where there
         are no data the image and its noise are 0, the variance is
         `NO_DATA_VARIANCE` and the plane NO_DATA is set; so too where a value
-        is not finite or a variance not positive.
+        is not finite or a variance not positive. Where INTERPOLATED is set
+        with NO_DATA, the image keeps its value.
 
     Raises
     ------
@@ -160,13 +161,14 @@ def make_cell_coadd(
     grid = CellGrid(bbox=bbox, cell_shape=YX(y=cell_size, x=cell_size))
     bounds = CellGridBounds(grid=grid, bbox=bbox, missing=frozenset(CellIJ(i, j) for i, j in missing))
     with np.errstate(invalid="ignore"):
-        no_data = ~(np.isfinite(image) & np.isfinite(variance) & (variance > 0))
-    if "NO_DATA" in planes:
-        no_data |= planes["NO_DATA"]
+        empty = ~(np.isfinite(image) & np.isfinite(variance) & (variance > 0))
     for box in bounds.missing_boxes():
-        no_data[box.slice_within(bbox)] = True
+        empty[box.slice_within(bbox)] = True
+    no_data = empty | planes.get("NO_DATA", False)
+    # Small holes have a value, though no data.
+    empty |= no_data & ~planes.get("INTERPOLATED", np.zeros_like(empty))
     coadd = CellCoadd(
-        _image(image, no_data, 0.0, bbox, u.nJy),
+        _image(image, empty, 0.0, bbox, u.nJy),
         mask=_mask({**planes, "NO_DATA": no_data}, bbox),
         variance=_image(variance, no_data, NO_DATA_VARIANCE, bbox, u.nJy**2),
         noise_realizations=[_image(plane, no_data, 0.0, bbox, u.nJy) for plane in noise],

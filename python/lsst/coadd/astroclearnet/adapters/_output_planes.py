@@ -44,7 +44,8 @@ _PROPAGATED = MappingProxyType(
         Plane.BAD: "At least one input that was let in has a defective pixel here.",
         Plane.SUSPECT: "At least one input that was let in is near saturation here.",
         Plane.COSMIC_RAY: "A cosmic ray hit at least one input that was let in here.",
-        Plane.INTERPOLATED: "At least one input that was let in has a value made from neighbours here.",
+        Plane.INTERPOLATED: "At least one input that was let in has a value made from neighbours here; "
+        "with NO_DATA, none was let in and the result itself is made so.",
         Plane.CROSSTALK: "At least one input that was let in is affected by another amplifier here.",
         Plane.STREAK: "A satellite or aeroplane trail crosses at least one input that was let in here.",
         Plane.UNMASKED_NAN: "At least one input that was let in was NaN here for no known reason.",
@@ -65,7 +66,8 @@ _PROPAGATED = MappingProxyType(
 OUTPUT_PLANES: tuple[MaskPlane, ...] = (
     MaskPlane(
         "NO_DATA",
-        "No input was used, or the fit of the cell failed; the value is 0 and the variance a fill value.",
+        "No input was used, or the fit of the cell failed; the variance is a fill value. The value is 0, or "
+        "in small holes, where INTERPOLATED is set too, what the latent has there.",
     ),
     MaskPlane(
         "SATURATED",

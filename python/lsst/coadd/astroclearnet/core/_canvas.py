@@ -15,6 +15,7 @@ __all__ = ("Canvas", "ExposureSummary", "PatchFit", "Tile")
 import dataclasses
 
 import numpy as np
+import scipy.ndimage
 
 from ._diagnose import summarize
 from ._errors import FitError
@@ -27,12 +28,17 @@ _MIXED = {
     "latent": "used",
     "coadd": "used",
     "noise": "squared",
+    "fill": "plain",
     "latent_variance": "plain",
     "coadd_variance": "plain",
 }
 """Planes that are mixed, and the sum of weights by which each is divided."""
 
 _CUT = ("misfit", "local_chi2")
+
+_HOLE = 6.0
+"""Distance in pixels from the nearest pixel with data up to which holes are
+filled, as far as the wings of a star tell of its core."""
 
 type _CellRow = tuple[tuple[float, int, int, float, float], np.ndarray, np.ndarray]
 # Weight, good and clipped pixels, chi2, noise scale; values and errors of the
@@ -97,6 +103,9 @@ class PatchFit:
     """Unmasked, unclipped inputs per pixel, uint16."""
     n_rejected: np.ndarray
     """Inputs clipped per pixel, uint16."""
+    filled: np.ndarray
+    """Where no input was used and both images have the value of the latent,
+    for the hole is small, bool."""
     misfit: np.ndarray
     """What the exposures say is missing from the latent, in units of error."""
     local_chi2: np.ndarray
@@ -204,9 +213,14 @@ class Canvas:
             self._planes[name] /= np.where(self._sums[kind] > 0, self._sums[kind], 1)
             if kind != "plain":
                 self._planes[name][self._n_image == 0] = 0
+        fill = self._planes.pop("fill")
+        filled = _find_small_holes(self._n_image == 0) & (fill != 0)
+        for name in ("latent", "coadd"):
+            np.copyto(self._planes[name], fill, where=filled)
         return PatchFit(
             **self._planes,
             n_image=self._n_image,
+            filled=filled,
             n_rejected=self._n_rejected,
             latent_psf=self._gather_psfs(grid, 0),
             coadd_psf=self._gather_psfs(grid, 1),
@@ -252,3 +266,18 @@ def _summarize(label: str, rows: list[_CellRow]) -> ExposureSummary:
         noise_scale=float(np.average(scale, weights=n_good)),
         **summarize([(values, errors) for _, values, errors in rows]),
     )
+
+
+def _find_small_holes(unseen: np.ndarray) -> np.ndarray:
+    """Find the holes of which no pixel is far from data; what is beside the
+    coverage is none.
+
+    Parameters
+    ----------
+    unseen
+        Where there are no data, bool ``(y, x)``.
+    """
+    holes, count = scipy.ndimage.label(unseen, structure=np.ones((3, 3)))
+    depth = scipy.ndimage.distance_transform_edt(unseen)
+    deepest = scipy.ndimage.maximum(depth, holes, index=np.arange(count + 1))
+    return unseen & (deepest <= _HOLE)[holes]

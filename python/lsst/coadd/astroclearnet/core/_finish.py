@@ -273,6 +273,7 @@ def finish_linear(
 
 def _make_fit(statistic: Statistic, **values) -> CellFit:
     """Bring tensors home; pixels that no exposure has seen become 0."""
+    values["fill"] = values["latent"]
     seen = statistic.used.sum(0) > 0
     for name in ("latent", "coadd", "noise"):
         values[name] = torch.where(seen, values[name], 0.0)

@@ -99,6 +99,11 @@ class CellFit:
     noise: np.ndarray
     """One realization of the noise of `coadd`, float32 ``(h, w)``."""
 
+    fill: np.ndarray
+    """What small holes in both can be filled with, float32 ``(h, w)``: the
+    latent, as what shines around them tells it. They are 0 themselves where
+    no exposure was used."""
+
     latent_psf: np.ndarray
     """PSF of `latent`, float32 ``(p, p)``, sum 1."""
 
