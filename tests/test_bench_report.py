@@ -144,7 +144,7 @@ def test_errors_are_those_over_realisations(good):
     row = mine[(mine["quantity"] == "psnr") & (mine["scene"] == "medium")][0]
     assert (row["value"], row["n"]) == (41.0, 3)
     assert row["error"] == pytest.approx(1 / 3**0.5)
-    bias = table[(table["quantity"] == "aperture bias star 20-100") & (table["scene"] == summary.ALL)]
+    bias = table[(table["quantity"] == "aperture bias star 20-100") & (table["group"] == "field+grid")]
     assert np.all(np.abs(bias["value"]) < 1e-4) and np.all(bias["n"] == bias["n"][0])
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from .peers import select_peers
-from .report import write_report
+from .report import publish_report, write_report
 from .run import Results, Settings, run_scenes
 from .scene_list import select_scenes
 from .scenes import SETS
@@ -46,9 +46,12 @@ def main() -> None:
     parser.add_argument("--second-weights", type=Path, help="weights of another seed, to compare with")
     parser.add_argument("--no-pictures", action="store_true", help="tables only")
     parser.add_argument("--report-only", type=Path, metavar="DIR", help="report on a run without fitting")
+    parser.add_argument(
+        "--publish", type=Path, metavar="DIR", help="copy the report, its tables and diagrams there"
+    )
     arguments = parser.parse_args()
     if arguments.report_only:
-        print(write_report(Results.read(arguments.report_only), arguments.report_only))
+        _report(Results.read(arguments.report_only), arguments.report_only, arguments.publish)
         return
     chosen = arguments.set or ("tuning" if arguments.quick else "test")
     try:
@@ -69,7 +72,13 @@ def main() -> None:
     )
     start = time.monotonic()
     results = run_scenes(scenes, peers, settings, jobs=arguments.jobs, report=_say(start))
-    print(write_report(results, settings.out))
+    _report(results, settings.out, arguments.publish)
+
+
+def _report(results: Results, folder: Path, publish: Path | None) -> None:
+    print(write_report(results, folder))
+    if publish:
+        publish_report(folder, publish)
 
 
 def _split(names: str) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ class Judge:
         self.sources = metrics.select_sources(truth, stack, halo=HALO)
         self.unit = metrics.coadd_unit(truth.sky_sigma)
         self._key = {"scene": scene.name, "group": scene.kind, "n": scene.n_exposures}
-        self._key["realisation"] = realisation
+        self._key |= {"realisation": realisation, "size": scene.size}
         self._skies: dict[float, np.ndarray] = {truth.target_fwhm: truth.image[_INNER]}
 
     def measure(self, peer: str, delivery: Delivery) -> dict[str, list[Row]]:
@@ -225,7 +225,7 @@ class Judge:
         }
 
     def _find_peaks(self, delivery: Delivery, sky: np.ndarray) -> list[Row]:
-        if self.scene.kind not in ("field", "grid"):
+        if self.scene.kind not in ("field", "grid", "coverage"):
             return []
         peaks = metrics.find_peaks(delivery.image, sky, self.sources)
         # Only the brightest false ones can matter, and those of sources.

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("draw_pictures",)
+__all__ = ("DIAGRAMS", "draw_pictures")
 
 from pathlib import Path
 
@@ -26,6 +26,9 @@ from scipy.ndimage import uniform_filter
 from . import metrics
 from .pool import Pool
 from .summary import FLUX_SCENES
+
+DIAGRAMS = ("flux_bias.png", "fwhm.png", "completeness.png")
+"""Pictures of figures, not of images."""
 
 _STRIP = (
     ("clipped mean/coadd", "clipped mean"),

@@ -12,14 +12,22 @@ from __future__ import annotations
 
 __all__ = ("SECOND_WEIGHTS", "Pool")
 
+from collections import Counter
+from collections.abc import Set
+
 import astropy.table
 import numpy as np
 
 from . import metrics
+from .peers import ENGINE
+from .scene_list import make_scenes
 from .skies import SHAPE_SNR
 
 SECOND_WEIGHTS = "engine, other weights"
 """Name of the engine with the weights of another training seed."""
+
+_SIZES = {scene.name: scene.size for scene in make_scenes("test")}
+"""Sides of the scenes: tables of earlier runs do not tell them."""
 
 
 class Pool:
@@ -46,6 +54,48 @@ class Pool:
         """Kinds of scenes that were run, in order."""
         rows = self._tables["rows"]
         return list(dict.fromkeys(str(name) for name in rows["group"])) if len(rows) else []
+
+    def size(self, scene: str) -> int:
+        """Side of what is judged of a scene, in pixels."""
+        rows = self._tables["rows"]
+        if "size" not in rows.colnames:
+            return _SIZES[scene]
+        return int(rows["size"][rows["scene"] == scene][0])
+
+    def count_observations(self, scene: str, peer: str, plane: str) -> int:
+        """How often a scene was observed for a plane of a peer."""
+        rows = self._pick("rows", peer, plane, scene=(scene,))
+        return len(np.unique(rows["realisation"])) if len(rows) else 0
+
+    def shared(self) -> Pool:
+        """Keep the observations of fields that the most peers share.
+
+        Returns
+        -------
+        `Pool`
+            Figures and sources of the largest set of peers that have an
+            image of the same observations, and of these observations alone:
+            in a whole run, of all peers. Other versions of the engine are
+            left out.
+        """
+        rows = self._tables["rows"]
+        if not len(rows):
+            return self
+        fields = rows[(rows["group"] == "field") & (rows["plane"] != "")]
+        peers: dict[tuple[str, int], set[str]] = {}
+        for peer, scene, realisation in fields["peer", "scene", "realisation"].iterrows():
+            if peer == ENGINE or not peer.startswith(ENGINE):
+                peers.setdefault((scene, realisation), set()).add(peer)
+        sets = Counter(frozenset(names) for names in peers.values())
+        if not sets:
+            return Pool({name: self._tables[name][:0] for name in ("rows", "sources")})
+        names = max(sets, key=lambda names: (len(names), sets[names]))
+        chosen = {observation for observation, found in peers.items() if found == names}
+        return Pool({name: _choose(self._tables[name], chosen, names) for name in ("rows", "sources")})
+
+    def rows(self) -> astropy.table.Table:
+        """All figures of images, and costs."""
+        return self._tables["rows"]
 
     def planes(self) -> list[tuple[str, str]]:
         """Peers and their planes, in order; the plane is empty for what is
@@ -135,9 +185,28 @@ class Pool:
             table["rank"] = np.arange(len(table)) % len(SHAPE_SNR)
         return table
 
-    def completeness(self, peer: str, plane: str, scene: str) -> metrics.Detection | None:
-        """Completeness on a scene without any false detection, or `None` if
-        it was not run.
+    def searched_area(self, peer: str, plane: str, scene: str) -> float:
+        """Area of all observations of a scene in which peaks are looked for,
+        in square arcmin.
+        """
+        return self.count_observations(scene, peer, plane) * metrics.searched_area(self.size(scene))
+
+    def completeness(
+        self, peer: str, plane: str, scene: str, *, false_rate: float = 0.0
+    ) -> metrics.Detection | None:
+        """Completeness on all observations of a scene together.
+
+        Parameters
+        ----------
+        peer, plane, scene
+            Whose image of what.
+        false_rate
+            False detections per square arcmin that are accepted.
+
+        Returns
+        -------
+        `~benchmarks.engine.metrics.Detection` or `None`
+            `None` if it was not run.
         """
         peaks = self._pick("peaks", peer, plane, scene=(scene,))
         sources = self._pick("sources", peer, plane, scene=(scene,))
@@ -152,8 +221,8 @@ class Pool:
             # Sources beyond the border were not kept.
             found["source"] = np.where(found["source"] >= 0, row_of[found["source"]], -1)
             pairs.append((found, known))
-        # The area is for a false rate other than 0.
-        return metrics.completeness(*zip(*pairs, strict=True), area=float(len(pairs)))
+        area = len(pairs) * metrics.searched_area(self.size(scene))
+        return metrics.completeness(*zip(*pairs, strict=True), area=area, false_rate=false_rate)
 
     def _pick(
         self,
@@ -173,3 +242,15 @@ class Pool:
         if scene:
             chosen &= np.isin(table["scene"], scene)
         return table[chosen]
+
+
+def _choose(
+    table: astropy.table.Table, observations: Set[tuple[str, int]], peers: Set[str]
+) -> astropy.table.Table:
+    """Keep the rows of some observations, by scene and realisation, and
+    peers.
+    """
+    if not len(table):
+        return table
+    places = table["scene", "realisation", "peer"].iterrows()
+    return table[[(scene, number) in observations and peer in peers for scene, number, peer in places]]

@@ -10,21 +10,25 @@
 
 from __future__ import annotations
 
-__all__ = ("format_targets", "write_report")
+__all__ = ("format_targets", "publish_report", "write_report")
 
 import json
+import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import astropy.table
 import numpy as np
 
+from .checks import Target
 from .peers import PEERS
-from .pictures import draw_pictures
+from .pictures import DIAGRAMS, draw_pictures
+from .pool import Pool
 from .run import CONDITIONS
-from .sections import SECTIONS, Figures
+from .sections import ALONE, SECTIONS, Figures, tabulate_shared
 from .summary import summarize_run
-from .targets import Target, evaluate_targets
+from .targets import evaluate_targets
 
 
 def write_report(tables, folder: Path) -> str:
@@ -53,6 +57,29 @@ def write_report(tables, folder: Path) -> str:
     described = json.loads(conditions.read_text()) if conditions.exists() else {}
     (folder / "report.md").write_text(_make_markdown(tables, summary, targets, pictures, described))
     return format_targets(targets)
+
+
+def publish_report(folder: Path, target: Path) -> None:
+    """Copy what is small of a report, and nothing that is not there is
+    linked.
+
+    Parameters
+    ----------
+    folder
+        Where `write_report` has written.
+    target
+        Gets ``report.md``, ``summary.csv``, ``targets.csv`` and the
+        diagrams. The strips of images stay behind; one that lies in this
+        folder already stays linked.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("summary.csv", "targets.csv", *DIAGRAMS):
+        if (folder / name).exists():
+            shutil.copy(folder / name, target / name)
+    links = re.compile(r"!\[[^]]*\]\(([^)]*)\)\n\n?")
+    text = (folder / "report.md").read_text()
+    known = links.sub(lambda link: link[0] if (target / link[1]).exists() else "", text)
+    (target / "report.md").write_text(known.rstrip("\n") + "\n")
 
 
 def format_targets(targets: Sequence[Target]) -> str:
@@ -100,7 +127,8 @@ def _make_markdown(
         "".join(f"- {name}: {value}\n" for name, value in conditions.items()),
         _describe_scenes(tables["rows"]),
         "## Targets\n",
-        "Errors are standard errors; a check that fails has an exclamation mark.\n",
+        "Errors are standard errors, those of shares half of the interval of Wilson (1927); a check that "
+        f"fails has an exclamation mark. Fluxes, widths, shapes, rings and pulls are of {ALONE}.\n",
         _format_table(
             ("#", "quantity", "wanted", "measured", "reached"),
             [
@@ -108,9 +136,11 @@ def _make_markdown(
                 for t in targets
             ],
         ),
+        *_format_shared(Pool(tables).shared(), summary),
         "## Peers\n",
-        "Costly peers run on few scenes only; elsewhere they have a dash. 'Engine, other weights' below is "
-        "the engine with the weights of another training (`--second-weights`).\n",
+        "Costly peers run on few scenes only: a mean over scenes, in the tables below, is of other scenes "
+        "for them than for the others. 'Engine, other weights' below is the engine with the weights of "
+        "another training (`--second-weights`).\n",
         _format_table(
             ("peer", "what it is", "where it runs"), [(peer.name, peer.title, peer.limits) for peer in PEERS]
         ),
@@ -127,10 +157,34 @@ def _make_markdown(
     return "\n".join(parts)
 
 
+def _format_shared(shared: Pool, summary: astropy.table.Table) -> list[str]:
+    """Compare the peers on what most of them were run on."""
+    if not len(shared.rows()):
+        return []
+    header, rows = tabulate_shared(Figures(summary))
+    scenes = "; ".join(line.removeprefix("- field: ") for line in _list_scenes(shared.rows()))
+    return [
+        "## All peers on the same exposures\n",
+        f"Of the fields, the observations that every peer of this table has an image of: {scenes}. "
+        "Figures of one observation alone have no error; what they differ by from one observation to the "
+        "next is in the tables below. Flux in an aperture of 1 arcsec; fluxes and shapes are medians of "
+        f"{ALONE}; 'sources': how many of these have S/N > 20. Sky in units of the noise of an ideal mean "
+        "coadd; CPU seconds of one thread; peak MiB above the inputs. Each plane against the truth at its "
+        "own PSF.\n",
+        _format_table(header, rows),
+    ]
+
+
 def _describe_scenes(rows: astropy.table.Table) -> str:
     """Say what was run, and how often."""
     if not len(rows):
         return "Nothing was run.\n"
+    return (
+        "Scenes, their exposures and how often each was observed:\n\n" + "\n".join(_list_scenes(rows)) + "\n"
+    )
+
+
+def _list_scenes(rows: astropy.table.Table) -> list[str]:
     lines = []
     for group in dict.fromkeys(rows["group"]):
         mine = rows[rows["group"] == group]
@@ -140,7 +194,7 @@ def _describe_scenes(rows: astropy.table.Table) -> str:
             for scene in dict.fromkeys(mine["scene"])
         )
         lines.append(f"- {group}: {scenes}")
-    return "Scenes, their exposures and how often each was observed:\n\n" + "\n".join(lines) + "\n"
+    return lines
 
 
 def _format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

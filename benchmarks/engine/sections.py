@@ -10,8 +10,9 @@
 
 from __future__ import annotations
 
-__all__ = ("SECTIONS", "Figures")
+__all__ = ("ALONE", "SECTIONS", "Figures", "tabulate_shared")
 
+import functools
 from collections.abc import Callable, Sequence
 
 import astropy.table
@@ -20,7 +21,7 @@ import numpy as np
 from .metrics import SNR_BINS
 from .peers import PEERS
 from .skies import PAIR_SEPARATIONS, SHAPE_SNR, SHAPES
-from .summary import ALL, FLUX_SCENES
+from .summary import ALL, FALSE_RATES, FLUX_SCENES, SHARED
 
 _FLUX_GROUP = "+".join(FLUX_SCENES)
 
@@ -62,10 +63,29 @@ class Figures:
         text = f"{scale * value:.{digits}f}"
         return f"{text} +- {scale * error:.{digits}f}" if np.isfinite(error) else text
 
-    def tabulate(self, row: Callable[[str, str], list[str]]) -> list[list[str]]:
-        """Make a row a plane, without those that have nothing to say."""
-        rows = [[f"{peer} ({plane})", *row(peer, plane)] for peer, plane in self.planes]
-        return [line for line in rows if any(cell != "-" for cell in line[1:])]
+    def largest(self, group: str, scene: str, quantity: str) -> float:
+        """Return the largest value that any plane has of a figure."""
+        place = (group, scene, quantity)
+        return max((value for key, (value, _) in self._known.items() if key[2:] == place), default=np.nan)
+
+    def tabulate(self, row: Callable[[str, str], list[str]], *, scenes_of: str = "") -> list[list[str]]:
+        """Make a row a plane, without those that have nothing to say.
+
+        Parameters
+        ----------
+        row
+            Gives the cells of a peer and a plane.
+        scenes_of
+            Group whose scenes are counted in the second column; no such
+            column if empty.
+        """
+        rows = []
+        for peer, plane in self.planes:
+            cells = row(peer, plane)
+            if any(cell != "-" for cell in cells):
+                count = [self.show(peer, plane, scenes_of, ALL, "scenes", digits=0)] if scenes_of else []
+                rows.append([f"{peer} ({plane})", *count, *cells])
+        return rows
 
 
 type _Section = tuple[Sequence[str], list[list[str]]]
@@ -90,7 +110,35 @@ def _images(figures: Figures) -> _Section:
             for name, (_, scale, digits) in names.items()
         ]
 
-    return ["plane", *(title for title, _, _ in names.values())], figures.tabulate(row)
+    header = ["plane", "scenes", *(title for title, _, _ in names.values())]
+    return header, figures.tabulate(row, scenes_of="field")
+
+
+def tabulate_shared(figures: Figures) -> _Section:
+    """Make the table of all peers on the observations that they share."""
+    names = {
+        "psnr": ("PSNR dB", 1, 1),
+        "ssim": ("SSIM", 1, 3),
+        "sky_rms": ("sky rms", 1, 3),
+        "sky_mean": ("sky mean", 1, 3),
+        "star fwhm px": ("star FWHM px", 1, 2),
+        "aperture bias any 20-100": ("flux bias %, S/N 20-100", 100, 1),
+        "aperture bias any 100-inf": ("> 100", 100, 1),
+        "lumps": ("galaxy profile rms", 1, 3),
+        "sources": ("sources", 1, 0),
+        "chi2": ("chi2", 1, 3),
+        "chi2_sources": ("on sources", 1, 3),
+    }
+    costs = {"seconds": ("CPU s", 1, 1), "memory": ("MiB", 1, 0)}
+
+    def row(peer: str, plane: str) -> list[str]:
+        return [
+            figures.show(peer, place, SHARED, ALL, name, scale=scale, digits=digits)
+            for place, columns in ((plane, names), ("", costs))
+            for name, (_, scale, digits) in columns.items()
+        ]
+
+    return ["plane", *(title for title, _, _ in (names | costs).values())], figures.tabulate(row)
 
 
 def _psnr(figures: Figures) -> _Section:
@@ -102,13 +150,15 @@ def _psnr(figures: Figures) -> _Section:
 
 def _fluxes(figures: Figures, name: str, *, kinds: Sequence[str], scale: float = 100) -> _Section:
     columns = [(kind, low, high) for kind in kinds for low, high in SNR_BINS]
-    return ["plane", *(f"{kind} {low:g}-{high:g}" for kind, low, high in columns)], figures.tabulate(
+    header = ["plane", "scenes", *(f"{kind} {low:g}-{high:g}" for kind, low, high in columns)]
+    return header, figures.tabulate(
         lambda peer, plane: [
             figures.show(
                 peer, plane, _FLUX_GROUP, ALL, f"{name} {kind} {low:g}-{high:g}", scale=scale, digits=1
             )
             for kind, low, high in columns
-        ]
+        ],
+        scenes_of=_FLUX_GROUP,
     )
 
 
@@ -125,21 +175,26 @@ def _shapes(figures: Figures) -> _Section:
         "ellipticity_error": ("ellipticity error", 1, 3),
         "rounding": ("rounding", 1, 3),
     }
-    return ["plane", *(title for title, _, _ in names.values())], figures.tabulate(
+    return ["plane", "scenes", *(title for title, _, _ in names.values())], figures.tabulate(
         lambda peer, plane: [
             figures.show(peer, plane, _FLUX_GROUP, ALL, name, scale=scale, digits=digits)
             for name, (_, scale, digits) in names.items()
-        ]
+        ],
+        scenes_of=_FLUX_GROUP,
     )
 
 
-def _completeness(figures: Figures) -> _Section:
+def _completeness(figures: Figures, rate: float) -> _Section:
     scenes = [(group, scene) for group in FLUX_SCENES for scene in figures.scenes(group)]
-    return ["plane", *(scene for _, scene in scenes)], figures.tabulate(
-        lambda peer, plane: [
-            figures.show(peer, plane, group, scene, "completeness") for group, scene in scenes
-        ]
+    label = f"completeness {rate:g}" if rate else "completeness"
+    rows = figures.tabulate(
+        lambda peer, plane: [figures.show(peer, plane, group, scene, label) for group, scene in scenes]
     )
+    areas = [f"{figures.largest(group, scene, 'searched'):.2f}" for group, scene in scenes]
+    return ["plane", *(scene for _, scene in scenes)], [
+        ["*arcmin^2 searched*", *areas],
+        *rows,
+    ] if rows else []
 
 
 def _pairs(figures: Figures) -> _Section:
@@ -206,19 +261,42 @@ def _costs(figures: Figures) -> _Section:
 
 _UNITS = "in units of the noise of an ideal mean coadd"
 _RINGS = "highest ring around a star, and step at the border of coverage, in sigma of a pixel"
+ALONE = (
+    "sources that are not saturated and without close neighbours (within 14 pixels none of more than 2 % of "
+    "their flux)"
+)
+_SCENES = (
+    "Each row is taken over the scenes that the peer ran on; their number is in the second column, and rows "
+    "with different numbers cannot be compared."
+)
+_POOLED = f"Over {ALONE} of fields and grids. {_SCENES}"
+_COLUMN = "Each column is of one scene, in which peers can be compared."
+
+_SHARES = "Errors of shares are half of the interval of Wilson (1927)."
+
+
+def _describe_completeness(rate: float) -> str:
+    accepted = " The rate times the area is rounded down: in a small area none is accepted." if rate else ""
+    return (
+        "After the same filter for all; all sources of S/N > 3 but pairs, with neighbours or without. "
+        f"{_COLUMN} The area is that of all observations of a scene, which share a threshold; of peers that "
+        f"ran on fewer observations it is less.{accepted} {_SHARES}"
+    )
+
 
 SECTIONS: tuple[tuple[str, str, Callable[[Figures], _Section]], ...] = (
     (
         "Images",
-        f"Means over the fields. Sky {_UNITS}. Each plane against the truth at its own PSF. Of a streak, "
-        "less than 0 is left where too much is taken away. Held-out: chi2 of exposures that the plane was "
-        "made without.",
+        f"Means over the fields. {_SCENES} Of these, chi2 is that of the scenes which are fitted in one "
+        "piece, the streak that of those fitted without it too, and held-out chi2 that of the costly scenes. "
+        f"Sky {_UNITS}. Each plane against the truth at its own PSF. Of a streak, less than 0 is left where "
+        "too much is taken away. Held-out: chi2 of exposures that the plane was made without.",
         _images,
     ),
-    ("PSNR by scene", "asinh scale, dB.", _psnr),
+    ("PSNR by scene", f"asinh scale, dB. {_COLUMN}", _psnr),
     (
         "Flux bias, aperture of 1 arcsec",
-        "Median in per cent, by kind and S/N; fields and grids.",
+        f"Median in per cent, by kind and S/N. {_POOLED}",
         lambda figures: _fluxes(figures, "aperture bias", kinds=("star", "galaxy")),
     ),
     (
@@ -228,35 +306,52 @@ SECTIONS: tuple[tuple[str, str, Callable[[Figures], _Section]], ...] = (
     ),
     (
         "Flux scatter, aperture of 1 arcsec",
-        "Half of the central 68 %, in per cent.",
+        f"Half of the central 68 %, in per cent. {_POOLED}",
         lambda figures: _fluxes(figures, "aperture scatter", kinds=("star", "galaxy")),
     ),
     (
         "Flux bias, PSF flux",
-        "Median in per cent.",
+        f"Median in per cent. {_POOLED}",
         lambda figures: _fluxes(figures, "psf bias", kinds=("star", "galaxy")),
     ),
     (
         "Aperture noise",
-        f"Scatter of the error of the aperture flux {_UNITS} with the photons of the source.",
+        f"Scatter of the error of the aperture flux {_UNITS} with the photons of the source. {_POOLED}",
         lambda figures: _fluxes(figures, "aperture noise", kinds=("any",), scale=1),
     ),
     (
         "Pulls",
-        "Standard deviation of the error of the PSF flux over the written one.",
+        f"Standard deviation of the error of the PSF flux over the written one. {_POOLED}",
         lambda figures: _fluxes(figures, "pull", kinds=("star", "galaxy"), scale=1),
     ),
     (
         "Shapes",
         "Medians over stars, or over galaxies above S/N 20; rounding: by how much these are rounder than in "
-        "truth.",
+        f"truth. {_POOLED}",
         _shapes,
     ),
-    ("Completeness without a false detection", "After the same filter for all; S/N > 3.", _completeness),
-    ("Pairs resolved", "Share of pairs of equal stars of 22nd to 24th magnitude.", _pairs),
-    ("Odd shapes", "Medians by S/N; share with false structure by shape.", _odd),
-    ("Noise only", f"Fields of noise; {_UNITS}.", _blank),
-    ("Misspecified stacks", f"By scene; {_RINGS}.", lambda figures: _faults(figures, "fault")),
-    ("Partial coverage", f"By scene; {_RINGS}.", lambda figures: _faults(figures, "coverage")),
-    ("Cost", "CPU seconds of one thread; peak MiB above the inputs.", _costs),
+    *(
+        (
+            f"Completeness at {rate:g} false detections per arcmin^2",
+            _describe_completeness(rate),
+            functools.partial(_completeness, rate=rate),
+        )
+        for rate in FALSE_RATES
+    ),
+    (
+        "Pairs resolved",
+        "Share of pairs of equal stars of 22nd to 24th magnitude; all peers on the one scene of pairs. "
+        f"{_SHARES}",
+        _pairs,
+    ),
+    (
+        "Odd shapes",
+        "Medians by S/N; share with false structure by shape; all peers on the one scene of shapes. "
+        f"{_SHARES}",
+        _odd,
+    ),
+    ("Noise only", f"The one scene of noise, by field; {_UNITS}.", _blank),
+    ("Misspecified stacks", f"By scene, {ALONE}; {_RINGS}.", lambda figures: _faults(figures, "fault")),
+    ("Partial coverage", f"By scene, {ALONE}; {_RINGS}.", lambda figures: _faults(figures, "coverage")),
+    ("Cost", f"CPU seconds of one thread; peak MiB above the inputs. {_COLUMN}", _costs),
 )

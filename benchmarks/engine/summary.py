@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("ALL", "FLUX_SCENES", "summarize_run")
+__all__ = ("ALL", "FALSE_RATES", "FLUX_SCENES", "SHARED", "summarize_run")
 
 from collections.abc import Iterator
 
@@ -26,6 +26,12 @@ ALL = "all"
 
 FLUX_SCENES = ("field", "grid")
 """Groups in which everything is as the stack says."""
+
+FALSE_RATES = (0.0, 0.5, 1.0)
+"""False detections per square arcminute at which completeness is compared."""
+
+SHARED = "shared"
+"""In place of a group: the observations of `Pool.shared`."""
 
 _FIGURES = (
     "psnr",
@@ -62,12 +68,17 @@ def summarize_run(tables) -> astropy.table.Table:
         One row a figure: ``peer``, ``plane``, ``group`` and ``scene``,
         ``quantity``, ``value``, ``error``, ``n``. Errors of figures of images
         are standard errors over realisations (and propagated to the mean
-        over scenes); those of medians over sources are of the median.
+        over scenes); those of medians over sources are of the median, and
+        those of shares are of `~benchmarks.engine.metrics.share_error`.
     """
     pool = Pool(tables)
     rows: list[Row] = []
     for peer, plane in pool.planes():
         for row in _summarize_plane(pool, peer, plane):
+            rows.append({"peer": peer, "plane": plane, **row})
+    shared = pool.shared()
+    for peer, plane in shared.planes():
+        for row in _summarize_shared(shared, peer, plane):
             rows.append({"peer": peer, "plane": plane, **row})
     if not rows:
         return astropy.table.Table()
@@ -83,12 +94,40 @@ def _summarize_plane(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
     for group in pool.groups():
         yield from _summarize_figures(pool, peer, plane, group)
     if plane:
+        yield from _count_scenes(pool, peer, plane)
         yield from _summarize_fluxes(pool, peer, plane, ALL, group=FLUX_SCENES)
         yield from _summarize_shapes(pool, peer, plane)
         yield from _summarize_detection(pool, peer, plane)
         yield from _summarize_faults(pool, peer, plane)
         yield from _summarize_pairs(pool, peer, plane)
         yield from _summarize_stamps(pool, peer, plane)
+
+
+def _summarize_shared(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
+    """Summarize what was measured on the observations that peers share."""
+    for group in pool.groups():
+        yield from _share(_summarize_figures(pool, peer, plane, group))
+    if plane:
+        yield from _share(_summarize_fluxes(pool, peer, plane, ALL))
+        yield from _share(_summarize_shapes(pool, peer, plane))
+        n = len(pool.sources(peer, plane, snr=(20, np.inf)))
+        yield _row(SHARED, ALL, "sources", n, np.nan, n)
+
+
+def _share(rows: Iterator[Row]) -> Iterator[Row]:
+    for row in rows:
+        if row["scene"] == ALL:
+            yield row | {"group": SHARED}
+
+
+def _count_scenes(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
+    """Say of how many scenes the figures of fields, and those of sources, of
+    a plane are.
+    """
+    for groups in (("field",), FLUX_SCENES):
+        scenes = [scene for scene in pool.scenes(*groups) if pool.count_observations(scene, peer, plane)]
+        if n := len(scenes):
+            yield _row("+".join(groups), ALL, "scenes", n, np.nan, n)
 
 
 def _summarize_figures(pool: Pool, peer: str, plane: str, group: str) -> Iterator[Row]:
@@ -98,7 +137,7 @@ def _summarize_figures(pool: Pool, peer: str, plane: str, group: str) -> Iterato
             values = pool.figures(peer, plane, quantity, scene=(scene,))
             if not len(values):
                 continue
-            error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
+            error = metrics.mean_error(values)
             yield _row(group, scene, quantity, np.mean(values), error, len(values))
             means.append(np.mean(values))
             errors.append(error)
@@ -159,9 +198,13 @@ def _summarize_shapes(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
 def _summarize_detection(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
     for group in FLUX_SCENES:
         for scene in pool.scenes(group):
-            found = pool.completeness(peer, plane, scene)
-            if found is not None:
-                yield _row(group, scene, "completeness", found.completeness, found.error, found.n)
+            for rate in FALSE_RATES:
+                found = pool.completeness(peer, plane, scene, false_rate=rate)
+                if found is not None:
+                    label = f"completeness {rate:g}" if rate else "completeness"
+                    yield _row(group, scene, label, found.completeness, found.error, found.n)
+            if n := pool.count_observations(scene, peer, plane):
+                yield _row(group, scene, "searched", pool.searched_area(peer, plane, scene), np.nan, n)
 
 
 def _summarize_faults(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
@@ -186,9 +229,9 @@ def _summarize_pairs(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
         for mag in (None, *PAIR_MAGS):
             mine = pairs if mag is None else pairs[np.abs(pairs["mag"] - mag) < 0.1]
             if n := len(mine):
-                share = float(np.mean(mine["resolved"]))
+                found = int(np.sum(mine["resolved"]))
                 label = f"resolved {separation:g}" + (f" mag {mag:g}" if mag else "")
-                yield _row("pairs", "pairs", label, share, (share * (1 - share) / n) ** 0.5, n)
+                yield _row("pairs", "pairs", label, found / n, metrics.share_error(found, n), n)
 
 
 def _summarize_stamps(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
@@ -203,5 +246,5 @@ def _summarize_stamps(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
     for shape in SHAPES:
         mine = stamps[stamps["shape"] == shape]
         if n := len(mine):
-            share = float(np.mean(mine["has_false"]))
-            yield _row("shapes", "shapes", f"false {shape}", share, (share * (1 - share) / n) ** 0.5, n)
+            found = int(np.sum(mine["has_false"]))
+            yield _row("shapes", "shapes", f"false {shape}", found / n, metrics.share_error(found, n), n)

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("Detection", "completeness", "find_peaks")
+__all__ = ("Detection", "completeness", "find_peaks", "searched_area")
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,6 +22,8 @@ from scipy.ndimage import maximum_filter
 from scipy.signal import oaconvolve
 
 from lsst.coadd.astroclearnet._coadds import gaussian_kernel
+
+from ._summary import share_error
 
 _BORDER = 12
 """Pixels at the edges where no peak counts; as in `select_sources`."""
@@ -87,6 +89,24 @@ def find_peaks(
     )
 
 
+def searched_area(size: int, *, pixel_scale: float = 0.168) -> float:
+    """Return the area of a square image that `find_peaks` searches.
+
+    Parameters
+    ----------
+    size
+        Side of the image, in pixels.
+    pixel_scale
+        Arcseconds per pixel.
+
+    Returns
+    -------
+    `float`
+        Square arcminutes, without the border.
+    """
+    return (max(size - 2 * _BORDER, 0) * pixel_scale / 60) ** 2
+
+
 def _match(
     rows: np.ndarray,
     columns: np.ndarray,
@@ -116,7 +136,7 @@ class Detection:
     """Share of the sources with a peak above the threshold."""
 
     error: float
-    """Its binomial standard error."""
+    """As of `share_error`."""
 
     threshold: float
     """Lowest value at which the false rate is kept."""
@@ -174,7 +194,7 @@ def completeness(
     share = found / n if n else np.nan
     return Detection(
         completeness=share,
-        error=float(np.sqrt(share * (1 - share) / n)) if n else np.nan,
+        error=share_error(found, n),
         threshold=threshold,
         false_per_arcmin2=float(np.sum(false > threshold) / area),
         n=n,

@@ -10,7 +10,16 @@
 
 from __future__ import annotations
 
-__all__ = ("BlankField", "SkyStatistics", "blank_field", "psnr", "relative_rms", "sky_statistics", "ssim")
+__all__ = (
+    "BlankField",
+    "SkyStatistics",
+    "blank_area",
+    "blank_field",
+    "psnr",
+    "relative_rms",
+    "sky_statistics",
+    "ssim",
+)
 
 import dataclasses
 
@@ -177,6 +186,24 @@ class BlankField:
     """Standard deviation of the pixels in ``unit``."""
 
 
+def blank_area(shape: tuple[int, int], *, pixel_scale: float = 0.168, filter_fwhm: float = 4.0) -> float:
+    """Return the area that `blank_field` searches, in square arcminutes.
+
+    Parameters
+    ----------
+    shape
+        Of the image, in pixels.
+    pixel_scale, filter_fwhm
+        As of `blank_field`.
+    """
+    height, width = (max(side - 2 * _blank_border(filter_fwhm), 0) for side in shape)
+    return height * width * (pixel_scale / 60) ** 2
+
+
+def _blank_border(filter_fwhm: float) -> int:
+    return int(2 * filter_fwhm)
+
+
 def blank_field(
     image: np.ndarray,
     unit: float,
@@ -220,11 +247,11 @@ def blank_field(
     response = float(oaconvolve(psf.astype(float), kernel, mode="same")[middle, middle])
     sigma = unit / np.sqrt(np.sum(kernel**2)) * response
     image = np.asarray(image, dtype=float)
-    border = int(2 * filter_fwhm)
+    border = _blank_border(filter_fwhm)
     inner = np.s_[border:-border, border:-border]
     smooth = oaconvolve(image - np.median(image), kernel, mode="same")
     top = (smooth == maximum_filter(smooth, 3))[inner] & (smooth[inner] > threshold * sigma)
-    area = top.size * (pixel_scale / 60) ** 2
+    area = blank_area(image.shape, pixel_scale=pixel_scale, filter_fwhm=filter_fwhm)
     whole = np.ones(image.shape, dtype=bool)
     return BlankField(
         n_peaks=int(top.sum()),

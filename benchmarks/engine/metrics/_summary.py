@@ -10,7 +10,16 @@
 
 from __future__ import annotations
 
-__all__ = ("KINDS", "SNR_BINS", "WIDTH_BINS", "Summary", "bin_values", "summarize")
+__all__ = (
+    "KINDS",
+    "SNR_BINS",
+    "WIDTH_BINS",
+    "Summary",
+    "bin_values",
+    "mean_error",
+    "share_error",
+    "summarize",
+)
 
 import dataclasses
 import itertools
@@ -18,6 +27,7 @@ from collections.abc import Sequence
 
 import astropy.table
 import numpy as np
+from astropy.stats import binom_conf_interval
 
 SNR_BINS = ((3.0, 6.0), (6.0, 20.0), (20.0, 100.0), (100.0, np.inf))
 """Bins of S/N for fluxes."""
@@ -76,6 +86,31 @@ def summarize(values: np.ndarray) -> Summary:
         scatter_error=0.962 * scatter / max(n, 1) ** 0.5,
         n=n,
     )
+
+
+def mean_error(values: Sequence[float] | np.ndarray) -> float:
+    """Return the standard error of the mean of some values, with n - 1
+    degrees of freedom; NaN with fewer than two.
+    """
+    n = len(values)
+    return float(np.std(values, ddof=1)) / n**0.5 if n > 1 else np.nan
+
+
+def share_error(found: int, n: int) -> float:
+    """Return the error of the share of some that are found.
+
+    It is half of the interval of 68.27 % of Wilson (1927, JASA 22, 209),
+    which is not 0 for a share of 0 or 1, where ``sqrt(p (1 - p) / n)`` is.
+
+    Parameters
+    ----------
+    found, n
+        How many were found, of how many; NaN if there is none.
+    """
+    if not n:
+        return np.nan
+    low, high = binom_conf_interval(found, n, confidence_level=0.6827, interval="wilson")
+    return float(high - low) / 2
 
 
 def bin_values(
