@@ -20,7 +20,7 @@ from lsst.coadd.astroclearnet.core import CellStack, FitOptions, PatchFit, fit_p
 from lsst.coadd.astroclearnet.simulate import StackTruth, simulate_stack
 
 HALO = 40
-"""Border of the exposures around a patch, in pixels: room for that of cells."""
+"""Border of the exposures around a patch, in pixels, for that of cells."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -25,6 +25,8 @@ from .run import Results, Settings, run_scenes
 from .scene_list import select_scenes
 from .scenes import SETS
 
+_SECOND_WEIGHTS = Path(__file__).parents[1] / "second_weights.safetensors"
+
 
 def main() -> None:
     """Read the command line, run, report."""
@@ -43,7 +45,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
     parser.add_argument("--out", type=Path, help="folder of the results (default: bench/SET)")
     parser.add_argument("--weights", type=Path, help="weights of the engine, instead of the shipped ones")
-    parser.add_argument("--second-weights", type=Path, help="weights of another seed, to compare with")
+    parser.add_argument(
+        "--second-weights",
+        type=Path,
+        help="weights of another seed, to compare with (default: those beside it; none with --quick)",
+    )
     parser.add_argument("--no-pictures", action="store_true", help="tables only")
     parser.add_argument("--report-only", type=Path, metavar="DIR", help="report on a run without fitting")
     parser.add_argument(
@@ -67,7 +73,7 @@ def main() -> None:
     settings = Settings(
         out=arguments.out or Path("bench") / chosen,
         weights=arguments.weights,
-        second_weights=arguments.second_weights,
+        second_weights=arguments.second_weights or (None if arguments.quick else _SECOND_WEIGHTS),
         pictures=not arguments.no_pictures,
     )
     start = time.monotonic()

@@ -22,6 +22,7 @@ import json
 import multiprocessing
 import os
 import platform
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -157,6 +158,9 @@ def _describe(scenes: Sequence[Scene], settings: Settings) -> dict[str, str]:
     for name, path in weights.items():
         if path is not None:
             described[f"SHA-256 of {name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        command = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
+        described["commit"] = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).strip()
     for name in ("coadd_astroclearnet", "torch", "numpy", "galsim", "starred-astro"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             described[name] = importlib.metadata.version(name)
