@@ -299,12 +299,22 @@ def test_one_exposure_works_with_a_warning(small_patch, caplog, method):
     result = run(make_task(method=method, mm_iterations=5), small_patch, small_patch.inputs[:1])
     assert result.n_image.array.max() == 1
     assert np.isfinite(result.coadd.image.array).all()
-    assert "one exposure only" in caplog.text
+    assert "one visit only" in caplog.text
 
 
 def test_too_few_inputs_is_no_work(small_patch):
-    with pytest.raises(NoWorkFound, match="1 of 1 inputs can be used; min_inputs is 3"):
+    with pytest.raises(NoWorkFound, match="1 of 1 inputs can be used, of 1 visits; min_inputs is 3"):
         run(make_task(min_inputs=3), small_patch, small_patch.inputs[:1])
+
+
+def test_detectors_of_one_visit_count_once(small_patch):
+    """What a cosmic ray does must be seen on another visit."""
+    first, second = small_patch.inputs[:2]
+    other = dataclasses.replace(
+        second, data_id={**second.data_id, "visit": first.data_id["visit"], "detector": 99}
+    )
+    with pytest.raises(NoWorkFound, match="2 of 2 inputs can be used, of 1 visits; min_inputs is 2"):
+        run(make_task(min_inputs=2), small_patch, [first, other])
 
 
 def test_no_overlap_is_no_work(small_patch):

@@ -111,8 +111,9 @@ class AssembleAcnCoaddConfig(
         default="",
     )
     min_inputs = RangeField[int](
-        doc="Exposures below which nothing is made of a patch (number). Of one exposure alone (allowed by "
-        "default, with a warning) no artifact can be clipped: raise it to 3 or more for science.",
+        doc="Visits below which nothing is made of a patch (number); several detectors of one count once. Of "
+        "one visit alone (allowed by default, with a warning) no artifact can be clipped: raise it to 3 or "
+        "more for science.",
         default=1,
         min=1,
     )

@@ -192,8 +192,9 @@ class AssembleAcnCoaddConnections(
     def adjustQuantum(self, inputs, outputs, label, data_id):  # noqa: N802
         """Skip patches with too few inputs before anything is read."""
         _, refs = inputs["calexps" if self.config.inputs == "visits" else "warps"]
-        if len(refs) < self.config.min_inputs:
-            raise NoWorkFound(f"{len(refs)} inputs; min_inputs is {self.config.min_inputs}.")
+        visits = {ref.dataId["visit"] for ref in refs}
+        if len(visits) < self.config.min_inputs:
+            raise NoWorkFound(f"Inputs of {len(visits)} visits; min_inputs is {self.config.min_inputs}.")
         for name, field in _WANTED_BY.items():
             connection, refs = inputs.get(name, (None, ()))
             if connection is not None and not refs:

@@ -124,7 +124,7 @@ class AssembleAcnCoaddTask(PipelineTask):
             If no cells up to ``cell_size`` divide the patch, or if the
             exposures are of several instruments.
         lsst.pipe.base.NoWorkFound
-            If fewer than ``min_inputs`` exposures have a good pixel here.
+            If fewer than ``min_inputs`` visits have a good pixel here.
         UnusableInputsError
             If too many of the exposures cannot be used, or the pixels of one
             cannot be converted to nJy.
@@ -220,14 +220,15 @@ class AssembleAcnCoaddTask(PipelineTask):
                 first_reason=bad[0].reason,
                 max_bad_fraction=self.config.max_bad_fraction,
             )
-        if n_kept < self.config.min_inputs:
+        n_visits = len({record.visit for record in records if record.kept})
+        if n_visits < self.config.min_inputs:
             reasons = "; ".join(sorted({record.reason for record in records if record.reason}))
             raise NoWorkFound(
-                f"{n_kept} of {len(records)} inputs can be used; min_inputs is {self.config.min_inputs}."
-                + (f" Left out: {reasons}." if reasons else "")
+                f"{n_kept} of {len(records)} inputs can be used, of {n_visits} visits; "
+                f"min_inputs is {self.config.min_inputs}." + (f" Left out: {reasons}." if reasons else "")
             )
-        if n_kept == 1:
-            self.log.warning("There is one exposure only: no artifact can be told from a source.")
+        if n_visits == 1:
+            self.log.warning("There is one visit only: no artifact can be told from a source.")
         self.log.info("Using %d of %d inputs.", n_kept, len(records))
 
     def _fit(

@@ -32,6 +32,5 @@ config.bad_planes = ["NO_DATA", "BAD", "SAT", "EDGE", "SUSPECT", "STREAK"]
 # inputs is "warps".
 config.warp_kernel = "lanczos5"
 
-# Three exposures are the least with which a cosmic ray can be told from a
-# source.
+# Three visits are the least with which a cosmic ray can be told from a source.
 config.min_inputs = 3

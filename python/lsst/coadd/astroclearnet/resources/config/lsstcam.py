@@ -42,6 +42,5 @@ config.select.exclude_detectors = [0, 20, 27, 65, 123, 161, 168, 188]
 # config/lsstCam/assembleCoadd.py).
 config.bad_planes = ["NO_DATA", "BAD", "SAT", "EDGE", "SUSPECT", "PARTLY_VIGNETTED", "SPIKE", "STREAK"]
 
-# Three exposures are the least with which a cosmic ray can be told from a
-# source.
+# Three visits are the least with which a cosmic ray can be told from a source.
 config.min_inputs = 3
