@@ -134,3 +134,12 @@ def test_a_judge_fills_the_tables():
     latent = judge.measure("engine", deliver("engine")["latent"])
     chi2 = {row["metric"]: row["value"] for row in latent["rows"]}["chi2"]
     assert 0.8 < chi2 < 1.2
+
+
+@pytest.mark.parametrize("kind", ["field", "grid", "coverage"])
+def test_sources_are_looked_for_and_the_side_is_kept(kind):
+    stack, truth = observe()
+    judge = Judge(dataclasses.replace(SCENE, kind=kind), 0, stack, truth)
+    tables = judge.measure("mean", deliver("mean")["coadd"])
+    assert any(row["source"] == 0 for row in tables["peaks"])
+    assert {row["size"] for name in ("rows", "sources", "peaks") for row in tables[name]} == {SIZE}
