@@ -206,13 +206,13 @@ def test_one_exposure_is_enough():
 
 
 def test_hole_in_all_exposures_is_empty():
-    """What nobody saw is 0 and counted as no input."""
+    """What nobody saw is 0 and counted as no input, if it is not small."""
     stack, _ = _scene(n=4)
     good = stack.good.copy()
-    good[:, 40:50, 40:50] = False
+    good[:, 40:54, 40:54] = False
     fit = _fit(dataclasses.replace(stack, good=good, image=np.where(good, stack.image, 0).astype(np.float32)))
-    hole = np.s_[8:18, 8:18]
-    assert (fit.n_image[hole] == 0).all()
+    hole = np.s_[8:22, 8:22]
+    assert (fit.n_image[hole] == 0).all() and not fit.filled[hole].any()
     assert (fit.coadd[hole] == 0).all() and (fit.latent[hole] == 0).all()
     assert (fit.coadd_variance[hole] > 0).all()
 
