@@ -66,7 +66,7 @@ reached.
 """
 
 _MOST_ROUNDS = 4
-_SETTLED = 0.01
+_SETTLED = 0.02
 """The fit has converged when a further round, with the learning rate set back,
 changes the loss by less than this fraction of all that it has fallen by."""
 

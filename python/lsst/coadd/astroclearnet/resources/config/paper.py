@@ -9,10 +9,10 @@
 # AssembleAcnCoaddTask with the network as published (Sukurdeep, Navarro and
 # Budavari 2025, arXiv 2504.06463): trained from scratch on the exposures of
 # the patch, no weights from elsewhere. What the paper leaves open is our
-# choice. It is for comparing: in the benchmark, with the steps below, its stars are
-# 2 % too broad, and fluxes of S/N 20-100 are 2 (stars) to 10 % (galaxies) low
-# in the latent, 2 % in acn_coadd. On the demo patch it takes 7 minutes on 2
-# cores.
+# choice. It is for comparing: in the benchmark (one stack, few sources), with
+# the steps below, its stars are 1 % too broad, and fluxes of S/N 20-100 are
+# 4 % low in the latent where those of the trained weights are 1 % low, and 2 %
+# in acn_coadd as theirs. On the demo patch it takes 7 minutes on 2 cores.
 #
 #     pipetask run ... -p acn.yaml#coadd -C assembleAcnCoadd:paper.py
 
