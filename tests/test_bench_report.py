@@ -19,12 +19,17 @@ from benchmarks.engine import report, summary, targets
 from benchmarks.engine.measure import TABLES
 from benchmarks.engine.pool import SECOND_WEIGHTS
 from benchmarks.engine.run import Results
+from benchmarks.engine.scene_list import make_scenes
 
 N_SOURCES = 300
 
 
+SIZES = {scene.name: scene.size for scene in make_scenes("test")}
+
+
 def key(scene, group, realisation, peer, plane, n=16):
-    return {"scene": scene, "group": group, "n": n, "realisation": realisation, "peer": peer, "plane": plane}
+    values = {"scene": scene, "group": group, "n": n, "realisation": realisation, "size": SIZES[scene]}
+    return values | {"peer": peer, "plane": plane}
 
 
 def make_sources(common, *, coadd):

@@ -197,6 +197,7 @@ def make_warped(
 
 def combine(warped, **arrays):
     counts = {"n_image": sum(np.asarray(pad(one)) for one in warped), "n_rejected": np.zeros(BOX.shape, int)}
+    counts["filled"] = np.zeros(BOX.shape, bool)
     return combine_planes(
         warped, x0=18000, y0=17400, bad=Plane.BAD | Plane.SATURATED, cell_size=CELL, **{**counts, **arrays}
     )
@@ -224,7 +225,10 @@ def test_mask_planes_of_a_result(geometry):
     warped += [make_warped(geometry, visit=20, flags=bad, **whole), make_warped(geometry, visit=21, **half)]
     rejected = np.zeros(BOX.shape, int)
     rejected[10, 20] = 2
-    planes = combine(warped, n_rejected=rejected)
+    filled = np.zeros(BOX.shape, bool)
+    filled[20, 30] = True
+    planes = combine(warped, n_rejected=rejected, filled=filled)
+    assert np.argwhere(planes["INTERPOLATED"]).tolist() == [[20, 30]]
     assert {*planes, "ACN_UNTRUSTED", "BRIGHT_OBJECT"} == {plane.name for plane in OUTPUT_PLANES}
     # As in the stack, a plane that was left out is not passed on: else every
     # pixel of a deep coadd would be BAD.

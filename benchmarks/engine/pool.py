@@ -20,14 +20,10 @@ import numpy as np
 
 from . import metrics
 from .peers import ENGINE
-from .scene_list import make_scenes
 from .skies import SHAPE_SNR
 
 SECOND_WEIGHTS = "engine, other weights"
 """Name of the engine with the weights of another training seed."""
-
-_SIZES = {scene.name: scene.size for scene in make_scenes("test")}
-"""Sides of the scenes: tables of earlier runs do not tell them."""
 
 
 class Pool:
@@ -58,8 +54,6 @@ class Pool:
     def size(self, scene: str) -> int:
         """Side of what is judged of a scene, in pixels."""
         rows = self._tables["rows"]
-        if "size" not in rows.colnames:
-            return _SIZES[scene]
         return int(rows["size"][rows["scene"] == scene][0])
 
     def count_observations(self, scene: str, peer: str, plane: str) -> int:

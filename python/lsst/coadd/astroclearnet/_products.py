@@ -140,9 +140,9 @@ def make_planes(
         bad=config.bad_plane_bits,
         n_image=fit.n_image,
         n_rejected=fit.n_rejected,
+        filled=fit.filled,
         cell_size=cell_size,
     )
-    planes["INTERPOLATED"] |= fit.filled
     if config.method in LINEAR_METHODS:
         return planes, {}
     reasons = find_untrusted(

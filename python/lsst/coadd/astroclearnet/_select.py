@@ -290,7 +290,7 @@ def _report_missing(
     config: SelectInputsConfig,
     log: logging.Logger,
 ) -> None:
-    """Log which cuts could not be applied."""
+    """Log which cuts on detectors could not be applied."""
     bare = [inputs[n].label for n in left_over if not summaries[n].statistics]
     if bare:
         log.info(
@@ -300,7 +300,8 @@ def _report_missing(
             "; ".join(bare),
         )
     known = [set(summaries[n].statistics) for n in left_over if summaries[n].statistics]
-    missing = set().union(*(wanted_statistics(config) - names for names in known)) if known else set()
+    wanted = {name for cut in _CUTS for name in cut.columns}
+    missing = set().union(*(wanted - names for names in known))
     if missing:
         log.info("Cuts on %s are not applied to inputs that lack them.", ", ".join(sorted(missing)))
 

@@ -30,7 +30,7 @@ from astropy.io import fits
 
 from . import __version__
 from ._grid_stack import GridStack, RestoreError, read_grid_stack
-from .core._options import LINEAR_METHODS, FitOptions
+from .core._options import LEAST_CELL_SIZE, LINEAR_METHODS, FitOptions
 
 if TYPE_CHECKING:
     from .core._stack import CellStack
@@ -61,7 +61,7 @@ def fit_grid_stack(
 
     _, height, width = stack.good.shape
     n_y, n_x = math.ceil(height / options.cell_size), math.ceil(width / options.cell_size)
-    size = max(math.ceil(height / n_y), math.ceil(width / n_x), 16)
+    size = max(math.ceil(height / n_y), math.ceil(width / n_x), LEAST_CELL_SIZE)
     options = dataclasses.replace(options, cell_size=size)
 
     def get_stack(tile: Tile, halo: int) -> CellStack | None:

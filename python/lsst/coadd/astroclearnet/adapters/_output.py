@@ -31,15 +31,13 @@ from lsst.images.cells import (
     PatchDefinition,
 )
 
+from ..core._options import LEAST_CELL_SIZE
 from ._geometry import PatchGeometry
 from ._output_planes import OUTPUT_PLANES
 
 NO_DATA_VARIANCE = 1e12
 """Variance written where there are no data, in nJy^2: finite, so that no
 reader trips over it, and so large (sigma 1 mJy) that its weight vanishes."""
-
-_LEAST_CELL = 16
-"""Least side of a cell, in pixels: that of the option ``cell_size``."""
 
 
 def choose_cell_size(*, height: int, width: int, largest: int) -> int:
@@ -70,9 +68,9 @@ def choose_cell_size(*, height: int, width: int, largest: int) -> int:
     """
     common = math.gcd(height, width)
     sizes = [size for size in range(1, common + 1) if common % size == 0]
-    fitting = [size for size in sizes if max(largest / 4, _LEAST_CELL) <= size <= largest]
+    fitting = [size for size in sizes if max(largest / 4, LEAST_CELL_SIZE) <= size <= largest]
     if not fitting:
-        known = ", ".join(str(size) for size in sizes if size >= _LEAST_CELL) or "none"
+        known = ", ".join(str(size) for size in sizes if size >= LEAST_CELL_SIZE) or "none"
         raise ValueError(
             f"No cells of {largest // 4} to {largest} pixels (cell_size={largest}) tile the patch of "
             f"{width} x {height} pixels; sizes that do: {known}."

@@ -116,6 +116,7 @@ def combine_planes(
     bad: Plane,
     n_image: np.ndarray,
     n_rejected: np.ndarray,
+    filled: np.ndarray,
     cell_size: int,
 ) -> dict[str, np.ndarray]:
     """Make the mask planes of a result from those of its inputs.
@@ -132,6 +133,8 @@ def combine_planes(
         Inputs used for each pixel, ``(y, x)``.
     n_rejected
         Inputs clipped at each pixel, ``(y, x)``.
+    filled
+        Holes that have a value all the same, bool ``(y, x)``.
     cell_size
         Side of a cell, in pixels; divides both sides of the patch.
 
@@ -181,6 +184,7 @@ def combine_planes(
     expected = np.repeat(np.repeat(n_in_cell, cell_size, axis=0), cell_size, axis=1)
     planes = {plane.name or "": (used_flags & np.uint32(plane)) != 0 for plane in _PROPAGATED}
     planes["NO_DATA"] = n_image == 0
+    planes["INTERPOLATED"] |= filled
     planes["SATURATED"] = weight_saturated > SATURATED_FRACTION * (weight_used + weight_saturated)
     planes["SATURATED"] |= (used_flags & np.uint32(Plane.SATURATED)) != 0
     planes["SENSOR_EDGE"] = edge

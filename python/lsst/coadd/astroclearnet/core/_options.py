@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("LINEAR_METHODS", "METHODS", "RECIPES", "FitOptions")
+__all__ = ("LEAST_CELL_SIZE", "LINEAR_METHODS", "METHODS", "RECIPES", "FitOptions")
 
 import dataclasses
 
@@ -29,6 +29,9 @@ RECIPES = {
     "self": "Small encoder trained on the stack itself: given half of the exposures, predict the others.",
     "paper": "Multi-scale depth-wise encoder over the exposures, trained from scratch on them.",
 }
+
+LEAST_CELL_SIZE = 16
+"""Least side of a cell, in pixels."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,7 +91,7 @@ class FitOptions:
             raise ValueError(f"device must be auto, cpu, cuda or mps; got {self.device!r}.")
         lowest = {
             "target_fwhm": 1.5,
-            "cell_size": 16,
+            "cell_size": LEAST_CELL_SIZE,
             "halo": 0,
             "seed": 0,
             "clip_sigma": 1.0,
