@@ -131,7 +131,8 @@ def _describe(
         f"Statistic: {last['FFTs'] / last['n']:.1f} real FFTs an exposure, {last['FFT GFLOP']:.2f} GFLOP, "
         f"{last['FFT GFLOP'] / ffts:.1f} GFLOP/s (best on one image: {rate:.1f}); "
         f"{statistic / ffts:.2f} x the time of its FFTs.",
-        f"Network: {network:.2f} GFLOP, {network / last['network']:.1f} GFLOP/s "
+        f"Network: {network:.2f} GFLOP in each of {last['passes']:.0f} passes, "
+        f"{network * last['passes'] / last['network']:.1f} GFLOP/s "
         f"(best point-wise layer: {machine['GFLOP/s of point-wise layers']:.1f}).",
     ]
     cells = (_FULL // options.cell_size) ** 2

@@ -64,10 +64,10 @@ class Clock:
     def reset(self) -> None:
         """Forget what was measured."""
         self.seconds = dict.fromkeys(PARTS, 0.0)
-        self.transforms = 0
+        self.transforms = self.passes = 0
         self.transform_flops = 0.0
 
-    def watch(self, owner, name: str, part: str, *, transforms: bool = False) -> None:
+    def watch(self, owner, name: str, part: str, *, transforms: bool = False, passes: bool = False) -> None:
         """Replace a function by one that is timed."""
         function = getattr(owner, name)
 
@@ -83,6 +83,7 @@ class Clock:
             inside = any(name in STATISTIC for name, _ in stack)
             key = part if part != "FFT" else "FFT of statistic" if inside else "other FFT"
             self.seconds[key] += own
+            self.passes += passes
             if transforms and inside:
                 self._count(result, args[0])
             return result
@@ -104,7 +105,7 @@ def _watch_engine(clock: Clock) -> None:
     clock.watch(WienerSolver, "solve", "filling of holes")
     clock.watch(_statistic, "measure_noise_scale", "noise level")
     clock.watch(_fit, "compute_statistic", "rest of statistic")
-    clock.watch(_encoder.StatisticEncoder, "forward", "network")
+    clock.watch(_encoder.StatisticEncoder, "forward", "network", passes=True)
     clock.watch(_scatter.ScatterHead, "forward", "network")
     clock.watch(_finish, "diagnose", "calibration check")
     clock.watch(_finish, "measure_misfit", "misfit map")
@@ -208,7 +209,8 @@ def _run(folder: Path, n: int, side: int, options: FitOptions) -> dict[str, floa
     row |= {"own MB": own, "with files MB": mapped, "CPU s per cell": cpu / cells}
     parts = {part: clock.seconds.get(part, 0.0) / cells for part in PARTS}
     parts["rest"] = cpu / cells - sum(parts.values())
-    return row | parts | {"FFTs": clock.transforms / cells, "FFT GFLOP": clock.transform_flops / cells / 1e9}
+    counts = {"FFTs": clock.transforms / cells, "FFT GFLOP": clock.transform_flops / cells / 1e9}
+    return row | parts | counts | {"passes": clock.passes / cells}
 
 
 def main() -> None:

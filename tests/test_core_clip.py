@@ -39,7 +39,8 @@ def _clip(residual):
     """Clip pure residuals, of model 0 and variance 1; return what is used."""
     residual = torch.as_tensor(residual, dtype=torch.float32)
     ones, used = torch.ones_like(residual), torch.empty_like(residual)
-    Clipper(4.5).find_used(residual, residual, ones, ones, score=torch.empty_like(residual), used=used)
+    clipper = Clipper(4.5, torch.ones(len(residual), 1, 1))
+    clipper.find_used(residual, residual, ones, ones, score=torch.empty_like(residual), used=used)
     return used.numpy()
 
 

@@ -103,9 +103,15 @@ def test_clipped_pixels_do_not_depend_on_the_order():
     assert changed.sum() < 0.15 * rejected[part][inner].sum()
 
 
-def _find(light: np.ndarray) -> np.ndarray:
+def _mark(light: np.ndarray) -> np.ndarray:
+    """Mark trails in an exposure whose PSF is 4 pixels wide."""
     light = torch.as_tensor(light, dtype=torch.float32)
-    return find_trails(light, _smooth(light)).numpy() > 0.5
+    psf = torch.as_tensor(_gaussian(np.hypot(*np.mgrid[-15:16, -15:16]), 4.0), dtype=torch.float32)
+    return find_trails(light, _smooth(light), psf / psf.sum()).numpy()
+
+
+def _find(light: np.ndarray) -> np.ndarray:
+    return _mark(light) > 0.5
 
 
 @pytest.mark.parametrize("angle", np.linspace(0.0, np.pi, 7)[:-1])
@@ -125,6 +131,21 @@ def test_mark_is_as_wide_as_the_trail():
     narrow, wide = (_find(noise + 4 * _gaussian(distance, fwhm)) for fwhm in (3.0, 14.0))
     assert 3 < distance[narrow].max() < 8
     assert 12 < distance[wide].max() < 24
+
+
+def test_width_does_not_depend_on_what_is_seen():
+    """Neither on how long a piece of the trail is on the image, nor on a
+    cosmic ray beside its ridge.
+    """
+    noise = np.random.default_rng(8).normal(size=(_SIDE, _SIDE))
+    distance = _distance(1.0)
+    light = noise + 5 * _gaussian(distance, 4.0)
+    whole = _mark(light)
+    for part in (np.s_[:, :110], np.s_[:, 110:], np.s_[:90]):
+        assert np.abs(_mark(light[part]) - whole[part]).max() < 0.15
+    hit = (np.abs(np.abs(distance) - 5.0) < 0.5) & (np.indices(light.shape)[0] % 40 == 0)
+    assert 5 < hit.sum() < 30
+    assert np.abs(_mark(light + 200 * hit) - whole).max() < 0.15
 
 
 def test_two_trails_are_found():

@@ -111,6 +111,18 @@ def test_no_step_at_any_border(plane, cell_size):
             assert np.abs(step).max() < 0.2
 
 
+def test_trail_that_cuts_the_corner_of_a_cell():
+    """A trail that no mask tells is clipped alike where a cell shows 50 px of
+    it, and where the exposures left are two.
+    """
+    scene = simulate_patch(size=400, n_exposures=3, seed=11)
+    whole, cells = scene.fit(cell_size=400), scene.fit(cell_size=200)
+    change = np.abs(cells.coadd - whole.coadd) / np.sqrt(whole.coadd_variance)
+    assert whole.n_rejected.sum() > 5000
+    assert np.mean(change > 0.1) < 3e-4
+    assert change.max() < 0.25
+
+
 @functools.cache
 def half_covered():
     """No data left of column 100; below row 80 half of the exposures."""

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import torch
 
 from ._batches import parts
-from ._trail import find_trails
+from ._trail import SHORTEST_TRAIL, find_trails
 
 _MODEL_ERROR = 0.05
 """Error of the Wiener model relative to the brightest pixel nearby: its
@@ -121,10 +121,13 @@ class Clipper:
     ----------
     clip_sigma
         Residual in sigma above which a pixel can be an artifact.
+    psf
+        PSF kernels of the exposures, ``(n, p, p)``.
     """
 
-    def __init__(self, clip_sigma: float):
+    def __init__(self, clip_sigma: float, psf: torch.Tensor):
         self._clip_sigma = clip_sigma
+        self._psf = psf
 
     def find_used(
         self,
@@ -175,9 +178,9 @@ class Clipper:
             where, marks = self._grow(*self._judge(found, worst, *planes), *planes)
             kept = torch.ones_like(size)
             kept.view(-1).scatter_reduce_(0, where.flatten(), 1.0 - marks.flatten(), "amin")
-            for one, *planes_of_one in zip(kept, *planes, strict=True):
+            for one, *of_one in zip(kept, *planes, self._psf[part], strict=True):
                 if _is_long(one < 1.0):
-                    torch.minimum(one, 1.0 - _mark_trails(*planes_of_one), out=one)
+                    torch.minimum(one, 1.0 - _mark_trails(*of_one), out=one)
             torch.mul(good[part], kept, out=used[part])
 
     def _judge(
@@ -259,12 +262,14 @@ class Clipper:
         return where, marks
 
 
-def _mark_trails(score: torch.Tensor, light: torch.Tensor, smooth: torch.Tensor) -> torch.Tensor:
+def _mark_trails(
+    score: torch.Tensor, light: torch.Tensor, smooth: torch.Tensor, psf: torch.Tensor
+) -> torch.Tensor:
     """Tell how far pixels of one exposure lie on trails, from 0 to 1,
     ``(h, w)``.
     """
     dark = _dark(score, light)
-    return find_trails(light, smooth * dark) * dark
+    return find_trails(light, smooth * dark, psf) * dark
 
 
 def _dark(score: torch.Tensor, light: torch.Tensor) -> torch.Tensor:
@@ -282,10 +287,10 @@ def _soft(values: torch.Tensor, limit: float) -> torch.Tensor:
 
 
 def _is_long(marked: torch.Tensor) -> bool:
-    """Whether marks ``(h, w)`` are in a third of all rows or columns, as
-    those on a trail are.
+    """Whether marks ``(h, w)`` are in as many rows or columns as the
+    shortest trail is long.
     """
-    return any(3 * int(marked.any(axis).sum()) > marked.shape[1 - axis] for axis in (0, 1))
+    return any(int(marked.any(axis).sum()) >= SHORTEST_TRAIL for axis in (0, 1))
 
 
 def _smooth(images: torch.Tensor) -> torch.Tensor:

@@ -169,15 +169,15 @@ def compute_statistic(
     sky = torch.as_tensor(level, device=device)
     variance = np.where(stack.good, stack.variance, level[:, None, None])
     variance = torch.as_tensor(variance, dtype=torch.float32, device=device)
-    transfer = grid.transfer(torch.as_tensor(stack.psf, dtype=torch.float32, device=device))
+    psf = torch.as_tensor(stack.psf, dtype=torch.float32, device=device)
+    transfer = grid.transfer(psf)
 
     solver = WienerSolver(image, transfer, sky, grid)
-    clipper = Clipper(clip_sigma)
+    clipper = Clipper(clip_sigma, psf)
     noise_scale = torch.ones(n, device=device)
     used = good
     if n > 1:
-        psf_peak = torch.as_tensor(stack.psf.max((1, 2)), dtype=torch.float32, device=device)
-        used = clip_against_median(image, good, variance, psf_peak)
+        used = clip_against_median(image, good, variance, psf.amax((1, 2)))
     history: list[HistoryRow] = []
     for number, (strength, steps, tolerance, clips) in enumerate(_STAGES):
         error = tolerance * min(1.0, n / _MANY) ** 2

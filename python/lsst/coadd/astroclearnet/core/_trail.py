@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("find_trails",)
+__all__ = ("SHORTEST_TRAIL", "find_trails")
 
 import math
 
@@ -38,7 +38,7 @@ _REFINEMENTS = 5
 _GAP = 30.0
 """Pixels without a vote beyond which a trail does not go on."""
 
-_SHORTEST = 50.0
+SHORTEST_TRAIL = 50.0
 """Length in pixels of the shortest trail; cosmic rays are shorter."""
 
 _MARGIN = 12.0
@@ -48,6 +48,13 @@ _EDGE, _RELATIVE_EDGE = 0.1, 0.01
 """Mean light at which a trail ends sideways: in sigma of a pixel, and as a
 share of that on its ridge."""
 
+_BROADER = 1.0
+"""Pixels by which a trail must reach farther than the PSF tells before its own
+profile is believed: noise makes it seem so by chance."""
+
+_OUTLIER = 3.0
+"""Sigma by which a pixel may differ from others at its distance."""
+
 _WIDEST = 20
 """Half of the width of the widest trail, in pixels."""
 
@@ -56,12 +63,14 @@ _FADE = 4.0
 on where exactly that was."""
 
 
-def find_trails(light: torch.Tensor, smooth: torch.Tensor) -> torch.Tensor:
+def find_trails(light: torch.Tensor, smooth: torch.Tensor, psf: torch.Tensor) -> torch.Tensor:
     """Find straight trails, however faint their single pixels are.
 
     Small squares that hold light vote for the strips that they lie in (Duda &
     Hart 1972, Comm. ACM 15, 11). A strip with more votes than chance can give
-    it is a trail, and as wide as its mean profile can be seen.
+    it is a trail. It is as wide as the PSF makes one of its brightness, which
+    is known better than where the noise hides its wings and hardly depends on
+    how much of it a cell shows; or wider, if its own profile says so.
 
     Parameters
     ----------
@@ -69,6 +78,8 @@ def find_trails(light: torch.Tensor, smooth: torch.Tensor) -> torch.Tensor:
         Residual in sigma, 0 where not good, ``(h, w)``.
     smooth
         The same, smoothed, in its own sigma, ``(h, w)``.
+    psf
+        PSF kernel of the exposure, ``(p, p)``, sum 1.
 
     Returns
     -------
@@ -83,7 +94,7 @@ def find_trails(light: torch.Tensor, smooth: torch.Tensor) -> torch.Tensor:
         line = _find_line(votes, weight, light.shape)
         if line is None:
             break
-        marked = torch.maximum(marked, _mark(light, *line))
+        marked = torch.maximum(marked, _mark(light, psf, *line))
         # Nothing of its wings may vote for another one beside it.
         row, column = (votes + torch.tensor(light.shape) / 2).long().T
         free = marked.cpu()[row, column] == 0
@@ -144,13 +155,15 @@ def _find_line(
     along = (votes[near] @ torch.stack([-normal[1], normal[0]])).sort().values
     runs = along.tensor_split((along.diff() > _GAP).nonzero()[:, 0] + 1)
     longest = max(runs, key=len)
-    if len(longest) < least or longest[-1] - longest[0] < _SHORTEST:
+    if len(longest) < least or longest[-1] - longest[0] < SHORTEST_TRAIL:
         return None
     return normal.tolist(), offset, (float(longest[0]) - _MARGIN, float(longest[-1]) + _MARGIN)
 
 
-def _mark(light: torch.Tensor, normal: list[float], offset: float, ends: tuple[float, float]) -> torch.Tensor:
-    """Mark a trail as wide as its profile tells."""
+def _mark(
+    light: torch.Tensor, psf: torch.Tensor, normal: list[float], offset: float, ends: tuple[float, float]
+) -> torch.Tensor:
+    """Mark a trail as wide as its light reaches."""
     height, width = light.shape
     y = torch.arange(height, device=light.device)[:, None] - height / 2
     x = torch.arange(width, device=light.device) - width / 2
@@ -158,16 +171,47 @@ def _mark(light: torch.Tensor, normal: list[float], offset: float, ends: tuple[f
     along = x * normal[0] - y * normal[1]
     inside = (along > ends[0]) & (along < ends[1])
     seen = inside & (distance < _WIDEST) & (light != 0)
-    ring = distance[seen].round().long().cpu()
-    number = torch.bincount(ring, minlength=_WIDEST + 1).clamp_min(1)
-    profile = torch.bincount(ring, weights=light[seen].cpu(), minlength=_WIDEST + 1) / number
-    noise = 2.0 / number.sqrt()
-    # Light above what could not be seen, ring after ring from the ridge.
-    excess = profile - noise.clamp_min(max(_EDGE, _RELATIVE_EDGE * float(profile[:3].amax())))
+    profile, number = _measure_profile(light[seen].cpu(), distance[seen].round().long().cpu())
+    spread = _spread(psf.cpu(), normal)
+    share = spread * number
+    expected = spread * float((share @ profile) / (share @ spread))
+    edge = max(_EDGE, _RELATIVE_EDGE * float(profile[:3].amax()))
+    # Its own light is believed above what noise can do.
+    measured = _reach(profile - (2.0 / number.sqrt()).clamp_min(edge))
+    reach = max(_reach(expected - edge), measured - _BROADER)
+    return torch.where(inside, ((reach + _FADE - distance) / _FADE).clamp_(0.0, 1.0), 0.0)
+
+
+def _measure_profile(light: torch.Tensor, ring: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean light of pixels ``(k,)`` in rings of one pixel around the ridge,
+    without cosmic rays, and how many there are, both ``(rings,)``.
+    """
+    number = torch.bincount(ring, minlength=_WIDEST + 1)
+    order = torch.argsort(ring)
+    limited = [
+        one.clamp(one.median() - _OUTLIER, one.median() + _OUTLIER).mean() if len(one) else one.new_zeros(())
+        for one in light[order].split(number.tolist())
+    ]
+    return torch.stack(limited), number.clamp_min(1).to(light.dtype)
+
+
+def _spread(psf: torch.Tensor, normal: list[float]) -> torch.Tensor:
+    """Profile ``(rings,)`` that a PSF gives to a thin line of brightness 1 a
+    pixel of its length.
+    """
+    axis = torch.arange(len(psf)) - len(psf) // 2
+    ring = (axis[:, None] * normal[0] + axis * normal[1]).abs().round().long().clamp_max(_WIDEST + 1)
+    sums = torch.bincount(ring.flatten(), weights=psf.flatten(), minlength=_WIDEST + 2)[: _WIDEST + 1]
+    return torch.cat([sums[:1], sums[1:] / 2]).to(psf.dtype)
+
+
+def _reach(excess: torch.Tensor) -> float:
+    """Distance from the ridge at which light ``(rings,)`` ends."""
     dark = (excess < 0).nonzero()
-    reach = float(dark[0]) if len(dark) else _WIDEST
-    if 0 < reach < _WIDEST:
-        last, first = excess[int(reach) - 1 : int(reach) + 1].tolist()
-        reach -= first / (first - last)
-    edge = ((reach + _FADE - distance) / _FADE).clamp_(0.0, 1.0)
-    return torch.where(inside, edge, 0.0)
+    if not len(dark):
+        return float(_WIDEST)
+    reach = int(dark[0])
+    if reach == 0:
+        return 0.0
+    last, first = excess[reach - 1 : reach + 1].tolist()
+    return reach - first / (first - last)
