@@ -72,6 +72,17 @@ def test_trail_goes_with_its_wings(n, brightness, wings, most):
     assert rejected[0].mean() < 0.2
 
 
+def test_trail_goes_on_across_sources():
+    """Their light is that of the other exposures there."""
+    stack, trail = _make_trailed(3, 6.0)
+    statistic = compute_statistic(stack)
+    source = np.median(stack.image, axis=0) > 20 * np.sqrt(stack.variance[0])
+    ridge = (trail > 0.3 * trail.max()) & source
+    assert ridge.sum() > 10
+    assert statistic.used.numpy()[0][ridge].max() < 0.1
+    assert statistic.rejected.numpy()[1:][:, source].sum() == 0
+
+
 @pytest.mark.parametrize("faults", [StackFaults(), StackFaults(psf_size=1.02, astrometry=0.1)])
 @pytest.mark.parametrize("n", [3, 8])
 def test_sources_are_no_artifacts(n, faults):

@@ -266,10 +266,10 @@ def _mark_trails(
     score: torch.Tensor, light: torch.Tensor, smooth: torch.Tensor, psf: torch.Tensor
 ) -> torch.Tensor:
     """Tell how far pixels of one exposure lie on trails, from 0 to 1,
-    ``(h, w)``.
+    ``(h, w)``. A trail is found on the dark sky, and goes on across the
+    sources.
     """
-    dark = _dark(score, light)
-    return find_trails(light, smooth * dark, psf) * dark
+    return find_trails(light, smooth * _dark(score, light), psf)
 
 
 def _dark(score: torch.Tensor, light: torch.Tensor) -> torch.Tensor:
