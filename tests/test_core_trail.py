@@ -34,13 +34,18 @@ def _gaussian(distance: np.ndarray, fwhm: float) -> np.ndarray:
     return np.exp(-4 * np.log(2) * (distance / fwhm) ** 2)
 
 
-def _make_trailed(n: int, brightness: float, *, wings: bool = False) -> tuple[CellStack, np.ndarray]:
+def _make_trailed(
+    n: int, brightness: float, *, wings: bool = False, across_source: bool = False
+) -> tuple[CellStack, np.ndarray]:
     """Cross the first exposure with a trail; its ridge in sigma of a pixel.
 
     Wings are those of a Moffat profile, summed along the trail.
     """
     stack, truth = simulate_stack(n_exposures=n, size=_SIDE, seed=7, **_CLEAN)
     distance = _distance(0.6, 11.0)
+    if across_source:
+        middle = truth.image[50:150, 50:150]
+        distance -= distance[50:150, 50:150].flat[middle.argmax()]
     fwhm = truth.psf_fwhm[0] / truth.config.pixel_scale
     profile = (1 + 1.04 * (distance / fwhm) ** 2) ** -2.5 if wings else _gaussian(distance, fwhm)
     trail = brightness * truth.sky_sigma[0] * profile * stack.good[0]
@@ -74,7 +79,7 @@ def test_trail_goes_with_its_wings(n, brightness, wings, most):
 
 def test_trail_goes_on_across_sources():
     """Their light is that of the other exposures there."""
-    stack, trail = _make_trailed(3, 6.0)
+    stack, trail = _make_trailed(3, 6.0, across_source=True)
     statistic = compute_statistic(stack)
     source = np.median(stack.image, axis=0) > 20 * np.sqrt(stack.variance[0])
     ridge = (trail > 0.3 * trail.max()) & source
