@@ -43,6 +43,9 @@ taken otherwise when a hair has changed, such as the size of the cell."""
 _REACH = 6
 """Pixels by which what is clipped can grow in all."""
 
+_AT_ONCE = 2**11
+"""Pixels around which marks grow at a time."""
+
 _BLOCK = 2**15
 """Pixels whose exposures are sorted at a time: as many as a cache holds."""
 
@@ -167,21 +170,23 @@ class Clipper:
                 torch.maximum(worst, one, out=worst)
         worst *= _AMONG_WORST
         enough = worst * (1.0 - _SOFT)
+        smooth, found = torch.empty_like(score), []
         for part in parts(image):
-            light, size = used[part], score[part].abs()
-            smooth = _smooth(light.clamp(max=self._clip_sigma))
-            found = (torch.maximum(size, smooth * (self._clip_sigma / _FAINT)) > enough).nonzero()
-            if not len(found):
-                used[part] = good[part]
-                continue
-            planes = score[part], light, smooth
-            where, marks = self._grow(*self._judge(found, worst, *planes), *planes)
-            kept = torch.ones_like(size)
+            smooth[part] = _smooth(used[part].clamp(max=self._clip_sigma))
+            size = torch.maximum(score[part].abs(), smooth[part] * (self._clip_sigma / _FAINT))
+            at = (size > enough).nonzero()
+            at[:, 0] += part.start
+            found.append(at)
+        planes = score, used, smooth
+        cores = self._judge(torch.cat(found), worst, *planes)
+        kept = torch.ones_like(score)
+        for some in zip(*(one.split(_AT_ONCE) for one in cores), strict=True):
+            where, marks = self._grow(*some, *planes)
             kept.view(-1).scatter_reduce_(0, where.flatten(), 1.0 - marks.flatten(), "amin")
-            for one, *of_one in zip(kept, *planes, self._psf[part], strict=True):
-                if _is_long(one < 1.0):
-                    torch.minimum(one, 1.0 - _mark_trails(*of_one), out=one)
-            torch.mul(good[part], kept, out=used[part])
+        for one, *of_one in zip(kept, *planes, self._psf, strict=True):
+            if _is_long(one):
+                torch.minimum(one, 1.0 - _mark_trails(*of_one), out=one)
+        torch.mul(good, kept, out=used)
 
     def _judge(
         self,
@@ -286,11 +291,11 @@ def _soft(values: torch.Tensor, limit: float) -> torch.Tensor:
     return ((values / limit - 1.0) / (2.0 * _SOFT) + 0.5).clamp(0.0, 1.0)
 
 
-def _is_long(marked: torch.Tensor) -> bool:
-    """Whether marks ``(h, w)`` are in as many rows or columns as the
-    shortest trail is long.
+def _is_long(kept: torch.Tensor) -> bool:
+    """Whether pixels ``(h, w)`` that are not kept, 1, are in as many rows or
+    columns as the shortest trail is long.
     """
-    return any(int(marked.any(axis).sum()) >= SHORTEST_TRAIL for axis in (0, 1))
+    return any(int((kept.amin(axis) < 1.0).sum()) >= SHORTEST_TRAIL for axis in (0, 1))
 
 
 def _smooth(images: torch.Tensor) -> torch.Tensor:
