@@ -30,9 +30,10 @@ _MIN_MODES = 40.0
 """Independent samples below which an exposure says nothing."""
 
 _SIGNIFICANCE = 3.0
-"""Errors by which the noise must be off to be half corrected. What chance
-makes of a right variance differs from cell to cell, and with it the weights
-of the exposures: few of them, weighted otherwise, are another coadd."""
+"""Errors by which the mean noise must be off to be half corrected, and its
+spread over the exposures to be corrected at all. What chance makes of a right
+variance differs from cell to cell, and with it the weights of the exposures:
+few of them, weighted otherwise, are another coadd."""
 
 _LIMITS = (0.2, 5.0)
 """Least and largest correction of a variance."""
@@ -172,9 +173,9 @@ def _shrink(ratio: np.ndarray, error: np.ndarray, share: np.ndarray) -> np.ndarr
     factors = np.full(n, 1.0 + offset * offset**2 / (offset**2 + (_SIGNIFICANCE * mean_error) ** 2))
     if known.sum() > 2:
         deviation = ratio - mean
-        # What the errors make of equal factors, and a sigma more: of a few
-        # exposures the spread is badly known.
-        by_chance = (error**2).mean() * (1.0 + (2.0 / (len(ratio) - 1)) ** 0.5)
+        # What the errors make of equal factors: of a few exposures the spread
+        # is badly known.
+        by_chance = (error**2).mean() * (1.0 + _SIGNIFICANCE * (2.0 / (len(ratio) - 1)) ** 0.5)
         # How much of independent deviations of the factors the ratios show.
         centred = share - share.mean(1, keepdims=True)
         response = (centred**2).sum() / len(ratio)
