@@ -52,6 +52,9 @@ _BROADER = 1.0
 """Pixels by which a trail must reach farther than the PSF tells before its own
 profile is believed: noise makes it seem so by chance."""
 
+_WINGS = 0.1
+"""Light relative to the ridge below which it is in the wings."""
+
 _OUTLIER = 3.0
 """Sigma by which a pixel may differ from others at its distance."""
 
@@ -68,9 +71,10 @@ def find_trails(light: torch.Tensor, smooth: torch.Tensor, psf: torch.Tensor) ->
 
     Small squares that hold light vote for the strips that they lie in (Duda &
     Hart 1972, Comm. ACM 15, 11). A strip with more votes than chance can give
-    it is a trail. It is as wide as the PSF makes one of its brightness, which
-    is known better than where the noise hides its wings and hardly depends on
-    how much of it a cell shows; or wider, if its own profile says so.
+    it is a trail. It is as wide as the PSF makes one of its brightness and of
+    what is seen in its wings: two numbers are known better than where noise
+    hides a profile, and hardly depend on how much of it a cell shows. It is
+    wider if its own profile says so.
 
     Parameters
     ----------
@@ -172,9 +176,7 @@ def _mark(
     inside = (along > ends[0]) & (along < ends[1])
     seen = inside & (distance < _WIDEST) & (light != 0)
     profile, number = _measure_profile(light[seen].cpu(), distance[seen].round().long().cpu())
-    spread = _spread(psf.cpu(), normal)
-    share = spread * number
-    expected = spread * float((share @ profile) / (share @ spread))
+    expected = _fit_profile(profile, number, _spread(psf.cpu(), normal))
     edge = max(_EDGE, _RELATIVE_EDGE * float(profile[:3].amax()))
     # Its own light is believed above what noise can do.
     measured = _reach(profile - (2.0 / number.sqrt()).clamp_min(edge))
@@ -193,6 +195,31 @@ def _measure_profile(light: torch.Tensor, ring: torch.Tensor) -> tuple[torch.Ten
         for one in light[order].split(number.tolist())
     ]
     return torch.stack(limited), number.clamp_min(1).to(light.dtype)
+
+
+def _fit_profile(profile: torch.Tensor, number: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
+    """Profile of a trail, ``(rings,)``, as the PSF makes it.
+
+    Parameters
+    ----------
+    profile, number
+        As measured.
+    spread
+        Profile that the PSF gives to a thin line.
+
+    Returns
+    -------
+    `torch.Tensor`
+        `spread` times the brightness of the trail, in its wings not more
+        than what is seen there and its error: a trail can be narrower than a
+        star, if the camera moved or the PSF was not known so far out.
+    """
+    weight = spread * number
+    brightness = (weight @ profile) / (weight @ spread)
+    wings = spread < _WINGS * spread[0]
+    power = (weight * spread)[wings].sum().clamp_min(1e-10)
+    seen = (weight * profile)[wings].sum() / power + power.rsqrt()
+    return spread * torch.where(wings, torch.minimum(brightness, seen.clamp_min(0.0)), brightness)
 
 
 def _spread(psf: torch.Tensor, normal: list[float]) -> torch.Tensor:
