@@ -104,11 +104,13 @@ def make_detector(info: DetectorInfo, *, instrument: str, visit: int) -> Detecto
     center = np.array([(info.width - 1) / 2, (info.height - 1) / 2])
     place = np.array([info.offset_x, info.offset_y])
     turn = np.deg2rad(info.yaw)
-    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    # Not the transpose of the rotation: astshim, which is used where it is
+    # installed, takes no array in Fortran's order.
+    inverse = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     # Focal plane (mm) to pixels: scale, shift, rotate back, shift.
     to_pixels = ast.CmpMap(
         ast.CmpMap(ast.ZoomMap(2, 1 / size), ast.ShiftMap(-place), True),
-        ast.CmpMap(ast.MatrixMap(rotation.T), ast.ShiftMap(center), True),
+        ast.CmpMap(ast.MatrixMap(inverse), ast.ShiftMap(center), True),
         True,
     )
     frames = ast.FrameSet(ast.Frame(2, "Ident=FOCAL_PLANE, Unit(1)=mm, Unit(2)=mm"))
