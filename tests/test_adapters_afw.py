@@ -324,10 +324,10 @@ def test_background_with_afw():
 
 def test_geometry_from_a_sky_map():
     skymap = pytest.importorskip("lsst.skymap", reason=NEEDS_AFW)
-    config = skymap.RingsSkyMap.ConfigClass()
+    config = skymap.ringsSkyMap.RingsSkyMap.ConfigClass()
     config.numRings, config.pixelScale, config.projection = 120, 0.168, "TAN"
     config.tractOverlap = 1 / 60
-    sky_map = skymap.RingsSkyMap(config)
+    sky_map = skymap.ringsSkyMap.RingsSkyMap(config)
     geometry = PatchGeometry.from_sky_map(sky_map, skymap="hsc_rings", tract=9813, patch=40)
     patch = sky_map[9813][40]
     assert (geometry.outer_bbox.x.start, geometry.outer_bbox.y.start) == tuple(patch.getOuterBBox().getMin())
