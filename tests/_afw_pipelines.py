@@ -1,0 +1,66 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs of pipelines on a repository of `_afw_repository`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lsst.pipe.base import LabelSpecifier, Pipeline
+from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
+
+PIPELINES = "resource://lsst.coadd.astroclearnet/resources/pipelines"
+QUICK = {"method": "mm", "mm_iterations": 10, "cell_size": 120}
+DEFAULTS = ("HSC/defaults",)
+_STAMP = 25  # side of what is measured, in pixels
+
+
+def load(name, label, fields, *, only=()):
+    """Return a pipeline of ours for ExposureF, or some of its tasks."""
+    pipeline = Pipeline.from_uri(f"{PIPELINES}/{name}.yaml")
+    pipeline.addConfigOverride("parameters", "image_model", "afw")
+    for field, value in fields.items():
+        pipeline.addConfigOverride(label, field, value)
+    return pipeline.subsetFromLabels(LabelSpecifier(labels=set(only))) if only else pipeline
+
+
+def make(label, task, fields):
+    """Return a pipeline of one task of the Science Pipelines."""
+    pipeline = Pipeline(label)
+    pipeline.addTask(task, label)
+    for field, value in fields.items():
+        pipeline.addConfigOverride(label, field, value)
+    return pipeline
+
+
+def execute(root, sky, pipeline, output, *, inputs=DEFAULTS):
+    """Run a pipeline on the patch; return a Butler on what it wrote."""
+    where = " AND ".join(f"{key}={value!r}" for key, value in sky.data_id.items())
+    butler = SimplePipelineExecutor.prep_butler(str(root), inputs=list(inputs), output=output)
+    executor = SimplePipelineExecutor.from_pipeline(pipeline, where=where, butler=butler)
+    executor.run(register_dataset_types=True)
+    return executor.butler
+
+
+def measure_fluxes(exposure, sky, *, fit):
+    """Fit the PSF to each star, or sum the pixels around it; return fluxes
+    and true ones, in nJy.
+    """
+    import lsst.geom
+
+    fluxes = []
+    for x, y, flux in sky.stars:
+        place = lsst.geom.Point2D(x, y)
+        box = lsst.geom.Box2I.makeCenteredBox(place, lsst.geom.Extent2I(_STAMP))
+        if fit:
+            model = exposure.psf.computeImage(place)
+            box.clip(model.getBBox())
+        weight = model[box].array / np.sum(model[box].array ** 2) if fit else 1.0
+        fluxes.append((float(np.sum(weight * exposure.image[box].array)), flux))
+    return np.array(fluxes).T
