@@ -12,13 +12,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from lsst.pipe.base import LabelSpecifier, Pipeline
+from lsst.pipe.base import Instrument, LabelSpecifier, Pipeline
 from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
 
 PIPELINES = "resource://lsst.coadd.astroclearnet/resources/pipelines"
 QUICK = {"method": "mm", "mm_iterations": 10, "cell_size": 120}
 DEFAULTS = ("HSC/defaults",)
 _STAMP = 25  # side of what is measured, in pixels
+
+
+class Camera(Instrument):
+    """The instrument of the repository; no obs package is needed."""
+
+    @classmethod
+    def getName(cls):
+        return "HSC"
+
+    def register(self, registry, *, update=False):
+        raise NotImplementedError("It is in the repository already.")
+
+    def getRawFormatter(self, dataId):
+        raise NotImplementedError("There are no raw images.")
 
 
 def load(name, label, fields, *, only=()):

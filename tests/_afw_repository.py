@@ -23,7 +23,7 @@ import astropy.time
 import numpy as np
 
 from lsst.coadd.astroclearnet.repository import (
-    HSC,
+    InstrumentInfo,
     create_repository,
     define_chain,
     put_dataset,
@@ -64,6 +64,7 @@ VISITS = (
     Visit(id=103, sigma=2.0, scale=10.0, turn=187.0, dither=(6.6, 9.2)),
     Visit(id=104, sigma=1.7, scale=9.0, turn=3.0, dither=(-5.8, -9.9)),
 )
+CAMERA = InstrumentInfo(name="HSC", class_name="_afw_pipelines.Camera", detector_max=20, visit_max=1000)
 DETECTORS = {10: "0_10", 11: "0_11"}
 SATURATED_VISIT, RAY_VISIT, SUSPECT_VISIT = 101, 102, 103
 
@@ -148,6 +149,16 @@ def make_calibration(visit):
     return PhotoCalib(ChebyshevBoundedField(frame_box(), coefficients))
 
 
+def make_psf(sigma):
+    """Return a PSF that, like one that was fitted, knows where it was."""
+    from lsst.afw.detection import GaussianPsf
+    from lsst.afw.math import FixedKernel
+    from lsst.meas.algorithms import KernelPsf
+
+    middle = _geometry().Box2D(frame_box()).getCenter()
+    return KernelPsf(FixedKernel(GaussianPsf(31, 31, sigma).computeKernelImage(middle)), middle)
+
+
 def _draw_stars(sky, wcs, sigma):
     """Return the stars on a detector, in nJy ``(y, x)``."""
     geom, box = _geometry(), frame_box()
@@ -182,24 +193,22 @@ def _set_planes(exposure, visit, detector):
 
 
 def make_detector_image(sky, visit, detector):
-    """Make an ExposureF in counts, with calibrations that are wrong."""
+    """Make an ExposureF in counts, with wrong calibrations."""
     import lsst.afw.image as image
     from lsst.afw.cameraGeom.testUtils import DetectorWrapper
-    from lsst.afw.detection import GaussianPsf
 
     geom = _geometry()
     wcs = make_frame_wcs(sky, visit, detector)
     exposure = image.ExposureF(frame_box())
     rng = np.random.default_rng(1000 * visit.id + detector)
     truth = _draw_stars(sky, wcs, visit.sigma) + rng.normal(0, SKY_NOISE, (HEIGHT, WIDTH))
-    field = make_calibration(visit).computeScaledCalibration()
     calibration = image.ImageD(frame_box())
-    field.fillImage(calibration)
+    make_calibration(visit).computeScaledCalibration().fillImage(calibration)
     calibration.array[:, :] *= make_calibration(visit).getCalibrationMean()
     exposure.image.array[:, :] = truth / calibration.array + SKY
     exposure.variance.array[:, :] = (SKY_NOISE / calibration.array) ** 2
     _set_planes(exposure, visit, detector)
-    exposure.setPsf(GaussianPsf(31, 31, 3.5))
+    exposure.setPsf(make_psf(3.5))
     shifted = make_frame_wcs(sky, dataclasses.replace(visit, dither=(60.0, 0.0)), detector)
     exposure.setWcs(shifted)
     exposure.setPhotoCalib(image.PhotoCalib(1.0))
@@ -241,7 +250,6 @@ def make_aperture_corrections(value):
 
 def make_visit_summary(sky, visit):
     """Make an ExposureCatalog with the final calibration of a visit."""
-    from lsst.afw.detection import GaussianPsf
     from lsst.afw.image import ExposureSummaryStats
     from lsst.afw.table import ExposureCatalog, ExposureTable
 
@@ -257,7 +265,7 @@ def make_visit_summary(sky, visit):
         row["visit"], row["band"], row["physical_filter"] = visit.id, BAND, "HSC-I"
         row["psfSigma"], row["pixelScale"] = visit.sigma, SCALE
         row.setBBox(frame_box())
-        row.setPsf(GaussianPsf(31, 31, visit.sigma))
+        row.setPsf(make_psf(visit.sigma))
         row.setWcs(make_frame_wcs(sky, visit, detector))
         row.setPhotoCalib(make_calibration(visit))
         row.setApCorrMap(make_aperture_corrections(APERTURE_CORRECTION))
@@ -315,7 +323,7 @@ def make_repository(root):
     """Make the repository; return its sky."""
     sky = make_sky()
     with create_repository(root) as butler:
-        register_instrument(butler, HSC, detectors=DETECTORS, physical_filters={"HSC-I": BAND})
+        register_instrument(butler, CAMERA, detectors=DETECTORS, physical_filters={"HSC-I": BAND})
         sky.sky_map.register(SKYMAP, butler)
         for visit in VISITS:
             _register_visit(butler, sky, visit)

@@ -1,0 +1,111 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Warps, coadds and catalogues of the Science Pipelines beside our own.
+
+The tasks of the full stack make warps and a coadd of the small repository of
+ExposureF, compare them with ours, and measure sources on ours.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+REASON = "tasks that make and measure coadds are parts of the full LSST stack and not on PyPI"
+for module in ("lsst.drp.tasks.make_direct_warp", "lsst.drp.tasks.assemble_coadd", "lsst.cell_coadds"):
+    pytest.importorskip(module, reason=REASON, exc_type=ImportError)
+
+import _afw_repository as stack  # noqa: E402
+from _afw_pipelines import DEFAULTS, QUICK, execute, load, make, measure_fluxes  # noqa: E402
+
+from lsst.coadd.astroclearnet.repository import put_dataset  # noqa: E402
+
+WARP = {"doSelectPreWarp": False, "doApplyNewBackground": True, "border": 60}
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory):
+    root = tmp_path_factory.mktemp("warps") / "repo"
+    return root, stack.make_repository(root)
+
+
+@pytest.fixture(scope="module")
+def warps(repo):
+    """Run makeDirectWarp and, on what it made, assembleCoadd."""
+    pipeline = make("makeDirectWarp", "lsst.drp.tasks.make_direct_warp.MakeDirectWarpTask", WARP)
+    butler = execute(*repo, pipeline, "u/test/warps")
+    put_dataset(
+        butler,
+        assemble(butler, repo[1]),
+        "deepCoadd",
+        storage_class="ExposureF",
+        dimensions=("skymap", "tract", "patch", "band"),
+        data_id=repo[1].data_id,
+        run=butler.run,
+    )
+    return butler
+
+
+def assemble(butler, sky):
+    """Return the mean of the warps: AssembleCoaddTask is no task of a
+    pipeline, only those that are derived from it.
+    """
+    from lsst.drp.tasks.assemble_coadd import AssembleCoaddTask
+    from lsst.pipe.tasks.coaddBase import makeSkyInfo
+
+    config = AssembleCoaddTask.ConfigClass()
+    config.doInputMap = config.doInterp = False
+    task = AssembleCoaddTask(config=config)
+    info = makeSkyInfo(sky.sky_map, tractId=stack.TRACT, patchId=sky.patch)
+    refs = butler.query_datasets("deepCoadd_directWarp", order_by="visit")
+    inputs = task.prepareInputs([butler.getDeferred(ref) for ref in refs], info.bbox)
+    return task.run(
+        info,
+        warpRefList=inputs.warpRefList,
+        imageScalerList=inputs.imageScalerList,
+        weightList=inputs.weightList,
+        psfMatchedWarpRefList=[],
+    ).coaddExposure
+
+
+@pytest.fixture(scope="module")
+def output(repo, warps):
+    """Run our pipeline on those warps."""
+    pipeline = load("acn-from-warps", "assembleAcnCoadd", QUICK)
+    return execute(*repo, pipeline, "u/test/acn", inputs=["u/test/warps", *DEFAULTS])
+
+
+def test_warps_give_each_detector_once(repo, output):
+    table = output.get("acn_coadd_inputs", repo[1].data_id)
+    expected = {(visit.id, detector) for visit in stack.VISITS for detector in stack.DETECTORS}
+    assert set(zip(table["visit"], table["detector"], strict=True)) == expected and table["kept"].all()
+    assert set(table["physical_filter"]) == {"HSC-I"}
+    for visit in stack.VISITS:
+        fwhm = table[table["visit"] == visit.id]["psf_fwhm_pixel"]
+        # Interpolation broadens the PSF a little.
+        np.testing.assert_allclose(fwhm, visit.sigma * 2.354820045, rtol=0.05)
+
+
+@pytest.mark.parametrize("name", ["deepCoadd", "acn_coadd"])
+def test_stars_have_their_fluxes(repo, output, name):
+    exposure = output.get(name, repo[1].data_id, storageClass="ExposureF")
+    measured, true = measure_fluxes(exposure, repo[1], fit=name == "deepCoadd")
+    assert np.average(measured / true, weights=true) == pytest.approx(1, abs=0.015)
+
+
+def test_aperture_corrections_of_warps_are_those_of_their_detectors(repo, output):
+    coadd = output.get("acn_coadd", repo[1].data_id)
+    values = coadd.aperture_corrections["base_PsfFlux_instFlux"].render(dtype=np.float64).array
+    np.testing.assert_allclose(values[np.isfinite(values)], stack.APERTURE_CORRECTION, rtol=1e-5)
+
+
+def test_coadd_and_reference_are_compared(repo, output):
+    """The reference is read as ExposureF, with a PSF that warps made."""
+    metrics = output.get("acn_coadd_comparison_metrics", repo[1].data_id)
+    assert {"deepCoadd", "acn_coadd", "acn_latent"} <= set(metrics["plane"])
