@@ -23,6 +23,7 @@ from lsst.coadd.astroclearnet.adapters import InputExtras, PatchGeometry, make_a
 from lsst.coadd.astroclearnet.adapters._afw import SUMMARY_PARTS, ExposureFAdapter, exposure_from_exposure_f
 from lsst.coadd.astroclearnet.adapters._afw_models import ExposurePsf, SkyWcsMap
 from lsst.coadd.astroclearnet.adapters._afw_summary import visit_statistics
+from lsst.coadd.astroclearnet.adapters._output_planes import OUTPUT_PLANES
 from lsst.coadd.astroclearnet.core import (
     InvalidExposureError,
     SkippedExposureError,
@@ -166,6 +167,13 @@ def test_filter_may_be_unknown():
         exposure_f = make_exposure(Filter=filter_label)
         assert adapt(exposure_f).physical_filter == "HSC-R2"  # that of the data id
         assert adapter.find_band(exposure_f) == band
+
+
+def test_planes_of_our_own_coadds_are_no_news(caplog):
+    """A process that has read a coadd has its planes in all masks."""
+    bits = fake.PLANES | {plane.name: 10 + n for n, plane in enumerate(OUTPUT_PLANES)}
+    adapt(make_exposure(mask=fake.Mask({}, SHAPE, bits=bits)))
+    assert not caplog.records
 
 
 def test_backgrounds_are_divided_by_their_ratio():

@@ -59,6 +59,10 @@ INPUT_PLANES: Mapping[str, Plane | None] = MappingProxyType(
         "SENSOR_EDGE": None,
         "INEXACT_PSF": None,
         "CELL_EDGE": None,
+        # Our own: a process that has read one of our coadds as an ExposureF
+        # has it in all masks from then on (lsst/afw 714e0ed6d Mask.h:
+        # planes are added to one dictionary).
+        "ACN_UNTRUSTED": None,
     }
 )
 """Planes of an input, as `lsst.afw` and `lsst.images` spell them (the pairs
