@@ -211,8 +211,8 @@ def _fit_profile(profile: torch.Tensor, number: torch.Tensor, spread: torch.Tens
     -------
     `torch.Tensor`
         `spread` times the brightness of the trail, in its wings not more
-        than what is seen there and its error: a trail can be narrower than a
-        star, if the camera moved or the PSF was not known so far out.
+        than what is seen there and its error: the wings of a PSF are not
+        always what its model says.
     """
     weight = spread * number
     brightness = (weight @ profile) / (weight @ spread)
