@@ -22,9 +22,10 @@ for module in ("lsst.drp.tasks.make_direct_warp", "lsst.drp.tasks.assemble_coadd
     pytest.importorskip(module, reason=REASON, exc_type=ImportError)
 
 import _afw_repository as stack  # noqa: E402
-from _afw_pipelines import DEFAULTS, QUICK, execute, load, make, measure_fluxes  # noqa: E402
+from _afw_pipelines import DEFAULTS, PIPELINES, QUICK, execute, load, make, measure_fluxes  # noqa: E402
 
 from lsst.coadd.astroclearnet.repository import put_dataset  # noqa: E402
+from lsst.pipe.base import Pipeline  # noqa: E402
 
 WARP = {"doSelectPreWarp": False, "doApplyNewBackground": True, "border": 60}
 
@@ -81,6 +82,14 @@ def output(repo, warps):
     return execute(*repo, pipeline, "u/test/acn", inputs=["u/test/warps", *DEFAULTS])
 
 
+@pytest.fixture(scope="module")
+def restored(repo):
+    """Run our pipeline as it is by default, on the exposures."""
+    fields = {"use_visit_summary": True, "apply_background": True, "cell_size": 120}
+    pipeline = load("acn", "assembleAcnCoadd", fields, only=["assembleAcnCoadd"])
+    return execute(*repo, pipeline, "u/test/restored")
+
+
 def test_warps_give_each_detector_once(repo, output):
     table = output.get("acn_coadd_inputs", repo[1].data_id)
     expected = {(visit.id, detector) for visit in stack.VISITS for detector in stack.DETECTORS}
@@ -109,3 +118,31 @@ def test_coadd_and_reference_are_compared(repo, output):
     """The reference is read as ExposureF, with a PSF that warps made."""
     metrics = output.get("acn_coadd_comparison_metrics", repo[1].data_id)
     assert {"deepCoadd", "acn_coadd", "acn_latent"} <= set(metrics["plane"])
+
+
+@pytest.mark.parametrize(
+    "detection",
+    [{}, {"detection.thresholdType": "stdev", "detection.doThresholdScaling": False}],
+    ids=["default", "between sources"],
+)
+def test_sources_are_measured(repo, restored, detection):
+    """Detection, deblending and measurement by the tasks of the stack; fluxes
+    are those of the PSF, times the aperture correction.
+    """
+    reason = "the deblender is part of the full LSST stack and not on PyPI"
+    for module in ("lsst.meas.extensions.scarlet", "lsst.pipe.tasks.multiBand"):
+        pytest.importorskip(module, reason=reason, exc_type=ImportError)
+    pipeline = Pipeline.from_uri(f"{PIPELINES}/acn-measure.yaml")
+    for field, value in detection.items():
+        pipeline.addConfigOverride("detectAcnCoadd", field, value)
+    output = f"u/test/measure{len(detection)}"
+    butler = execute(*repo, pipeline, output, inputs=["u/test/restored", *DEFAULTS])
+    table = butler.get("acnCoadd_meas", repo[1].data_id).asAstropy()
+    table = table[(table["deblend_nChild"] == 0) & ~table["base_PsfFlux_flag"]]
+    found = []
+    for x, y, flux in repo[1].stars:
+        distance = np.hypot(table["slot_Centroid_x"] - x, table["slot_Centroid_y"] - y)
+        row = table[np.argmin(distance)]
+        assert distance.min() < 0.1 and row["base_InputCount_value"] == len(stack.VISITS)
+        found.append(row["base_PsfFlux_instFlux"] / flux)
+    np.testing.assert_allclose(found, stack.APERTURE_CORRECTION, rtol=0.03)
