@@ -128,14 +128,14 @@ def _gradient(images: torch.Tensor, *, axis: int) -> torch.Tensor:
     To fourth order: second would read the shift of a star of 3 pixels FWHM a
     tenth too small.
     """
+    inner = images.shape[axis] - 4
 
     def ahead(step: int) -> torch.Tensor:
-        return torch.roll(images, -step, dims=axis)
+        return images.narrow(axis, 2 + step, inner)
 
-    gradient = (8.0 * (ahead(1) - ahead(-1)) - (ahead(2) - ahead(-2))) / 12.0
-    size = images.shape[axis]
-    for start in (0, size - 2):
-        gradient.narrow(axis, start, 2).zero_()
+    gradient = torch.zeros_like(images)
+    middle = gradient.narrow(axis, 2, inner)
+    torch.sub(ahead(1), ahead(-1), out=middle).mul_(8.0).sub_(ahead(2)).add_(ahead(-2)).div_(12.0)
     return gradient
 
 

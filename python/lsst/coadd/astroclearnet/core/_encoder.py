@@ -114,9 +114,8 @@ class StatisticEncoder(nn.Module):
             asinh(first[:, None] / inputs.unit[:, None]),
             (first[:, None] / bright).clamp(0.0, 12.0),
             inputs.constants(),
-            state,
         ]
-        state = self.second(torch.cat(channels, dim=1))
+        state = self.second(torch.cat(channels, dim=1), state)
         out = self.second_head(state)
         correction = (out[:, :_N_STRENGTHS] * wiener).sum(1)
         offset, shape = out[:, _N_STRENGTHS:].unbind(1)

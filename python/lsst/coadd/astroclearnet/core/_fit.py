@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __all__ = ("CellFitter", "make_fitter")
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -20,7 +21,7 @@ import torch
 
 from . import _mm, _paper
 from ._device import select_device
-from ._encoder import EncoderOutput, load_encoder
+from ._encoder import load_encoder
 from ._encoder_inputs import LATENT_FWHM, EncoderInputs
 from ._finish import finish_latent, finish_mean
 from ._flux import match_and_quieten
@@ -114,14 +115,18 @@ class _TrainedFitter(_Fitter):
 
     def fit(self, stack: CellStack, generator: np.random.Generator) -> CellFit:
         statistic = self._reduce(stack)
-        inputs, output = self._encode(statistic, statistic.data)
+        inputs = EncoderInputs.from_statistic(
+            statistic.data[None], statistic.den[None], statistic.grid, inflation=statistic.inflation[None]
+        )
+        output = self._encoder(inputs)
 
         def scatter_of(delivered: torch.Tensor, sigma: torch.Tensor) -> Scatter:
             fwhm = self._options.target_fwhm
             return self._encoder.scatter(inputs, output.state, delivered=delivered, sigma=sigma, fwhm=fwhm)
 
         def restore(data: torch.Tensor) -> torch.Tensor:
-            return _match(statistic, self._encode(statistic, data)[1].latent[0], data=data)[0]
+            latent = self._encoder(dataclasses.replace(inputs, data=data[None])).latent[0]
+            return _match(statistic, latent, data=data)[0]
 
         latent, share = _match(statistic, output.latent[0])
         return finish_latent(
@@ -134,13 +139,6 @@ class _TrainedFitter(_Fitter):
             share=share,
             restore=restore,
         )
-
-    def _encode(self, statistic: Statistic, data: torch.Tensor) -> tuple[EncoderInputs, EncoderOutput]:
-        """Encode the D of a stack, or another one in its place."""
-        inputs = EncoderInputs.from_statistic(
-            data[None], statistic.den[None], statistic.grid, inflation=statistic.inflation[None]
-        )
-        return inputs, self._encoder(inputs)
 
 
 class _PaperFitter(_Fitter):

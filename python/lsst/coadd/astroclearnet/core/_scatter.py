@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from ._encoder_inputs import EncoderInputs
-from ._unet import Block, asinh, make_head
+from ._unet import Block, Stem, asinh, make_head
 
 _CHANNELS = 24
 _LEAST, _MOST = -5.0, 3.0
@@ -55,7 +55,7 @@ class ScatterHead(nn.Module):
         super().__init__()
         # Also: S/N of the product, width of the target, kind of stack.
         features = state_channels + 2 + 6
-        self.stem = nn.Conv2d(features, _CHANNELS, 1)
+        self.stem = Stem(features, _CHANNELS)
         self.blocks = nn.Sequential(Block(_CHANNELS, 5, 2), Block(_CHANNELS, 5, 2))
         self.head = make_head(_CHANNELS, 2)
 
@@ -85,8 +85,8 @@ class ScatterHead(nn.Module):
         """
         signal = asinh(delivered / sigma)[:, None]
         width = torch.full_like(signal, np.log(fwhm / 2.5))
-        features = torch.cat([state, signal, width, inputs.constants()], dim=1)
-        hidden = nn.functional.leaky_relu(self.stem(features), 0.1)
+        others = torch.cat([signal, width, inputs.constants()], dim=1)
+        hidden = nn.functional.leaky_relu(self.stem(state, others), 0.1)
         logarithms = self.head(nn.functional.leaky_relu(self.blocks(hidden), 0.1))
         latent, coadd = logarithms.clamp(_LEAST, _MOST).exp().unbind(1)
         return Scatter(latent=latent, coadd=coadd)

@@ -43,13 +43,36 @@ class Block(nn.Module):
         return self.project(wide).add_(x)
 
 
+class Stem(nn.Conv2d):
+    """Point-wise convolution of images in several pieces.
+
+    A convolution would want them in one tensor, each pixel with its channels
+    side by side: bringing images there takes longer than multiplying them.
+    """
+
+    def __init__(self, features: int, channels: int):
+        super().__init__(features, channels, 1)
+
+    def forward(self, *images: torch.Tensor) -> torch.Tensor:
+        """Mix images ``(b, channels, h, w)`` of the same sky, whose channels
+        follow one another and whose memory formats may differ; the result is
+        `torch.channels_last`.
+        """
+        batch, _, *shape = images[0].shape
+        mixed = self.bias
+        weights = self.weight.flatten(1).split([one.shape[1] for one in images], dim=1)
+        for one, weight in zip(images, weights, strict=True):
+            mixed = torch.baddbmm(mixed, one.flatten(2).transpose(1, 2), weight.T.expand(batch, -1, -1))
+        return mixed.transpose(1, 2).unflatten(2, shape)
+
+
 class UNet(nn.Module):
     """Small U-Net of depth-wise and point-wise convolutions."""
 
     def __init__(self, features: int, channels: int):
         super().__init__()
         c = channels
-        self.stem = nn.Conv2d(features, c, 1)
+        self.stem = Stem(features, c)
         self.fine = nn.Sequential(Block(c, 5, 1), Block(c, 5, 1))
         self.down = nn.Conv2d(c, 2 * c, 2, stride=2)
         self.middle = nn.Sequential(Block(2 * c, 5, 2), Block(2 * c, 5, 2))
@@ -60,9 +83,11 @@ class UNet(nn.Module):
         self.up_again = nn.ConvTranspose2d(2 * c, c, 2, stride=2)
         self.fine_up = Block(c, 5, 1)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        x = features.contiguous(memory_format=torch.channels_last)
-        fine = self.fine(nn.functional.leaky_relu(self.stem(x), 0.1))
+    def forward(self, *images: torch.Tensor) -> torch.Tensor:
+        """Work on images ``(b, channels, h, w)``, whose channels follow one
+        another.
+        """
+        fine = self.fine(nn.functional.leaky_relu(self.stem(*images), 0.1))
         middle = self.middle(nn.functional.leaky_relu(self.down(fine), 0.1))
         coarse = self.coarse(self.down_again(middle))
         middle = self.middle_up(middle + self.up(coarse))
