@@ -23,7 +23,7 @@ from lsst.coadd.astroclearnet.core._encoder import StatisticEncoder, load_encode
 from lsst.coadd.astroclearnet.core._encoder_inputs import LATENT_FWHM, EncoderInputs
 from lsst.coadd.astroclearnet.core._fourier import FourierGrid
 from lsst.coadd.astroclearnet.training import TrainingOptions, train_encoder
-from lsst.coadd.astroclearnet.training._banks import make_galaxy_bank, make_stack_bank
+from lsst.coadd.astroclearnet.training._banks import _irregular_galaxy, make_galaxy_bank, make_stack_bank
 from lsst.coadd.astroclearnet.training._loss import TrainingLoss
 from lsst.coadd.astroclearnet.training._skies import SkyGenerator, SkyOptions
 
@@ -62,6 +62,14 @@ def test_banks_are_normalised(skies):
     # The transfer function falls with frequency and is never negative.
     assert float(stacks.den.min()) >= 0.0
     assert (stacks.den[:, 20, 20] < stacks.den[:, 0, 0]).all()
+
+
+def test_no_shape_is_without_light():
+    """Small ones can fall between the pixels: these are drawn again."""
+    for seed in range(40, 70):
+        rng = np.random.default_rng(seed)
+        for shape in (_irregular_galaxy(rng, 0.6) for _ in range(3)):
+            assert shape.sum() == pytest.approx(1) and shape.min() >= 0
 
 
 def test_statistic_of_a_sky_is_den_times_the_sky(skies):

@@ -122,7 +122,9 @@ def _irregular_galaxy(rng: np.random.Generator, radius: float) -> np.ndarray:
             edge = (field - rng.uniform(-0.8, 0.8)) / np.exp(rng.uniform(np.log(0.05), 0.0))
             light = envelope * (rng.choice([0.0, 0.1, 0.4]) + 0.5 * (1.0 + np.tanh(edge)))
     light = scipy.ndimage.gaussian_filter(light, LATENT_FWHM * FWHM_TO_SIGMA)
-    return light / light.sum()
+    total = light.sum()
+    # Lumps thinner than a pixel can fall between all of them.
+    return light / total if total > 1e-6 else _irregular_galaxy(rng, radius)
 
 
 def _sheared(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, *, ratio: float):
