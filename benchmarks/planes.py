@@ -8,16 +8,17 @@
 
 """How far the planes of a patch can be trusted.
 
-``python -m benchmarks.planes`` prints two tables: what the size of the cells
-changes in both products, and what repeated observations of one sky scatter
-relative to the variances that are written. ``--quick`` takes fewer stacks,
+``python -m benchmarks.planes`` prints three tables: what the size of the cells
+changes in both products, what repeated observations of one sky scatter
+relative to the variances that are written, and how many of them it takes to
+see that in a single pixel of the latent. ``--quick`` takes fewer stacks,
 ``--out FILE`` writes the tables.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,13 @@ _CHANGE = 0.1
 _BRIGHTNESS = (-1.0, 0.3, 1.0, 3.0, 10.0, 30.0, np.inf)
 """Bins of true brightness, in sigma of the sky of the mean coadd."""
 
-_SKIES = ((8, 11), (8, 12), (16, 13), (33, 14))
-"""Exposures and seed of each sky that is observed again and again."""
+_SKIES, _SKY_SIDE = ((8, 11), (8, 12), (16, 13), (33, 14)), 200
+"""Exposures and seed of each sky that is observed again and again, and the
+side of the patch."""
+
+_NUMBERS, _SMALL_SIDE = (8, 16, 32, 64, 128, 256), 128
+"""Numbers of observations of the first of them from which the scatter of
+single pixels is told, on a smaller patch."""
 
 _SCENE = SceneConfig(density=140, separation=16, star_mag=(18.0, 24.0))
 
@@ -94,30 +100,53 @@ def _compare_scatter(skies: tuple[tuple[int, int], ...], realisations: int) -> I
     yield "|---|---|" + "---|" * len(bins)
     found: dict[str, list[list[float]]] = {name: [] for name in _PLANES}
     for n, seed in skies:
-        truth, fits = _observe_again(n, seed, realisations)
-        for name, products in zip(_PLANES, zip(*map(_planes, fits), strict=True), strict=True):
-            scatter = np.var([image for image, _ in products], axis=0, ddof=1)
-            told = np.mean([variance for _, variance in products], axis=0)
+        truth, planes = _observe_again(n, seed, realisations, size=_SKY_SIDE)
+        for name, products in zip(_PLANES, zip(*planes, strict=True), strict=True):
             cells, ratios = [], []
             for low, high in bins:
-                chosen = (truth > low) & (truth <= high)
-                ratios.append(float(np.sqrt(scatter[chosen].mean() / told[chosen].mean())))
-                each = np.sqrt(np.mean(scatter[chosen] / told[chosen]))
-                cells.append(f"{ratios[-1]:.2f} ({each:.2f})")
+                ratio, each = _pull(products, (truth > low) & (truth <= high))
+                ratios.append(ratio)
+                cells.append(f"{ratio:.2f} ({each:.2f})")
             found[name].append(ratios)
             yield f"| {n}, {seed} | `{name}` | {' | '.join(cells)} |"
     for name, ratios in found.items():
         yield f"| median | `{name}` | {' | '.join(f'{value:.2f}' for value in np.median(ratios, axis=0))} |"
 
 
-def _observe_again(n: int, seed: int, realisations: int) -> tuple[np.ndarray, list[PatchFit]]:
-    """Return the truth in sigma of the sky and a fit of each observation."""
-    patch, fits = None, []
+def _pull(products: Sequence[tuple[np.ndarray, np.ndarray]], chosen: np.ndarray) -> tuple[float, float]:
+    """Scatter over the written sigma for images with their variances: from
+    the means over the chosen pixels, and from the mean of their ratios.
+    """
+    scatter = np.var([image[chosen] for image, _ in products], axis=0, ddof=1)
+    told = np.mean([variance[chosen] for _, variance in products], axis=0)
+    return float(np.sqrt(scatter.mean() / told.mean())), float(np.sqrt(np.mean(scatter / told)))
+
+
+def _compare_numbers(n: int, seed: int, numbers: tuple[int, ...]) -> Iterator[str]:
+    """Scatter of the latent on empty sky over the written sigma, as it comes
+    out of more and more observations.
+    """
+    truth, planes = _observe_again(n, seed, numbers[-1], size=_SMALL_SIDE)
+    latents = [products[_PLANES.index("acn_latent")] for products in planes]
+    sky = truth <= _BRIGHTNESS[1]
+    yield "| observations | ratio of the means | mean of the ratios |"
+    yield "|---|---|---|"
+    for number in numbers:
+        groups = [latents[start : start + number] for start in range(0, len(latents), number)]
+        ratio, each = np.mean([_pull(group, sky) for group in groups], axis=0)
+        yield f"| {number} | {ratio:.2f} | {each:.2f} |"
+
+
+def _observe_again(n: int, seed: int, realisations: int, *, size: int) -> tuple[np.ndarray, list]:
+    """Return the truth in sigma of the sky, and for each observation images
+    and variances of `_PLANES`.
+    """
+    patch, planes = None, []
     for k in range(realisations):
         signal = None if patch is None else patch.truth.signal
-        patch = simulate_patch(size=200, n_exposures=n, seed=seed, noise_seed=k, signal=signal, scene=_SCENE)
-        fits.append(patch.fit(cell_size=200, seed=k))
-    return patch.truth.image[patch.inner] / patch.coadd_sigma, fits
+        patch = simulate_patch(size=size, n_exposures=n, seed=seed, noise_seed=k, signal=signal, scene=_SCENE)
+        planes.append(_planes(patch.fit(cell_size=size, seed=k)))
+    return patch.truth.image[patch.inner] / patch.coadd_sigma, planes
 
 
 def main() -> None:
@@ -128,9 +157,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     stacks = {6: _STACKS[6][:1]} if options.quick else _STACKS
-    skies, realisations = (_SKIES[:1], 6) if options.quick else (_SKIES, 16)
+    skies, realisations, numbers = (_SKIES[:1], 6, _NUMBERS[:2]) if options.quick else (_SKIES, 16, _NUMBERS)
     lines = []
-    for line in _report(stacks, skies, realisations):
+    for line in _report(stacks, skies, realisations, numbers):
         lines.append(line)
         print(line, flush=True)
     if options.out:
@@ -138,7 +167,10 @@ def main() -> None:
 
 
 def _report(
-    stacks: dict[int, tuple[int, ...]], skies: tuple[tuple[int, int], ...], realisations: int
+    stacks: dict[int, tuple[int, ...]],
+    skies: tuple[tuple[int, int], ...],
+    realisations: int,
+    numbers: tuple[int, ...],
 ) -> Iterator[str]:
     yield from ("## Size of cells", "")
     yield f"Against one cell of {_SIDE} px, in sigma of the sky of `acn_coadd`."
@@ -147,9 +179,16 @@ def _report(
     yield from ("", "## Variance", "")
     yield f"Scatter of {realisations} observations over the written sigma, by true brightness in sigma of"
     yield "the sky: root of the ratio of the means over all pixels of a bin, and in brackets root of the mean"
-    yield "of the ratios of single pixels, most of which are 0 in every observation of empty sky."
+    yield "of the ratios of single pixels."
     yield ""
     yield from _compare_scatter(skies, realisations)
+    yield from ("", "## Single pixels of empty sky", "")
+    yield "In most observations a pixel of the latent is 0 there: its scatter is that of the few where it is"
+    yield f"not, which are easily missed. The first sky above, {_SMALL_SIDE} px, truth below"
+    yield f"{_BRIGHTNESS[1]:g} sigma: scatter over the written sigma, from the means over all pixels and from"
+    yield "the mean of the ratios of single pixels; means over groups of so many observations."
+    yield ""
+    yield from _compare_numbers(*skies[0], numbers)
 
 
 if __name__ == "__main__":
