@@ -21,9 +21,10 @@ from click.testing import CliRunner
 from lsst.coadd.astroclearnet.cli._main import main
 from lsst.coadd.astroclearnet.core._encoder import StatisticEncoder, load_encoder, weights_file
 from lsst.coadd.astroclearnet.core._encoder_inputs import LATENT_FWHM, EncoderInputs
+from lsst.coadd.astroclearnet.core._errors import FitError
 from lsst.coadd.astroclearnet.core._fourier import FourierGrid
-from lsst.coadd.astroclearnet.training import TrainingOptions, train_encoder
-from lsst.coadd.astroclearnet.training._banks import _irregular_galaxy, make_galaxy_bank, make_stack_bank
+from lsst.coadd.astroclearnet.training import TrainingOptions, _banks, train_encoder
+from lsst.coadd.astroclearnet.training._banks import make_galaxy_bank, make_stack_bank
 from lsst.coadd.astroclearnet.training._loss import TrainingLoss
 from lsst.coadd.astroclearnet.training._skies import SkyGenerator, SkyOptions
 
@@ -68,7 +69,7 @@ def test_no_shape_is_without_light():
     """Small ones can fall between the pixels: these are drawn again."""
     for seed in range(40, 70):
         rng = np.random.default_rng(seed)
-        for shape in (_irregular_galaxy(rng, 0.6) for _ in range(3)):
+        for shape in (_banks._irregular_galaxy(rng, 0.6) for _ in range(3)):
             assert shape.sum() == pytest.approx(1) and shape.min() >= 0
 
 
@@ -133,6 +134,14 @@ def test_training_is_reproducible():
     other = train_encoder(dataclasses.replace(_SMALL, seed=2), report=lines.append).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_training_stops_when_the_loss_is_no_number(monkeypatch):
+    """Not after hours of steps that change nothing."""
+    lines = []
+    monkeypatch.setattr(_banks, "_irregular_galaxy", lambda rng, radius: np.full((81, 81), np.nan))
+    with pytest.raises(FitError, match=r"step \d+ of 'all skies' is nan: try another seed"):
+        train_encoder(dataclasses.replace(_SMALL, steps=40), report=lines.append)
 
 
 def test_training_learns():

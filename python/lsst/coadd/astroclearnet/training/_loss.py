@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ..core._encoder_inputs import LATENT_FWHM
+from ..core._errors import FitError
 from ..core._flux import match_and_quieten
 from ..core._fourier import FWHM_TO_SIGMA, FourierGrid
 from ._skies import Source, TrainingBatch
@@ -33,6 +34,21 @@ _APERTURE = 5.95
 _PSF_FLUX_FWHM = 3.0
 """FWHM in pixels of a latent whose values are fluxes weighted with its PSF,
 when the target PSF is about 2.1 pixels wide."""
+
+
+def read_loss(loss: torch.Tensor, phase: str, step: int) -> float:
+    """Return the value of a loss.
+
+    Raises
+    ------
+    FitError
+        If it is not a number: all weights would be lost with the next step,
+        and all the time that follows.
+    """
+    value = float(loss.detach())
+    if not np.isfinite(value):
+        raise FitError(f"The loss of step {step + 1} of {phase!r} is {value}: try another seed.", step=step)
+    return value
 
 
 def _huber(residual: torch.Tensor, delta: float = 4.0) -> torch.Tensor:

@@ -24,6 +24,7 @@ from ..core._encoder_inputs import LATENT_FWHM, EncoderInputs
 from ..core._filters import filtered_variance
 from ..core._flux import match_and_quieten
 from ..core._fourier import FourierGrid
+from ._loss import read_loss
 from ._skies import SkyGenerator, TrainingBatch
 
 _LEARNING_RATE = 4e-3
@@ -73,7 +74,7 @@ def train_scatter(
     for step in range(steps):
         fwhm = 2.5 if rng.uniform() < 0.5 else float(np.exp(rng.uniform(*np.log(_FWHM))))
         loss = _scatter_loss(encoder, skies.draw(batch, observations=2), grid, fwhm)
-        losses.append(float(loss.detach()))
+        losses.append(read_loss(loss, "scatter", step))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)

@@ -26,7 +26,7 @@ from ..core._encoder import StatisticEncoder
 from ..core._encoder_inputs import EncoderInputs
 from ..core._fourier import FourierGrid
 from ._banks import make_galaxy_bank, make_stack_bank
-from ._loss import TrainingLoss
+from ._loss import TrainingLoss, read_loss
 from ._scatter import train_scatter
 from ._skies import SkyGenerator, SkyOptions
 
@@ -186,7 +186,7 @@ def _run_phase(
         output = encoder(inputs, slope=_SLOPE)
         loss = loss_of(output.latent, drawn, inputs.unit, with_flux=step >= _FLUX_FROM)
         loss = loss + _FIRST_WEIGHT * loss_of(output.first, drawn, inputs.unit, with_flux=False)
-        losses.append(float(loss.detach()))
+        losses.append(read_loss(loss, phase.name, step))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(_trunk(encoder), 1.0)
