@@ -8,26 +8,29 @@
 
 """How far the planes of a patch can be trusted.
 
-``python -m benchmarks.planes`` prints three tables: what the size of the cells
+``python -m benchmarks.planes`` prints four tables: what the size of the cells
 changes in both products, what repeated observations of one sky scatter
-relative to the variances that are written, and how many of them it takes to
-see that in a single pixel of the latent. ``--quick`` takes fewer stacks,
-``--out FILE`` writes the tables.
+relative to the variances that are written, how many of them it takes to see
+that in a single pixel of the latent, and how much of faint stars the PSF of
+``acn_coadd`` finds. ``--quick`` takes fewer stacks, ``--out FILE`` writes the
+tables.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import galsim
 import numpy as np
 import torch
 
 from lsst.coadd.astroclearnet.core import PatchFit
 from lsst.coadd.astroclearnet.simulate import SceneConfig
 
-from .simulated_patch import simulate_patch
+from .simulated_patch import HALO, SimulatedPatch, simulate_patch
 
 _SIDE, _SMALLER = 400, (200, 100)
 """Sides of a patch that is one cell, and of the cells compared with it."""
@@ -41,13 +44,27 @@ _CHANGE = 0.1
 _BRIGHTNESS = (-1.0, 0.3, 1.0, 3.0, 10.0, 30.0, np.inf)
 """Bins of true brightness, in sigma of the sky of the mean coadd."""
 
-_SKIES, _SKY_SIDE = ((8, 11), (8, 12), (16, 13), (33, 14)), 200
-"""Exposures and seed of each sky that is observed again and again, and the
-side of the patch."""
+_SKIES = ((8, 11), (8, 12), (16, 13), (33, 14))
+"""Exposures and seed of each sky that is observed again and again."""
 
-_NUMBERS, _SMALL_SIDE = (8, 16, 32, 64, 128, 256), 128
+_NUMBERS = (8, 16, 32, 64, 128, 256)
 """Numbers of observations of the first of them from which the scatter of
-single pixels is told, on a smaller patch."""
+single pixels is told."""
+
+_SKY_SIDE, _OFTEN_SIDE = 200, 128
+"""Sides of a sky, and of the one that is observed so often."""
+
+_STARS = SceneConfig(
+    star_fraction=1.0, density=110, separation=22, star_mag=(23.0, 25.8), pair_density=0, margin=0
+)
+_STARS_SIDE, _STARS_SEEDS, _STARS_N = 300, tuple(range(300, 312)), 16
+"""Skies of faint stars far from each other: side, seeds and exposures."""
+
+_TARGETS, _SIGNAL_TO_NOISE = (2.5, 3.0, 3.5, 4.0), (4.5, 6.0, 8.0, 10.0, 14.0, 20.0)
+"""FWHM of the PSF of `acn_coadd` in pixels, and limits of the S/N of stars."""
+
+_REACH = 9
+"""Pixels from the centre of a star to the edge of what is looked at of it."""
 
 _SCENE = SceneConfig(density=140, separation=16, star_mag=(18.0, 24.0))
 
@@ -126,7 +143,7 @@ def _compare_numbers(n: int, seed: int, numbers: tuple[int, ...]) -> Iterator[st
     """Scatter of the latent on empty sky over the written sigma, as it comes
     out of more and more observations.
     """
-    truth, planes = _observe_again(n, seed, numbers[-1], size=_SMALL_SIDE)
+    truth, planes = _observe_again(n, seed, numbers[-1], size=_OFTEN_SIDE)
     latents = [products[_PLANES.index("acn_latent")] for products in planes]
     sky = truth <= _BRIGHTNESS[1]
     yield "| observations | ratio of the means | mean of the ratios |"
@@ -149,6 +166,55 @@ def _observe_again(n: int, seed: int, realisations: int, *, size: int) -> tuple[
     return patch.truth.image[patch.inner] / patch.coadd_sigma, planes
 
 
+def _compare_targets(seeds: tuple[int, ...]) -> Iterator[str]:
+    """PSF fluxes of faint stars in `acn_coadd` for several target PSFs."""
+    patches = [
+        simulate_patch(size=_STARS_SIDE, n_exposures=_STARS_N, seed=seed, noise_seed=k, scene=_STARS)
+        for k, seed in enumerate(seeds)
+    ]
+    bins = list(itertools.pairwise(_SIGNAL_TO_NOISE))
+    yield f"| target | sky | {' | '.join(f'{low:g} to {high:g}' for low, high in bins)} |"
+    yield "|---|---|" + "---|" * len(bins)
+    for fwhm in _TARGETS:
+        images = [patch.fit(cell_size=_STARS_SIDE, target_fwhm=fwhm).coadd for patch in patches]
+        sky = np.mean([_sky_noise(*both) for both in zip(patches, images, strict=True)])
+        pairs = zip(patches, images, strict=True)
+        signal_to_noise, flux = np.concatenate([_star_fluxes(*both, fwhm) for both in pairs]).T
+        cells = []
+        for low, high in bins:
+            chosen = (signal_to_noise > low) & (signal_to_noise <= high)
+            mean = np.average(flux[chosen], weights=signal_to_noise[chosen] ** 2)
+            error = flux[chosen].std() / chosen.sum() ** 0.5
+            cells.append(f"{100 * (mean - 1):+.1f} +- {100 * error:.1f} %")
+        yield f"| {fwhm:g} px | {sky:.2f} | {' | '.join(cells)} |"
+
+
+def _sky_noise(patch: SimulatedPatch, image: np.ndarray) -> float:
+    """Scatter beside the stars, in sigma of the mean coadd."""
+    dark = patch.truth.image[patch.inner] < 0.02 * patch.coadd_sigma
+    return float(image[dark].std() / patch.coadd_sigma)
+
+
+def _star_fluxes(patch: SimulatedPatch, image: np.ndarray, fwhm: float) -> np.ndarray:
+    """S/N of each star for the optimal filter, and its flux with a Gaussian
+    PSF relative to the true one, ``(k, 2)``.
+    """
+    middle, size = HALO + patch.size / 2, 2 * _REACH + 1
+    power = (patch.truth.kernels(x=middle, y=middle) ** 2).sum((1, 2))
+    sensitivity = float(np.sum(power / patch.truth.sky_sigma**2) ** 0.5)
+    rows = []
+    for star in patch.sources:
+        x, y = round(star["x"]), round(star["y"])
+        if min(x, y) <= _REACH or max(x, y) >= patch.size - _REACH - 1:
+            continue
+        profile = galsim.Gaussian(fwhm=fwhm).shift(star["x"] - x, star["y"] - y)
+        psf = profile.drawImage(nx=size, ny=size, scale=1, method="no_pixel", dtype=float).array
+        stamp = image[y - _REACH : y + _REACH + 1, x - _REACH : x + _REACH + 1]
+        flux = (stamp * psf).sum() / (psf**2).sum()
+        rows.append((star["flux"] * sensitivity, flux / star["flux"]))
+    return np.array(rows)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.planes", description=__doc__.splitlines()[0])
@@ -158,8 +224,9 @@ def main() -> None:
     torch.set_num_threads(1)
     stacks = {6: _STACKS[6][:1]} if options.quick else _STACKS
     skies, realisations, numbers = (_SKIES[:1], 6, _NUMBERS[:2]) if options.quick else (_SKIES, 16, _NUMBERS)
+    seeds = _STARS_SEEDS[:2] if options.quick else _STARS_SEEDS
     lines = []
-    for line in _report(stacks, skies, realisations, numbers):
+    for line in _report(stacks, skies, realisations, numbers, seeds):
         lines.append(line)
         print(line, flush=True)
     if options.out:
@@ -171,6 +238,7 @@ def _report(
     skies: tuple[tuple[int, int], ...],
     realisations: int,
     numbers: tuple[int, ...],
+    seeds: tuple[int, ...],
 ) -> Iterator[str]:
     yield from ("## Size of cells", "")
     yield f"Against one cell of {_SIDE} px, in sigma of the sky of `acn_coadd`."
@@ -184,11 +252,17 @@ def _report(
     yield from _compare_scatter(skies, realisations)
     yield from ("", "## Single pixels of empty sky", "")
     yield "In most observations a pixel of the latent is 0 there: its scatter is that of the few where it is"
-    yield f"not, which are easily missed. The first sky above, {_SMALL_SIDE} px, truth below"
+    yield f"not, which are easily missed. The first sky above, {_OFTEN_SIDE} px, truth below"
     yield f"{_BRIGHTNESS[1]:g} sigma: scatter over the written sigma, from the means over all pixels and from"
     yield "the mean of the ratios of single pixels; means over groups of so many observations."
     yield ""
     yield from _compare_numbers(*skies[0], numbers)
+    yield from ("", "## Faint stars", "")
+    yield f"Flux with the declared PSF in `acn_coadd`, less the true one, by S/N: {_STARS_N} exposures,"
+    yield f"{len(seeds)} skies of {_STARS_SIDE} px, means weighted with the square of S/N. Sky noise in units"
+    yield "of that of an ideal mean coadd."
+    yield ""
+    yield from _compare_targets(seeds)
 
 
 if __name__ == "__main__":
