@@ -113,3 +113,40 @@ def test_large_galaxy_is_no_noise(simulated, radius):
     image[~stack.good] = 0
     scale = compute_statistic(dataclasses.replace(stack, image=image, variance=variance)).noise_scale
     assert scale.numpy() == pytest.approx(1.0, abs=0.08)
+
+
+@pytest.mark.parametrize("factor", [0.25, 0.1, 0.01])
+def test_variance_far_too_small(simulated, factor):
+    """One exposure that seems deeper than it is does not rule the coadd."""
+    stack, truth = simulated
+    factors = np.ones(8)
+    factors[5] = factor
+    statistic = compute_statistic(_with_variance(stack, factors))
+    scale = statistic.noise_scale.numpy() * factors
+    assert scale[5] == pytest.approx(1.0, rel=0.1)
+    assert np.delete(scale, 5) == pytest.approx(1.0, abs=0.1)
+    assert statistic.sky_variance.numpy() == pytest.approx(truth.sky_sigma**2, rel=0.12)
+    assert (statistic.rejected != compute_statistic(stack).rejected)[5].float().mean() < 0.002
+
+
+def test_all_variances_far_too_small(simulated):
+    """As of exposures whose gain was left out."""
+    stack, truth = simulated
+    statistic = compute_statistic(_with_variance(stack, 0.02))
+    assert statistic.sky_variance.numpy() == pytest.approx(truth.sky_sigma**2, rel=0.12)
+
+
+@pytest.mark.parametrize("depth", [0.3, 0.1])
+def test_deep_exposure_is_believed(depth):
+    """One of three, with a tenth or a hundredth of the others' noise power,
+    differs from their median by more than its noise.
+    """
+    nothing = {"streak": False, "masked_trail": False, "bad_columns": 0, "cosmic_rays": 0}
+    stack, _ = simulate_stack(
+        n_exposures=3, size=256, seed=6, sky_sigma=1e-3, gain=1e9, unmasked_cosmic_rays=0, **nothing
+    )
+    sigma = np.array([18.0, depth * 18.0, 18.0])
+    variance = np.ones_like(stack.variance) * sigma[:, None, None] ** 2
+    image = np.random.default_rng(2).normal(stack.image, np.sqrt(variance))
+    scale = compute_statistic(dataclasses.replace(stack, image=image, variance=variance)).noise_scale
+    assert scale.numpy() == pytest.approx(1.0, abs=0.15)

@@ -10,7 +10,9 @@
 
 from __future__ import annotations
 
-__all__ = ("measure_noise_scale",)
+__all__ = ("find_understated_noise", "measure_noise_scale")
+
+import warnings
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ import torch
 from ._batches import parts
 from ._clip import brightest_nearby
 from ._fourier import FourierGrid
+from ._stack import CellStack
 
 _REACH = 4
 """Pixels around a hole or a source in which nothing is measured."""
@@ -25,6 +28,9 @@ _REACH = 4
 _FAINT = 3.0
 """Filtered prediction, in sigma of its exposure, above which there is a
 source."""
+
+_CENTRAL = (15.866, 84.134)
+"""Percentiles of a normal distribution one sigma below and above its mean."""
 
 _MIN_MODES = 40.0
 """Independent samples below which an exposure says nothing."""
@@ -37,6 +43,67 @@ few of them, weighted otherwise, are another coadd."""
 
 _LIMITS = (0.2, 5.0)
 """Least and largest correction of a variance."""
+
+_FAR_OFF = 1.8
+"""Noise power relative to what is said, as pixels show it, from which on the
+residuals of a model cannot tell it: too much of the noise is clipped."""
+
+_APART = 3
+"""Pixels between those that are compared within an exposure: more than the
+noise of resampled images is correlated."""
+
+
+def find_understated_noise(stack: CellStack, sky_variance: np.ndarray) -> np.ndarray:
+    """Find exposures whose variances are far too small.
+
+    Such an exposure would rule the coadd, and its noise be clipped as
+    artifacts. Noise shows in the exposure itself, to second differences
+    between pixels, and against the median of the others, which knows the
+    sources: both must tell.
+
+    Parameters
+    ----------
+    stack
+        The exposures.
+    sky_variance
+        What their variances say of the sky, ``(n,)``.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Factors ``(n,)``, float32, for their variances: 1 where they are not
+        far off.
+    """
+    n = len(stack.image)
+    factors = np.ones(n, dtype=np.float32)
+    if n < 3:
+        return factors
+    images = np.where(stack.good, stack.image, np.nan)[:, ::8]
+    relative = images / np.sqrt(np.where(stack.good, stack.variance, 1.0)[:, ::8])
+    step = _APART
+    curved = (2 * relative[..., step:-step] - relative[..., : -2 * step] - relative[..., 2 * step :]) / 6**0.5
+    for t, one in enumerate(curved):
+        alone = _width(one) ** 2
+        if alone > _FAR_OFF:
+            others = np.arange(n) != t
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "All-NaN slice")
+                median = np.nanmedian(images[others], axis=0)
+            # Variance of the median of normal deviates of these widths.
+            of_median = 0.5 * np.pi * (n - 1) / (sky_variance[others] ** -0.5).sum() ** 2
+            beside = (_width(images[t] - median) ** 2 - of_median) / sky_variance[t]
+            if beside > _FAR_OFF:
+                factors[t] = min(alone, beside)
+    return factors
+
+
+def _width(values: np.ndarray) -> float:
+    """Half the width of the central 68 %, without NaN; 0 for too few."""
+    values = values[np.isfinite(values)]
+    if len(values) < _MIN_MODES:
+        return 0.0
+    low, high = np.percentile(values, _CENTRAL)
+    return 0.5 * (high - low)
 
 
 def measure_noise_scale(
@@ -112,8 +179,7 @@ def measure_noise_scale(
             kept = values[chosen].cpu().numpy()
             modes = 2 * independent[t] * len(kept)
             if modes > _MIN_MODES and scale[t] > 0:
-                low, high = np.percentile(kept, [15.866, 84.134])
-                ratio[t] = (0.5 * (high - low)) ** 2 / scale[t]
+                ratio[t] = _width(kept) ** 2 / scale[t]
                 # Asymptotic variance of the squared width between these
                 # percentiles; 1.3 times less since what lies beyond them is
                 # less correlated.

@@ -28,7 +28,7 @@ from ._batches import parts
 from ._clip import Clipper, clip_against_median
 from ._filters import wiener_response
 from ._fourier import FourierGrid
-from ._noise_level import measure_noise_scale
+from ._noise_level import find_understated_noise, measure_noise_scale
 from ._stack import CellStack, HistoryRow
 from ._wiener import WienerSolver
 
@@ -166,15 +166,16 @@ def compute_statistic(
     good = torch.as_tensor(stack.good, device=device).float()
     image = torch.as_tensor(stack.image, dtype=torch.float32, device=device) * good
     level = _sky_variance(stack)
-    sky = torch.as_tensor(level, device=device)
-    variance = np.where(stack.good, stack.variance, level[:, None, None])
+    understated = find_understated_noise(stack, level)
+    variance = np.where(stack.good, stack.variance, level[:, None, None]) * understated[:, None, None]
     variance = torch.as_tensor(variance, dtype=torch.float32, device=device)
+    sky = torch.as_tensor(level * understated, device=device)
     psf = torch.as_tensor(stack.psf, dtype=torch.float32, device=device)
     transfer = grid.transfer(psf)
 
     solver = WienerSolver(image, transfer, sky, grid)
     clipper = Clipper(clip_sigma, psf)
-    noise_scale = torch.ones(n, device=device)
+    noise_scale = torch.as_tensor(understated, device=device)
     used = good
     if n > 1:
         used = clip_against_median(image, good, variance, psf.amax((1, 2)))
@@ -184,7 +185,7 @@ def compute_statistic(
         left = solver.solve(used, strength=strength, steps=steps, tolerance=error)
         if number == len(_STAGES) - 2:
             # Its residuals are the last to be clipped.
-            noise_scale = measure_noise_scale(
+            factor = measure_noise_scale(
                 residual=solver.residual,
                 model=solver.spectrum,
                 used=used,
@@ -194,8 +195,9 @@ def compute_statistic(
                 prior=strength * solver.den0,
                 grid=grid,
             )
-            sky = sky * noise_scale
-            variance.mul_(noise_scale[:, None, None])
+            noise_scale = noise_scale * factor
+            sky = sky * factor
+            variance.mul_(factor[:, None, None])
             solver.reweigh(sky)
         history.append(_make_row("statistic", number, solver.residual, variance, used))
         if clips and n > 1:
