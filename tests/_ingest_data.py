@@ -44,6 +44,25 @@ def make_header(kind):
     return header
 
 
+def make_text_header(ra, *, newline="\n", **changes):
+    """Return a header as SCAMP writes that of a chip, in latin-1, with some
+    cards changed or, where the value is `None`, left out.
+    """
+    header = make_header("TAN")
+    header["CRVAL1"] = ra
+    for name, value in changes.items():
+        header.remove(name, ignore_missing=True)
+        if value is not None:
+            header[name] = value
+    lines = [
+        "COMMENT   Universit\u00e9 Paris",
+        *(str(card).rstrip() for card in header.cards),
+        "END     ",
+        "",
+    ]
+    return newline.join(lines).encode("latin-1")
+
+
 def make_psfex(path, sampling):
     """Write a PSFEx model that changes over the image; return galsim's."""
     size = 41

@@ -27,13 +27,17 @@ from _ingest_data import (
     describe,
     make_header,
     make_psfex,
+    make_text_header,
     run_ingest,
     write_files,
 )
 from astropy.io import fits
 from astropy.table import Table
 
+from lsst.coadd.astroclearnet.adapters import make_adapter
+from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddConfig
 from lsst.coadd.astroclearnet.core import Plane
+from lsst.coadd.astroclearnet.core._register import warp_exposure
 from lsst.coadd.astroclearnet.ingest import (
     load_config,
     read_piff,
@@ -149,9 +153,28 @@ def test_mask_by_bits_and_by_codes(quality, at_22, files, tmp_path):
     planes = lambda y, x: {plane.name for plane in Plane if plain.flags[y, x] & plane}  # noqa: E731
     assert planes(22, 20) == at_22
     assert planes(20, 20) == {"BAD"}
-    assert planes(3, 4) == {"UNMASKED_NAN"} and plain.image[3, 4] == 0
+    assert planes(3, 4) == {"NO_DATA", "UNMASKED_NAN"} and plain.image[3, 4] == 0
     assert planes(10, 10) == {"BAD"}  # weight 0
     assert np.count_nonzero(plain.flags) <= 5
+
+
+def test_pixels_without_a_flux_are_not_used(tmp_path):
+    """A NaN with a good weight, in no mask, does not become a flux of 0."""
+    write_files(tmp_path)
+    path = describe(tmp_path, tmp_path)
+    assert run_ingest(path, tmp_path / "repo").exit_code == 0
+    data_id = {"instrument": "Cam", "visit": 11, "detector": 3}
+    calexp = Butler.from_config(str(tmp_path / "repo"), collections="Cam/defaults").get("calexp", data_id)
+    exposure = make_adapter("images").adapt(calexp, data_id=data_id)
+    bad = AssembleAcnCoaddConfig().bad_plane_bits
+    warped = warp_exposure(exposure, wcs=exposure.wcs, bad=bad, x0=0, y0=0, height=SHAPE[0], width=SHAPE[1])
+    good = warped.good[3 - warped.y0, 4 - warped.x0], warped.good[60 - warped.y0, 80 - warped.x0]
+    assert good == (False, True)
+
+
+def test_what_the_sky_spoils_is_not_used(files, tmp_path):
+    plain = read_one(tmp_path, files, sky={"kind": "constant", "value": float("nan")})
+    assert (plain.flags & np.uint32(Plane.NO_DATA)).all() and not plain.image.any()
 
 
 @pytest.mark.parametrize(
@@ -209,6 +232,37 @@ def test_astrometric_offset(files, tmp_path):
     east, north = a.spherical_offsets_to(b)
     assert east.to_value(u.arcsec) == pytest.approx(0.3, abs=1e-3)
     assert north.to_value(u.arcsec) == pytest.approx(-0.2, abs=1e-3)
+
+
+@pytest.mark.parametrize("number", [1, 2, "2", "{detector}"])
+def test_header_of_a_chip_in_a_file_of_scamp(number, files, tmp_path):
+    """Headers of a text file are counted from 1, as extensions are."""
+    path = tmp_path / "chips.head"
+    path.write_bytes(make_text_header(150.0) + make_text_header(151.0, newline="\r\n") + b"\n")
+    one = {"exposures": [{"visit": 11, "detector": 2}], "wcs": {"file": str(path), "hdu": number}}
+    plain = read_one(tmp_path, files, **one)
+    assert plain.wcs.wcs.crval.tolist() == [150.0 if number == 1 else 151.0, 2.5]
+    path.write_bytes(make_text_header(152.0))
+    alone = read_one(tmp_path, files, wcs={"file": str(path)})
+    assert alone.wcs.wcs.crval[0] == 152.0
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"RADESYS": "ICRS", "EQUINOX": 1975.0},  # ICRS has no equinox
+        {"RADESYS": "FK5"},
+        {"RADESYS": "FK5", "EQUINOX": 2000.0},
+        {"EQUINOX": 2000.0},
+        {},
+    ],
+)
+def test_frames_that_are_icrs_or_near_it(frame, files, tmp_path):
+    path = tmp_path / "some.head"
+    path.write_bytes(make_text_header(150.0, **{"RADESYS": None} | frame))
+    plain = read_one(tmp_path, files, wcs={"file": str(path)})
+    expected = read_one(tmp_path, files).wcs.wcs.crval
+    np.testing.assert_array_equal(plain.wcs.wcs.crval, expected)
 
 
 def test_table_fills_in_texts(files, tmp_path):

@@ -10,7 +10,8 @@ import os
 import resource
 
 import pytest
-from _ingest_data import describe, run_ingest, write_files
+from _ingest_data import describe, make_text_header, run_ingest, write_files
+from astropy.io import fits
 
 from lsst.coadd.astroclearnet.ingest import IngestError, load_config
 
@@ -20,6 +21,16 @@ def files(tmp_path_factory):
     root = tmp_path_factory.mktemp("files")
     write_files(root)
     return root
+
+
+def assert_refused(description, *messages):
+    """See that ingest ends with one line that holds all of the messages."""
+    result = run_ingest(description, description.parent / "repo")
+    assert result.exit_code == 1, result.exception
+    (line,) = (line for line in result.output.splitlines() if line.startswith("Error: "))
+    for message in messages:
+        assert message in line
+    assert not (description.parent / "repo").exists()
 
 
 @pytest.mark.parametrize(
@@ -42,6 +53,13 @@ def files(tmp_path_factory):
         ({"calibration": {"zero_point": float("nan")}}, "the zero point nan is not a magnitude"),
         ({"data_quality": {"file": "mask.fits", "bits": {0: "BAD"}}}, "2 pixels have the bit 2"),
         ({"data_quality": {"file": "mask.fits", "bits": {0: "UGLY"}}}, "Unknown mask plane 'UGLY'"),
+        ({"data_quality": {"file": "mask.fits", "bits": {0: "CLIPPED"}}}, "Unknown mask plane 'CLIPPED'"),
+        ({"data_quality": {"file": "mask.fits", "codes": {1: "UNREPAIRED"}}}, "a visit image can hold NO_"),
+        ({"data_quality": {"file": "mask.fits", "bits": {2: "INJECTED"}}}, "exposures.0.data_quality: "),
+        ({"data_quality": {"file": "mask.fits", "bits": {2: "FAKE"}}}, "Unknown mask plane 'FAKE'"),
+        ({"psf": {"kind": "psfex", "file": "weight.fits", "hdu": 0}}, "HDU 0 is not a PSFEx model"),
+        ({"sky": {"kind": "spline", "file": "weight.fits", "hdu": 0}}, "it has no column xgrid"),
+        ({"wcs": {"file": "weight.fits", "hdu": 7}}, "weight.fits cannot be read: it has fewer HDUs"),
         ({"wcs": {"file": "weight.fits"}}, "weight.fits: its header has no celestial WCS"),
         ({"band": "{nonsense}"}, "exposures.0.band: '{nonsense}' cannot be filled in: 'nonsense'"),
         ({"exposures": [{"visit": 1, "detector": 1}] * 2}, "visit=1 detector=1 is described twice"),
@@ -70,6 +88,71 @@ def test_corrupt_fits_is_named(files, tmp_path):
     assert result.exit_code == 1
     assert "visit=11 detector=3" in result.output and "image.fits" in result.output
     assert not (tmp_path / "repo").exists()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"weight": {}},
+        {"data_quality": {"bits": {0: "BAD"}}},
+        {"psf": {"kind": "psfex"}},
+        {"psf": {"kind": "piff"}},
+        {"psf": {"kind": "stamp"}},
+        {"wcs": {}},
+        {"sky": {"kind": "spline"}},
+    ],
+)
+def test_files_that_are_no_fits_are_named(part, files, tmp_path):
+    (name, entry), path = next(iter(part.items())), tmp_path / "garbage.fits"
+    path.write_bytes(b"garbage")
+    description = describe(tmp_path, files, {name: entry | {"file": str(path)}})
+    assert_refused(description, f"visit=11 detector=3: {path} cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("hdu", "message"),
+    [
+        (None, "holds 2 headers; give the number of that of the exposure as wcs.hdu"),
+        (0, "has no header number 0; it holds 2, counted from 1."),
+        (3, "has no header number 3; it holds 2, counted from 1."),
+        ("SCI", "has no header number 'SCI'; it holds 2, counted from 1."),
+    ],
+)
+def test_header_of_a_chip_must_be_told(hdu, message, files, tmp_path):
+    path = tmp_path / "chips.head"
+    path.write_bytes(make_text_header(150.0) + make_text_header(151.0))
+    description = describe(tmp_path, files, {"wcs": {"file": str(path), "hdu": hdu}})
+    assert_refused(description, f"visit=11 detector=3: {path} {message}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"}, "the axes of its WCS are GLON-TAN and GLAT-TAN; "),
+        ({"CTYPE1": "DEC--TAN", "CTYPE2": "RA---TAN", "CRVAL1": 2.5, "CRVAL2": 150.0}, "in this order"),
+        ({"RADESYS": "FK4"}, "its WCS is in FK4 of equinox B1950.000; "),
+        ({"RADESYS": None, "EQUINOX": 1950.0}, "its WCS is in FK4 of equinox B1950.000; "),
+        ({"RADESYS": None, "EQUINOX": 1990.0}, "its WCS is in FK5 of equinox J1990.000; "),
+        ({"RADESYS": "FK5", "EQUINOX": 1975.0}, "only ICRS and FK5 of J2000 can be read. Put one in "),
+        ({"RADESYS": "GAPPT"}, "the frame GAPPT of its WCS is not known. Put one in ICRS into "),
+        ({"CRVAL1": None}, "its header has no number as CRVAL1."),
+        ({"CRVAL1": None, "CRVAL2": "2.5"}, "its header has no number as CRVAL1 and as CRVAL2."),
+        ({"CD1_1": 0.0, "CD1_2": 0.0}, "its WCS cannot be used: "),
+    ],
+)
+def test_wcs_that_is_not_icrs_is_refused(changes, message, files, tmp_path):
+    path = tmp_path / "some.head"
+    path.write_bytes(make_text_header(150.0, **changes))
+    description = describe(tmp_path, files, {"wcs": {"file": str(path)}})
+    assert_refused(description, f"visit=11 detector=3: {path}: ", message)
+
+
+def test_image_without_a_position_is_named(files, tmp_path):
+    with fits.open(files / "image.fits") as hdus:
+        del hdus[1].header["CRVAL2"]
+        hdus.writeto(tmp_path / "image.fits")
+    description = describe(tmp_path, files, {"image": {"file": str(tmp_path / "image.fits")}})
+    assert_refused(description, "visit=11 detector=3: ", "image.fits: its header has no number as CRVAL2.")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ __all__ = (
     "ConstantSky",
     "DataQuality",
     "Exposure",
+    "Hdu",
     "ImageFile",
     "IngestConfig",
     "Instrument",
@@ -36,7 +37,12 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from ..core._planes import parse_planes
+from .._visit_images import VISIT_PLANES
+from ..core._planes import Plane
+
+Hdu = Annotated[int | str, pydantic.Field(union_mode="left_to_right")]
+"""HDU of a FITS file: its number, 0 for the primary HDU, or its name. Digits
+that fill in a text are a number, too."""
 
 
 class _Model(pydantic.BaseModel):
@@ -51,8 +57,8 @@ class ImageFile(_Model):
     file: Path
     """Relative to ``data_root``."""
 
-    hdu: int | str | None = None
-    """Number or name; by default the first HDU with a 2-d image."""
+    hdu: Hdu | None = None
+    """By default the first HDU with a 2-d image."""
 
 
 class Weight(ImageFile):
@@ -63,7 +69,9 @@ class Weight(ImageFile):
 
 
 class DataQuality(ImageFile):
-    """Mask of each pixel; names are those of `~..core.Plane`."""
+    """Mask of each pixel; names are those of `~..core.Plane` that a visit
+    image can hold.
+    """
 
     bits: dict[int, str] | None = None
     """Plane of each bit, counted from 0 for the value 1."""
@@ -78,7 +86,10 @@ class DataQuality(ImageFile):
     def _check(self) -> DataQuality:
         if (self.bits is None) == (self.codes is None):
             raise ValueError("give either bits or codes")
-        parse_planes((self.bits or self.codes or {}).values())
+        known = [plane.name for plane in Plane if plane.name in VISIT_PLANES]
+        for name in (self.bits or self.codes or {}).values():
+            if name not in known:
+                raise ValueError(f"Unknown mask plane {name!r}; a visit image can hold {', '.join(known)}")
         return self
 
 
@@ -113,9 +124,16 @@ class WcsConfig(_Model):
     """World coordinates; by default the header of the image."""
 
     file: Path | None = None
-    """FITS file, or text file with a header (``.head`` of SCAMP)."""
+    """FITS file, or text file with one header or several (``.head`` of
+    SCAMP)."""
 
-    hdu: int | str | None = None
+    hdu: Hdu | None = None
+    """HDU of a FITS file, by default the primary. In a text file the number of
+    the header, 1 for the first, which is that of the HDU of its chip: the
+    primary HDU of a file with several chips has no image. It must be given
+    where there are several headers.
+    """
+
     ra_offset: float = 0.0
     """Added to the position on the sky, in arcsec of arc (not of RA)."""
 
@@ -165,7 +183,7 @@ class SplineSky(_Model):
     file: Path
     """Table of legacypipe's ``LegacySplineSky``."""
 
-    hdu: int | str = 1
+    hdu: Hdu = 1
 
 
 Psf = Annotated[PsfexFile | PiffFile | StampFile, pydantic.Field(discriminator="kind")]

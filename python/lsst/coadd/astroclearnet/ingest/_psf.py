@@ -69,7 +69,8 @@ def read_psfex(path: Path, *, hdu: int | str = 1) -> PiffModel:
     """
     with fits.open(path) as hdus:
         header, table = hdus[hdu].header, hdus[hdu].data
-        if table is None or "PSF_MASK" not in (name.upper() for name in table.names):
+        # An image has no names.
+        if "PSF_MASK" not in (name.upper() for name in getattr(table, "names", ())):
             raise IngestError(f"{path}: HDU {hdu} is not a PSFEx model; it has no column PSF_MASK.")
         stamps = np.asarray(table["PSF_MASK"][0], dtype=float)
     if stamps.ndim == 2:  # no polynomial

@@ -13,7 +13,6 @@ from __future__ import annotations
 __all__ = ("Footprint", "PlainExposure", "read_footprint", "read_plain_exposure")
 
 import dataclasses
-import warnings
 from pathlib import Path
 
 import astropy.units as u
@@ -21,7 +20,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.stats import sigma_clipped_stats
-from astropy.wcs import WCS, FITSFixedWarning, WcsError
+from astropy.wcs import WCS
 from scipy.interpolate import RectBivariateSpline
 
 from ..core._planes import Plane
@@ -35,11 +34,11 @@ from ._config import (
     PiffFile,
     PsfexFile,
     SplineSky,
-    WcsConfig,
     Weight,
 )
-from ._errors import IngestError
+from ._errors import IngestError, naming_exposure, naming_file
 from ._psf import PiffModel, read_piff, read_psfex, read_stamp
+from ._wcs import read_wcs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,7 +46,8 @@ class PlainExposure:
     """One detector image, ready to become a `~lsst.images.VisitImage`."""
 
     image: np.ndarray
-    """Flux in nJy per pixel, float32 ``(y, x)``; 0 where it was not finite."""
+    """Flux in nJy per pixel, float32 ``(y, x)``; 0 and ``NO_DATA`` where it
+    was not finite."""
 
     variance: np.ndarray
     """Variance in nJy^2, float32 ``(y, x)``; NaN where there is none."""
@@ -86,14 +86,12 @@ def read_footprint(exposure: Exposure) -> Footprint:
     IngestError
         If a file is missing or the header of the image cannot be used.
     """
-    for path in _files(exposure):
-        if not path.is_file():
-            raise IngestError(f"{exposure.label}: the file {path} does not exist.")
-    try:
+    with naming_exposure(exposure.label):
+        for path in _files(exposure):
+            if not path.is_file():
+                raise IngestError(f"the file {path} does not exist.")
         image, header = _read_image(exposure.image.file, exposure.image.hdu)
-        return Footprint(wcs=_read_wcs(exposure.wcs, header, source=exposure.image.file), shape=image.shape)
-    except IngestError as error:
-        raise IngestError(f"{exposure.label}: {error}") from error
+        return Footprint(wcs=read_wcs(exposure.wcs, header, source=exposure.image.file), shape=image.shape)
 
 
 def _files(exposure: Exposure) -> list[Path]:
@@ -119,39 +117,34 @@ def read_plain_exposure(exposure: Exposure) -> PlainExposure:
     IngestError
         If a file cannot be used; the text names the data id and the file.
     """
-    try:
+    with naming_exposure(exposure.label):
         image, header = _read_image(exposure.image.file, exposure.image.hdu)
         variance = _read_variance(exposure.weight, image.shape)
         flags = _read_flags(exposure.data_quality, image.shape)
-        flags[~np.isfinite(image)] |= np.uint32(Plane.UNMASKED_NAN)
-        flags[~np.isfinite(variance) & (flags == 0)] |= np.uint32(Plane.BAD)
-        image = image - _sky(exposure.sky, image, good=flags == 0)
+        good = np.isfinite(image) & np.isfinite(variance) & (flags == 0)
         scale = _njy_per_count(exposure.calibration, exposure.exposure_time)
+        image = ((image - _sky(exposure.sky, image, good=good)) * scale).astype(np.float32)
+        variance = (variance * scale**2).astype(np.float32)
+        # UNMASKED_NAN says why; by default no pixel is left out for it.
+        flags[~np.isfinite(image)] |= np.uint32(Plane.NO_DATA | Plane.UNMASKED_NAN)
+        flags[~np.isfinite(variance) & (flags == 0)] |= np.uint32(Plane.BAD)
         return PlainExposure(
-            image=np.where(np.isfinite(image), image * scale, 0.0).astype(np.float32),
-            variance=(variance * scale**2).astype(np.float32),
+            image=np.where(np.isfinite(image), image, np.float32(0)),
+            variance=variance,
             flags=flags,
-            wcs=_read_wcs(exposure.wcs, header, source=exposure.image.file),
+            wcs=read_wcs(exposure.wcs, header, source=exposure.image.file),
             psf=_read_psf(exposure, image.shape),
             njy_per_count=scale,
         )
-    except IngestError as error:
-        raise IngestError(f"{exposure.label}: {error}") from error
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        # What astropy raises for a damaged file, by where the damage is.
-        raise IngestError(f"{exposure.label}: {type(error).__name__}: {error}") from error
 
 
 def _read_image(path: Path, hdu: int | str | None) -> tuple[np.ndarray, fits.Header]:
     """Return an image as float64 ``(y, x)``, and its header."""
-    try:
-        with fits.open(path) as hdus:
-            numbers = range(len(hdus)) if hdu is None else [hdu]
-            for number in numbers:
-                if hdus[number].is_image and hdus[number].data is not None and hdus[number].data.ndim == 2:
-                    return np.asarray(hdus[number].data, dtype=float), hdus[number].header.copy()
-    except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise IngestError(f"{path} cannot be read: {error}") from error
+    with naming_file(path), fits.open(path) as hdus:
+        numbers = range(len(hdus)) if hdu is None else [hdu]
+        for number in numbers:
+            if hdus[number].is_image and hdus[number].data is not None and hdus[number].data.ndim == 2:
+                return np.asarray(hdus[number].data, dtype=float), hdus[number].header.copy()
     where = "any HDU" if hdu is None else f"HDU {hdu}"
     raise IngestError(f"{path} has no 2-d image in {where}.")
 
@@ -208,7 +201,8 @@ def _sky(
             raise IngestError("no pixel is good, so that the sky cannot be measured.")
         return float(sigma_clipped_stats(image[good], sigma=3.0)[1])
     if isinstance(sky, SplineSky):
-        return _spline_sky(sky, image.shape)
+        with naming_file(sky.file):
+            return _spline_sky(sky, image.shape)
     return 0.0
 
 
@@ -217,7 +211,12 @@ def _spline_sky(sky: SplineSky, shape: tuple[int, ...]) -> np.ndarray:
     and the place of this image on it.
     """
     with fits.open(sky.file) as hdus:
-        row = hdus[sky.hdu].data[0]
+        table = hdus[sky.hdu].data
+        if "xgrid" not in getattr(table, "names", ()):  # an image has no names
+            raise IngestError(
+                f"{sky.file}: HDU {sky.hdu} is not a sky of legacypipe; it has no column xgrid."
+            )
+        row = table[0]
         x, y = (np.asarray(row[name], dtype=float) for name in ("xgrid", "ygrid"))
         values = np.asarray(row["gridvals"], dtype=float)
         x0, y0, order = int(row["x0"]), int(row["y0"]), int(row["order"])
@@ -235,32 +234,11 @@ def _njy_per_count(calibration: Calibration, exposure_time: float) -> float:
     return float(scale)
 
 
-def _read_wcs(config: WcsConfig, header: fits.Header, *, source: Path) -> WCS:
-    if config.file is not None:
-        source = config.file
-        if source.suffix in (".head", ".ahead", ".txt"):
-            header = fits.Header.fromtextfile(source)
-        else:
-            header = fits.getheader(source, config.hdu or 0)
-    header = header.copy()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FITSFixedWarning)  # remarks on dates
-            wcs = WCS(header)
-            if not wcs.has_celestial or wcs.naxis != 2:
-                raise IngestError(f"{source}: its header has no celestial WCS.")
-            dec = wcs.wcs.crval[wcs.wcs.lat]
-            header[f"CRVAL{wcs.wcs.lng + 1}"] += config.ra_offset / 3600 / np.cos(np.deg2rad(dec))
-            header[f"CRVAL{wcs.wcs.lat + 1}"] += config.dec_offset / 3600
-            return WCS(header)
-    except (WcsError, ValueError) as error:
-        raise IngestError(f"{source}: its WCS cannot be used: {error}") from error
-
-
 def _read_psf(exposure: Exposure, shape: tuple[int, int]) -> PiffModel:
     psf = exposure.psf
-    if isinstance(psf, PsfexFile):
-        return read_psfex(psf.file, hdu=1 if psf.hdu is None else psf.hdu)
-    if isinstance(psf, PiffFile):
-        return read_piff(psf.file, shape=shape, stamp_size=psf.stamp_size, chip=psf.chip)
-    return read_stamp(psf.file, hdu=0 if psf.hdu is None else psf.hdu, sampling=psf.sampling)
+    with naming_file(psf.file):
+        if isinstance(psf, PsfexFile):
+            return read_psfex(psf.file, hdu=1 if psf.hdu is None else psf.hdu)
+        if isinstance(psf, PiffFile):
+            return read_piff(psf.file, shape=shape, stamp_size=psf.stamp_size, chip=psf.chip)
+        return read_stamp(psf.file, hdu=0 if psf.hdu is None else psf.hdu, sampling=psf.sampling)
