@@ -34,6 +34,7 @@ from lsst.coadd.astroclearnet.core import (
     _clip,
     _encoder,
     _finish,
+    _first_look,
     _fit,
     _scatter,
     _statistic,
@@ -100,7 +101,8 @@ def _watch_engine(clock: Clock) -> None:
     clock.watch(FourierGrid, "transform", "FFT", transforms=True)
     clock.watch(FourierGrid, "inverse", "FFT", transforms=True)
     clock.watch(FourierGrid, "transfer", "FFT")
-    clock.watch(_statistic, "clip_against_median", "clipping")
+    clock.watch(_statistic, "FirstLook", "clipping")
+    clock.watch(_first_look.FirstLook, "find_used", "clipping")
     clock.watch(_clip.Clipper, "find_used", "clipping")
     clock.watch(WienerSolver, "solve", "filling of holes")
     clock.watch(_statistic, "measure_noise_scale", "noise level")

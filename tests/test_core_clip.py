@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from lsst.coadd.astroclearnet.core._clip import Clipper, brightest_nearby, find_median
+from lsst.coadd.astroclearnet.core._clip import Clipper
+from lsst.coadd.astroclearnet.core._first_look import FirstLook, find_median
 from lsst.coadd.astroclearnet.core._fourier import FourierGrid
+from lsst.coadd.astroclearnet.core._neighbours import brightest_nearby
 from lsst.coadd.astroclearnet.core._wiener import WienerSolver
 
 
@@ -39,7 +41,8 @@ def _clip(residual):
     """Clip pure residuals, of model 0 and variance 1; return what is used."""
     residual = torch.as_tensor(residual, dtype=torch.float32)
     ones, used = torch.ones_like(residual), torch.empty_like(residual)
-    clipper = Clipper(4.5, torch.ones(len(residual), 1, 1))
+    look = FirstLook(residual, ones, ones, torch.ones(len(residual)))
+    clipper = Clipper(4.5, torch.ones(len(residual), 1, 1), look)
     clipper.find_used(residual, residual, ones, ones, score=torch.empty_like(residual), used=used)
     return used.numpy()
 

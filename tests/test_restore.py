@@ -186,6 +186,14 @@ def replace(key, function):
         (put("variance", (0, 5, 5), -1), "variance is zero or negative in 1 pixels of exposure 0"),
         (put("psf", (4, 0, 0), np.nan), "the PSF of exposure 4 holds NaN"),
         (replace("psf", lambda a: a * 1.03), "the PSF of exposure 0 sums to 1.0300, not to 1"),
+        (
+            replace("psf", lambda a: np.roll(a, 3, axis=2)),
+            "the star of the PSF of exposure 0 lies +3.0, +0.0 pixels (x, y) from the middle of the stamp",
+        ),
+        (
+            lambda arrays: arrays.update(image=arrays["image"] * 1e-9, variance=arrays["variance"] * 1e-18),
+            "the noise of a pixel of exposure 0 is",
+        ),
     ],
 )
 def test_bad_stack_is_refused_in_one_line(change, message, tmp_path):

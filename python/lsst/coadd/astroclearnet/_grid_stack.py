@@ -25,6 +25,13 @@ from .core._stack import CellStack
 
 _KEYS = {"image": "(n, h, w)", "variance": "(n, h, w)", "good": "(n, h, w)", "psf": "(n, p, p)"}
 
+_LEAST_NOISE, _MOST_NOISE = 1e-6, 1e6
+"""Noise of a pixel, in the unit of the image, with which fits work."""
+
+_MOST_OFFSET = 1.0
+"""Pixels by which the core of a PSF may lie off the middle of its stamp: an
+asymmetric one does by less."""
+
 
 class RestoreError(CoreError, ValueError):
     """The input cannot be used or the output not be written; one line."""
@@ -178,6 +185,26 @@ def _check_pixels(path: str | os.PathLike[str], arrays: dict[str, np.ndarray], g
                 f"{path}: {what} in {count[t]} pixels of exposure {t} where good is True; "
                 "set good to False there."
             )
+    for t in np.flatnonzero(good.any(axis=(1, 2))):
+        noise = float(np.median(variance[t][good[t]])) ** 0.5
+        # The fits square fluxes, and divide by variances, in float32.
+        if not _LEAST_NOISE <= noise <= _MOST_NOISE:
+            raise RestoreError(
+                f"{path}: the noise of a pixel of exposure {t} is {noise:.1e}; give image and variance in a "
+                f"unit in which it lies between {_LEAST_NOISE:.0e} and {_MOST_NOISE:.0e}, such as nJy."
+            )
+
+
+def _find_peak(stamp: np.ndarray) -> tuple[float, float]:
+    """Place of a star relative to the middle of its stamp, y and x: the
+    centroid of what is brighter than half of the brightest pixel.
+    """
+    core = np.where(stamp > 0.5 * stamp.max(), stamp, 0.0)
+    axis = np.arange(len(stamp)) - len(stamp) // 2
+    return (
+        float((core.sum(axis=1) * axis).sum() / core.sum()),
+        float((core.sum(axis=0) * axis).sum() / core.sum()),
+    )
 
 
 def _check_psf(path: str | os.PathLike[str], psf: np.ndarray) -> np.ndarray:
@@ -189,5 +216,11 @@ def _check_psf(path: str | os.PathLike[str], psf: np.ndarray) -> np.ndarray:
             raise RestoreError(
                 f"{path}: the PSF of exposure {t} sums to {total:.4f}, not to 1 within 1 %; "
                 "divide it by its sum or cut a larger stamp."
+            )
+        y, x = _find_peak(stamp)
+        if np.hypot(y, x) > _MOST_OFFSET:
+            raise RestoreError(
+                f"{path}: the star of the PSF of exposure {t} lies {x:+.1f}, {y:+.1f} pixels (x, y) from the "
+                "middle of the stamp; sources would move by as much. Centre it."
             )
     return psf.astype(np.float32)

@@ -80,6 +80,8 @@ def fit_grid_stack(
         "n_image",
         "n_rejected",
         "filled",
+        "misfit",
+        "local_chi2",
     )
     return dataclasses.replace(fit, **{name: getattr(fit, name)[:height, :width] for name in planes})
 

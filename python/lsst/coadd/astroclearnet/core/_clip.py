@@ -10,13 +10,13 @@
 
 from __future__ import annotations
 
-__all__ = ("Clipper", "brightest_nearby", "clip_against_median", "find_median")
-
-from collections.abc import Iterator
+__all__ = ("Clipper",)
 
 import torch
 
 from ._batches import parts
+from ._first_look import FirstLook
+from ._neighbours import SOFT, brightest_nearby, soft
 from ._trail import SHORTEST_TRAIL, find_trails
 
 _MODEL_ERROR = 0.05
@@ -35,79 +35,11 @@ _GROW, _GROW_SMOOTH = 1.5, 2.0
 """S/N of a pixel, and of the smoothed residual, down to which what is clipped
 grows."""
 
-_SOFT = 0.12
-"""Between this much below a limit and as much above it, relative to the
-limit, a pixel is clipped in part: a decision of all or nothing would be
-taken otherwise when a hair has changed, such as the size of the cell."""
-
 _REACH = 6
 """Pixels by which what is clipped can grow in all."""
 
 _AT_ONCE = 2**11
 """Pixels around which marks grow at a time."""
-
-_BLOCK = 2**15
-"""Pixels whose exposures are sorted at a time: as many as a cache holds."""
-
-
-def brightest_nearby(images: torch.Tensor, reach: int) -> torch.Tensor:
-    """Largest value of images ``(..., h, w)``, which must not be negative,
-    within some rows and columns.
-    """
-    size = 2 * reach + 1
-    images = torch.nn.functional.pad(images, (reach, reach, reach, reach))
-    for axis in (-1, -2):
-        known = 1
-        while known < size:
-            # Of a window of twice the size two halves are known.
-            step = min(known, size - known)
-            length = images.shape[axis] - step
-            images = torch.maximum(images.narrow(axis, 0, length), images.narrow(axis, step, length))
-            known += step
-    return images
-
-
-def clip_against_median(
-    image: torch.Tensor, good: torch.Tensor, variance: torch.Tensor, psf_peak: torch.Tensor
-) -> torch.Tensor:
-    """Find what stands far above the median of the exposures.
-
-    The median is the lower of two middle values, so that a cosmic ray in one
-    of two exposures is seen too. The tolerance allows for what seeing does
-    to the peak of a star.
-
-    Parameters
-    ----------
-    image, variance
-        The stack, ``(n, h, w)``.
-    good
-        1 where a pixel can be used, else 0.
-    psf_peak
-        Brightest pixel of the PSF of each exposure, ``(n,)``.
-
-    Returns
-    -------
-    `torch.Tensor`
-        1 where good and no artifact, else 0, ``(n, h, w)``.
-    """
-    median = find_median(image, good)
-    sharper = (psf_peak / psf_peak.median() - 1.0).clamp_min(0.0)[:, None, None]
-    near = brightest_nearby(median.abs(), 2)
-    used = good.clone()
-    for part in parts(image):
-        excess = image[part] - median
-        ratio = excess * variance[part].rsqrt()
-        # A lonely exposure is its own median: nothing can be said there.
-        if not ratio.amax() > 5.5:
-            continue
-        excess /= ((0.5 + 1.3 * sharper[part]) * near).clamp_min_(1e-30)
-        core = _above(ratio, 5.5) & _above(excess, 1.0) & _above(used[part], 0.0)
-        if not core.amax():
-            continue
-        wing = brightest_nearby(core, 1) & _above(ratio, 2.0) & _above(excess, 0.5)
-        marked = brightest_nearby(wing, 1) & _above(ratio, 1.5) & _above(excess, 0.3)
-        used[part] *= 1 - marked
-    return used
 
 
 class Clipper:
@@ -126,11 +58,14 @@ class Clipper:
         Residual in sigma above which a pixel can be an artifact.
     psf
         PSF kernels of the exposures, ``(n, p, p)``.
+    look
+        The same exposures against their median.
     """
 
-    def __init__(self, clip_sigma: float, psf: torch.Tensor):
+    def __init__(self, clip_sigma: float, psf: torch.Tensor, look: FirstLook):
         self._clip_sigma = clip_sigma
         self._psf = psf
+        self._look = look
 
     def find_used(
         self,
@@ -163,13 +98,15 @@ class Clipper:
             model = (image[part] - residual[part]).abs_()
             noise = brightest_nearby(model, 2).mul_(_MODEL_ERROR).square_().add_(variance[part]).rsqrt_()
             torch.mul(residual[part], noise, out=score[part]).mul_(good[part])
+            if (allowed := self._look.outvotes(part)) is not None:
+                torch.where(score[part] > 0, score[part] * allowed, score[part], out=score[part])
             # For the time being: in proportion to the noise's share in it.
             torch.mul(noise.square_().mul_(variance[part]), score[part], out=used[part])
             # A deficit counts half.
             for one in torch.nn.functional.leaky_relu_(score[part], 0.5).abs():
                 torch.maximum(worst, one, out=worst)
         worst *= _AMONG_WORST
-        enough = worst * (1.0 - _SOFT)
+        enough = worst * (1.0 - SOFT)
         smooth, found = torch.empty_like(score), []
         for part in parts(image):
             smooth[part] = _smooth(used[part].clamp(max=self._clip_sigma))
@@ -217,8 +154,8 @@ class Clipper:
         at = tuple(found.T)
         size, faint = score[at].abs(), smooth[at] * _dark(score[at], light[at])
         excess = torch.maximum(size, faint * (self._clip_sigma / _FAINT))
-        strength = _soft(excess / worst[at[1:]], 1.0)
-        sharp = strength * _soft(size, 4 * self._clip_sigma)
+        strength = soft(excess / worst[at[1:]], 1.0)
+        sharp = strength * soft(size, 4 * self._clip_sigma)
         out = strength > 0
         return found[out], strength[out], sharp[out]
 
@@ -256,7 +193,7 @@ class Clipper:
         faint = smooth.view(-1)[where] * _dark(seen, light.view(-1)[where])
         # A deficit, which has been halved, counts in full here.
         excess = torch.maximum(torch.nn.functional.leaky_relu(seen, -2.0), faint * (_GROW / _GROW_SMOOTH))
-        noticed = _soft(excess, _GROW)
+        noticed = soft(excess, _GROW)
         marks = torch.zeros_like(seen)
         # Resampling spreads a sharp artifact with alternating signs.
         for reach, marked in ((1, strength), (2, sharp)):
@@ -283,12 +220,7 @@ def _dark(score: torch.Tensor, light: torch.Tensor) -> torch.Tensor:
     """
     # Scores below 0 have been halved; light has the noise's share in it.
     share = torch.where(score < 0, 0.5 * light, light).abs() / score.abs().clamp(min=1e-20)
-    return ((share - 0.5) / (2.0 * _SOFT) + 0.5).clamp(0.0, 1.0)
-
-
-def _soft(values: torch.Tensor, limit: float) -> torch.Tensor:
-    """From 0 well below a limit to 1 well above it."""
-    return ((values / limit - 1.0) / (2.0 * _SOFT) + 0.5).clamp(0.0, 1.0)
+    return ((share - 0.5) / (2.0 * SOFT) + 0.5).clamp(0.0, 1.0)
 
 
 def _is_long(kept: torch.Tensor) -> bool:
@@ -310,49 +242,3 @@ def _smooth(images: torch.Tensor) -> torch.Tensor:
             total += images.narrow(axis, shift, length)
         images = total
     return images.mul_(0.2)
-
-
-def _above(values: torch.Tensor, limit: torch.Tensor | float) -> torch.Tensor:
-    """1 where values are above a limit, else 0; bytes are worked faster than
-    truth values.
-    """
-    return (values > limit).view(torch.uint8)
-
-
-def find_median(image: torch.Tensor, good: torch.Tensor) -> torch.Tensor:
-    """Lower median of the good pixels along the first axis; 0 where there is
-    none. All pixels are sorted at once, by comparing whole images.
-    """
-    n = len(image)
-    flat, good = image.flatten(1), good.flatten(1)
-    result = torch.empty_like(flat[0])
-    network = list(_sorting_network(n))
-    size = _BLOCK if image.device.type == "cpu" else flat.shape[1]
-    for start in range(0, flat.shape[1], size):
-        place = slice(start, start + size)
-        planes = list(torch.where(good[:, place] > 0, flat[:, place], torch.inf))
-        spare = torch.empty_like(planes[0])
-        for low, high in network:
-            torch.minimum(planes[low], planes[high], out=spare)
-            torch.maximum(planes[low], planes[high], out=planes[high])
-            planes[low], spare = spare, planes[low]
-        middle = ((good[:, place].sum(0) - 1.0) / 2.0).floor()
-        chosen = torch.zeros_like(planes[0])
-        for k in range((n + 1) // 2):
-            chosen += torch.nan_to_num(planes[k], posinf=0.0) * (middle == k)
-        result[place] = chosen
-    return result.reshape(image.shape[1:])
-
-
-def _sorting_network(n: int) -> Iterator[tuple[int, int]]:
-    """Comparisons that sort n values (Batcher's odd-even merge sort; Knuth,
-    The Art of Computer Programming 3, algorithm 5.2.2 M).
-    """
-    top = 1 << max(0, (n - 1).bit_length() - 1)
-    p = top
-    while p > 0:
-        q, r, d = top, 0, p
-        while d > 0:
-            yield from ((i, i + d) for i in range(n - d) if i & p == r)
-            d, q, r = q - p, q >> 1, p
-        p >>= 1

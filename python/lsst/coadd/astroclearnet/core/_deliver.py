@@ -64,6 +64,6 @@ def deliver(
     spectrum = grid.transform(latent)
     left = data - den * spectrum / grid.gaussian(latent_fwhm).clamp_min(1e-4)
     residual = grid.inverse(left * residual_response(den, grid, fwhm=fwhm))
-    # Nothing is negative in the kernel, only in the rounding of the FFT.
-    wide = grid.inverse(spectrum * widening(grid, from_fwhm=latent_fwhm, to_fwhm=fwhm)).clamp_min(0.0)
-    return Delivered(latent=wide, coadd=wide + residual)
+    wide = grid.inverse(spectrum * widening(grid, from_fwhm=latent_fwhm, to_fwhm=fwhm))
+    # Little is negative: rounding of the FFT, ripples of narrow kernels.
+    return Delivered(latent=wide.clamp_min(0.0), coadd=wide + residual)

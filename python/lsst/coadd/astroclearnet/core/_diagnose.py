@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ._clip import brightest_nearby
+from ._neighbours import brightest_nearby
 from ._statistic import Statistic
 
 PARAMETERS = ("flux_scale", "sky", "shift_x", "shift_y")

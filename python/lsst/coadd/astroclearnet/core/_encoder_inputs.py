@@ -31,6 +31,10 @@ _REFERENCE = 1
 _MATCHED_FWHM = (0.0, 4.0, 9.0)
 """Widths in pixels of what the detection images look for."""
 
+_MOST_INFLATION = 20**0.5
+"""Where less than a twentieth of the weight was seen the encoder is told that
+it was a twentieth: it was trained with no less."""
+
 N_FEATURES = 3 * len(STRENGTHS) + len(_MATCHED_FWHM)
 """Channels that a stage of the encoder makes of a statistic."""
 
@@ -49,7 +53,8 @@ class EncoderInputs:
     den: torch.Tensor
     """Its noise power, same shape."""
     inflation: torch.Tensor
-    """Noise of D relative to `den`, ``(b, 1, rows, columns)``."""
+    """Noise of D relative to `den`, ``(b, 1, rows, columns)``, as far as the
+    training went."""
     filters: torch.Tensor
     """Wiener filters to the latent's PSF, ``(b, strength, rows, ...)``."""
     sigma: torch.Tensor
@@ -80,7 +85,7 @@ class EncoderInputs:
         """
         if inflation is None:
             inflation = torch.ones((len(den), *grid.shape), device=den.device)
-        inflation = inflation[:, None]
+        inflation = inflation[:, None].clamp(max=_MOST_INFLATION)
         strengths = torch.tensor(STRENGTHS, device=den.device)[:, None, None]
         filters = grid.gaussian(LATENT_FWHM) / (den[:, None] + strengths * den[:, None, :1, :1])
         sigma = grid.mean_power(filters**2 * den[:, None]).sqrt()[..., None, None] * inflation

@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from . import _mm, _paper
+from . import _mm
 from ._device import select_device
 from ._encoder import load_encoder
 from ._encoder_inputs import LATENT_FWHM, EncoderInputs
@@ -27,7 +27,7 @@ from ._finish import finish_latent, finish_mean
 from ._flux import match_and_quieten
 from ._kaiser import finish_kaiser
 from ._mm import fit_mm
-from ._options import FitOptions
+from ._options import PAPER_LATENT_FWHM, FitOptions
 from ._paper import PaperNetwork
 from ._scatter import Scatter
 from ._self import SelfNetwork
@@ -154,7 +154,7 @@ class _PaperFitter(_Fitter):
         return finish_latent(
             statistic,
             self._network.restore(statistic, stack.labels),
-            latent_fwhm=_paper.LATENT_FWHM,
+            latent_fwhm=PAPER_LATENT_FWHM,
             options=self._options,
             generator=generator,
         )

@@ -15,7 +15,7 @@ __all__ = ("measure_misfit",)
 import torch
 
 from ._batches import parts
-from ._clip import brightest_nearby
+from ._neighbours import brightest_nearby
 from ._statistic import Statistic
 
 _MODEL_ERROR = 0.02

@@ -67,7 +67,8 @@ def fit_mm(
     floor = 0.01 / float(statistic.den0) ** 0.5
     latent = start.clamp_min(floor)
     # Where hardly any pixel was seen the updates are noise: leave the latent.
-    seen = decoder.adjoint(used / statistic.variance)
+    # By the noise of the sky: a bright core has been seen, if noisy.
+    seen = decoder.adjoint(used / statistic.sky_variance[:, None, None])
     reach = seen > 1e-2 * seen.amax()
     ramp = max(1, int(0.35 * options.mm_iterations))
     stride = max(1, options.mm_iterations // 20)

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from ._batches import parts
-from ._clip import brightest_nearby
 from ._fourier import FourierGrid
+from ._neighbours import brightest_nearby
 from ._stack import CellStack
 
 _REACH = 4
@@ -178,8 +178,10 @@ def measure_noise_scale(
         for t, values, chosen in zip(range(n)[part], filtered[:, ::2], empty, strict=True):
             kept = values[chosen].cpu().numpy()
             modes = 2 * independent[t] * len(kept)
-            if modes > _MIN_MODES and scale[t] > 0:
-                ratio[t] = _width(kept) ** 2 / scale[t]
+            width = _width(kept)
+            # Without any noise, as of exposures that are 0, nothing is known.
+            if modes > _MIN_MODES and scale[t] > 0 and width > 0:
+                ratio[t] = width**2 / scale[t]
                 # Asymptotic variance of the squared width between these
                 # percentiles; 1.3 times less since what lies beyond them is
                 # less correlated.

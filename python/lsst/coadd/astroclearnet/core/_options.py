@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("LEAST_CELL_SIZE", "LINEAR_METHODS", "METHODS", "RECIPES", "FitOptions")
+__all__ = ("LEAST_CELL_SIZE", "LINEAR_METHODS", "METHODS", "PAPER_LATENT_FWHM", "RECIPES", "FitOptions")
 
 import dataclasses
 
@@ -29,6 +29,9 @@ RECIPES = {
     "self": "Small encoder trained on the stack itself: given half of the exposures, predict the others.",
     "paper": "Multi-scale depth-wise encoder over the exposures, trained from scratch on them.",
 }
+
+PAPER_LATENT_FWHM = 2.0
+"""FWHM in pixels of the PSF of the latent of ``recipe="paper"``."""
 
 LEAST_CELL_SIZE = 16
 """Least side of a cell, in pixels."""
@@ -104,3 +107,11 @@ class FitOptions:
         for name, limit in lowest.items():
             if not getattr(self, name) >= limit:
                 raise ValueError(f"{name} must be at least {limit}; got {getattr(self, name)!r}.")
+        for name, limit in {"target_fwhm": 60.0, "seed": 2**63 - 1}.items():
+            if not getattr(self, name) <= limit:
+                raise ValueError(f"{name} must be at most {limit}; got {getattr(self, name)!r}.")
+        if (self.method, self.recipe) == ("acn", "paper") and self.target_fwhm < PAPER_LATENT_FWHM:
+            raise ValueError(
+                f"target_fwhm must be at least {PAPER_LATENT_FWHM} with recipe='paper', whose latent has "
+                f"that PSF; got {self.target_fwhm!r}."
+            )

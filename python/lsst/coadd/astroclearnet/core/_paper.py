@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("LATENT_FWHM", "PaperEncoder", "PaperNetwork")
+__all__ = ("PaperEncoder", "PaperNetwork")
 
 import time
 from collections.abc import Callable, Sequence
@@ -20,13 +20,10 @@ import torch
 from torch import nn
 
 from ._decoder import Decoder
-from ._options import FitOptions
+from ._options import PAPER_LATENT_FWHM, FitOptions
 from ._stack import HistoryRow
 from ._statistic import Statistic
 from ._step_line import describe_step
-
-LATENT_FWHM = 2.0
-"""FWHM in pixels of the Gaussian PSF of the latent."""
 
 _KERNELS = (3, 5, 9)
 _LINEAR_KERNELS = (5, 9, 15)
@@ -145,7 +142,7 @@ class PaperNetwork:
             self._inputs(statistic, labels, shown=1.0 - hidden)
             for (statistic, labels), hidden in zip(cells, held_out, strict=True)
         ]
-        decoders = [Decoder(s.psf_transfer, s.grid, latent_fwhm=LATENT_FWHM) for s, _ in cells]
+        decoders = [Decoder(s.psf_transfer, s.grid, latent_fwhm=PAPER_LATENT_FWHM) for s, _ in cells]
         stride = max(1, steps // 20)
         history: list[HistoryRow] = []
         self._encoder.train()

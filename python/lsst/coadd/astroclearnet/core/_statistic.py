@@ -25,8 +25,9 @@ import numpy as np
 import torch
 
 from ._batches import parts
-from ._clip import Clipper, clip_against_median
+from ._clip import Clipper
 from ._filters import wiener_response
+from ._first_look import FirstLook
 from ._fourier import FourierGrid
 from ._noise_level import find_understated_noise, measure_noise_scale
 from ._stack import CellStack, HistoryRow
@@ -58,6 +59,10 @@ _PART_STEPS, _PART_TOLERANCE = 8, 0.05
 _LEAST_PAD, _REACH = 8, 30
 """Least padding in pixels, and how far light is taken to reach around the
 edge of the grid."""
+
+_LEAST_WEIGHT = 1e-6
+"""Weight relative to the largest below which an exposure is left out: a huge
+variance says that it is not to be used, and would spoil the arithmetic."""
 
 _ENOUGH_PIXELS = 1000
 """Pixels that tell the level of the sky."""
@@ -161,24 +166,25 @@ def compute_statistic(
         D, den and what belongs to them.
     """
     n, height, width = stack.image.shape
-    pad = max(_LEAST_PAD, _REACH - halo)
-    grid = FourierGrid.for_images(height=height, width=width, pad=pad, device=device)
-    good = torch.as_tensor(stack.good, device=device).float()
-    image = torch.as_tensor(stack.image, dtype=torch.float32, device=device) * good
     level = _sky_variance(stack)
     understated = find_understated_noise(stack, level)
-    variance = np.where(stack.good, stack.variance, level[:, None, None]) * understated[:, None, None]
+    level = level * understated
+    good = stack.good & (level < level.min() / _LEAST_WEIGHT)[:, None, None]
+    pad = max(_LEAST_PAD, _REACH - halo)
+    grid = FourierGrid.for_images(height=height, width=width, pad=pad, device=device)
+    variance = np.where(good, stack.variance * understated[:, None, None], level[:, None, None])
+    good = torch.as_tensor(good, device=device).float()
+    image = torch.as_tensor(stack.image, dtype=torch.float32, device=device) * good
     variance = torch.as_tensor(variance, dtype=torch.float32, device=device)
-    sky = torch.as_tensor(level * understated, device=device)
+    sky = torch.as_tensor(level, device=device)
     psf = torch.as_tensor(stack.psf, dtype=torch.float32, device=device)
     transfer = grid.transfer(psf)
 
     solver = WienerSolver(image, transfer, sky, grid)
-    clipper = Clipper(clip_sigma, psf)
+    look = FirstLook(image, good, variance, psf.amax((1, 2)))
+    clipper = Clipper(clip_sigma, psf, look)
     noise_scale = torch.as_tensor(understated, device=device)
-    used = good
-    if n > 1:
-        used = clip_against_median(image, good, variance, psf.amax((1, 2)))
+    used = look.find_used() if n > 1 else good
     history: list[HistoryRow] = []
     for number, (strength, steps, tolerance, clips) in enumerate(_STAGES):
         error = tolerance * min(1.0, n / _MANY) ** 2

@@ -1,0 +1,42 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Steps that artifacts are found with."""
+
+from __future__ import annotations
+
+__all__ = ("SOFT", "brightest_nearby", "soft")
+
+import torch
+
+SOFT = 0.12
+"""Between this much below a limit and as much above it, relative to the
+limit, a pixel is clipped in part: a decision of all or nothing would be
+taken otherwise when a hair has changed, such as the size of the cell."""
+
+
+def brightest_nearby(images: torch.Tensor, reach: int) -> torch.Tensor:
+    """Largest value of images ``(..., h, w)``, which must not be negative,
+    within some rows and columns.
+    """
+    size = 2 * reach + 1
+    images = torch.nn.functional.pad(images, (reach, reach, reach, reach))
+    for axis in (-1, -2):
+        known = 1
+        while known < size:
+            # Of a window of twice the size two halves are known.
+            step = min(known, size - known)
+            length = images.shape[axis] - step
+            images = torch.maximum(images.narrow(axis, 0, length), images.narrow(axis, step, length))
+            known += step
+    return images
+
+
+def soft(values: torch.Tensor, limit: float) -> torch.Tensor:
+    """From 0 well below a limit to 1 well above it."""
+    return ((values / limit - 1.0) / (2.0 * SOFT) + 0.5).clamp(0.0, 1.0)

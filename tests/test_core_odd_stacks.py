@@ -1,0 +1,124 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Exposures with something wrong that no mask tells, and odd brightnesses."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from lsst.coadd.astroclearnet.core import CellStack, FitOptions, fit_patch
+
+_SIZE, _HALO = 48, 24
+_STARS = ((30.3, 40.2, 2000.0), (61.1, 69.8, 5000.0))
+"""x and y in the stack, and flux in units of the noise of a pixel."""
+
+
+def _star(x: float, y: float, fwhm: float) -> np.ndarray:
+    """Gaussian of sum 1 on the pixels of a stack."""
+    sigma = fwhm / np.sqrt(8 * np.log(2))
+    axis = np.arange(_SIZE + 2 * _HALO)
+    squared = (axis[:, None] - y) ** 2 + (axis - x) ** 2
+    return np.exp(-0.5 * squared / sigma**2) / (2 * np.pi * sigma**2)
+
+
+def _make_stack(fwhms, *, stars=_STARS, sigmas=None, gain=np.inf) -> CellStack:
+    rng = np.random.default_rng(4)
+    sigmas = np.ones(len(fwhms)) if sigmas is None else sigmas
+    side = _SIZE + 2 * _HALO
+    light = np.zeros((len(fwhms), side, side))
+    for x, y, flux in stars:
+        light += [flux * _star(x, y, fwhm) for fwhm in fwhms]
+    variance = np.asarray(sigmas)[:, None, None] ** 2 + light / gain
+    axis = np.arange(-15, 16)
+    psf = [np.exp(-4 * np.log(2) * (axis[:, None] ** 2 + axis**2) / fwhm**2) for fwhm in fwhms]
+    return CellStack(
+        image=rng.normal(light, np.sqrt(variance)).astype(np.float32),
+        variance=variance.astype(np.float32),
+        good=np.ones(light.shape, bool),
+        psf=np.array([kernel / kernel.sum() for kernel in psf], np.float32),
+        labels=tuple(f"exposure {t}" for t in range(len(fwhms))),
+    )
+
+
+def _fluxes(stack: CellStack, *, plane="coadd", stars=_STARS, **options) -> np.ndarray:
+    """Fit a stack; return fluxes with the declared PSF over the true ones."""
+    chosen = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1, **options)
+    fit = fit_patch(lambda tile, halo: stack, height=_SIZE, width=_SIZE, options=chosen)
+    inner = np.s_[_HALO:-_HALO, _HALO:-_HALO]
+    profiles = [_star(x, y, chosen.target_fwhm)[inner].ravel() for x, y, _ in stars]
+    found = np.linalg.lstsq(np.array(profiles).T, getattr(fit, plane).ravel().astype(float))[0]
+    return found / [flux for *_, flux in stars]
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 8])
+@pytest.mark.parametrize("method", ["acn", "kaiser"])
+def test_hole_on_a_star_does_not_outvote_the_others(n, method):
+    """Half of a detector that is 0, with no mask: it makes all others look
+    too bright, and is the one to be left out.
+    """
+    stack = _make_stack([4.0, 3.0, 5.0, 4.0, 3.5, 4.5, 4.0, 3.0][:n])
+    stack.image[2, :, :50] = 0.0
+    if method == "kaiser":
+        chosen = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1, method=method)
+        fit = fit_patch(lambda tile, halo: stack, height=_SIZE, width=_SIZE, options=chosen)
+        x, y, _ = np.array(_STARS[0]) - (_HALO, _HALO, 0)
+        assert fit.n_image[round(y), round(x)] == n - 1
+    else:
+        assert _fluxes(stack) == pytest.approx(1.0, abs=0.02)
+
+
+def test_pixel_far_below_zero_is_left_out():
+    """A million sigma, 15 pixels from a star."""
+    stack = _make_stack(np.linspace(3.0, 5.0, 8))
+    clean = _fluxes(stack)
+    stack.image[2, 40, 45] = -1e6
+    assert _fluxes(stack) == pytest.approx(clean, abs=0.005)
+
+
+@pytest.mark.parametrize("plane", ["latent", "coadd"])
+@pytest.mark.parametrize(("noise", "written"), [(1e4, 1e8), (1.0, 1e20), (30.0, 900.0)])
+def test_exposure_of_almost_no_weight_changes_nothing(plane, noise, written):
+    """Very noisy, or with the variance by which some say: do not use."""
+    stack = _make_stack([4.0, 3.0, 5.0], sigmas=[noise, 1.0, 1.0])
+    stack.variance[0] = written
+    others = [1, 2]
+    alone = dataclasses.replace(
+        stack,
+        **{name: getattr(stack, name)[others] for name in ("image", "variance", "good", "psf")},
+        labels=("b", "c"),
+    )
+    assert _fluxes(stack, plane=plane) == pytest.approx(_fluxes(alone, plane=plane), abs=0.004)
+
+
+def test_bright_core_in_a_dark_sky_is_fitted_by_mm():
+    """Its photon noise is a thousand times that of the sky."""
+    stars = ((47.2, 48.1, 5e4),)
+    stack = _make_stack([3.5] * 6, stars=stars, gain=3.0)
+    assert _fluxes(stack, stars=stars, method="mm") == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("fwhm", [1.6, 1.8, 2.0, 2.5])
+def test_every_target_keeps_the_flux(fwhm):
+    stack = _make_stack([3.0, 3.5, 3.0, 3.5, 3.0, 3.5])
+    assert _fluxes(stack, target_fwhm=fwhm) == pytest.approx(1.0, abs=0.012)
+
+
+def test_paper_recipe_cannot_be_sharper_than_its_latent():
+    with pytest.raises(ValueError, match=r"target_fwhm must be at least 2.0 with recipe='paper'"):
+        FitOptions(recipe="paper", target_fwhm=1.8)
+
+
+def test_exposures_without_any_noise_are_fitted():
+    """All 0, as of a field that the simulator left empty."""
+    stack = _make_stack([3.0, 3.5, 4.0], stars=())
+    stack.image[:] = 0.0
+    chosen = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1)
+    fit = fit_patch(lambda tile, halo: stack, height=_SIZE, width=_SIZE, options=chosen)
+    assert np.abs(fit.coadd).max() < 1e-6 and fit.latent.max() < 1e-6
