@@ -19,7 +19,12 @@ import numpy as np
 import pytest
 from _adapter_scenes import DATA_ID, SCALE, SHAPE, X0, Y0, Afw, Scene, StandIns, make_wcs
 
-from lsst.coadd.astroclearnet.adapters import InputExtras, PatchGeometry, make_adapter
+from lsst.coadd.astroclearnet.adapters import (
+    InputExtras,
+    PatchGeometry,
+    StatisticTypeError,
+    make_adapter,
+)
 from lsst.coadd.astroclearnet.adapters._afw import SUMMARY_PARTS, ExposureFAdapter, exposure_from_exposure_f
 from lsst.coadd.astroclearnet.adapters._afw_models import ExposurePsf, SkyWcsMap
 from lsst.coadd.astroclearnet.adapters._afw_summary import visit_statistics
@@ -141,6 +146,24 @@ def test_calibration_of_the_exposure_that_is_not_finite_is_an_error(scale):
         adapt(make_exposure(PhotoCalib=fake.PhotoCalib(scale)))
 
 
+@pytest.mark.parametrize("scale", [2.0, np.linspace(0.9, 1.1, SHAPE[1])])
+def test_pixels_in_njy_are_not_calibrated_again_by_a_row(scale):
+    """visit_image with a summary that calibrates counts: silently wrong by a
+    factor of what a count is.
+    """
+    row = make_row(PhotoCalib=fake.PhotoCalib(scale))
+    calibrated = {"metadata": {"BUNIT": "nJy"}, "PhotoCalib": fake.PhotoCalib(1.0)}
+    with pytest.raises(UncalibratedExposureError, match=f"{LABEL} is in nJy.*use_visit_summary_photo_calib"):
+        adapt(make_exposure(**calibrated), row)
+    others = set(SUMMARY_PARTS) - {"photo_calib"}
+    np.testing.assert_array_equal(adapt(make_exposure(**calibrated), row, others).image, 2)
+    same = make_row(PhotoCalib=fake.PhotoCalib(1.0))
+    np.testing.assert_array_equal(adapt(make_exposure(**calibrated), same).image, 2)
+    for unit in ("adu", "electron", None):
+        counts = make_exposure(metadata={"BUNIT": unit}, PhotoCalib=fake.PhotoCalib(1.0))
+        np.testing.assert_allclose(adapt(counts, row).image, np.broadcast_to(2 * scale, SHAPE), rtol=1e-6)
+
+
 def test_missing_wcs_is_named():
     with pytest.raises(InvalidExposureError, match=f"{LABEL} has no WCS"):
         adapt(make_exposure(Wcs=None))
@@ -174,6 +197,12 @@ def test_planes_of_our_own_coadds_are_no_news(caplog):
     bits = fake.PLANES | {plane.name: 10 + n for n, plane in enumerate(OUTPUT_PLANES)}
     adapt(make_exposure(mask=fake.Mask({}, SHAPE, bits=bits)))
     assert not caplog.records
+
+
+def test_column_of_text_is_no_fault_of_the_summary():
+    row = make_row({"psfSigma": 2.0, "pixelScale": 0.2, "band": "r"})
+    with pytest.raises(StatisticTypeError, match="'band' is not a number .'r'.*select.min_visit_values"):
+        visit_statistics(fake.Catalog([row]), ["band"])
 
 
 def test_backgrounds_are_divided_by_their_ratio():
@@ -301,6 +330,11 @@ def test_visit_summary_with_afw():
     assert summary.psf_fwhm == pytest.approx(2 * 0.2 * FWHM)
     assert set(summary.statistics) == {"psfSigma", "pixelScale"}
     assert visit_statistics(catalog).psf_fwhm == pytest.approx(2 * 0.2 * FWHM)
+    exposure_f.metadata["BUNIT"] = "nJy"
+    with pytest.raises(UncalibratedExposureError, match=f"{LABEL} is in nJy"):
+        adapter.adapt(exposure_f, data_id=DATA_ID, extras=extras)
+    row.setPhotoCalib(image.PhotoCalib(1.0))
+    np.testing.assert_array_equal(adapter.adapt(exposure_f, data_id=DATA_ID, extras=extras).image, 2)
     row.setApCorrMap(None)
     with pytest.raises(SkippedExposureError, match="aperture corrections"):
         adapter.adapt(exposure_f, data_id=DATA_ID, extras=extras)

@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 from _adapter_scenes import DATA_ID, DIALECTS, SCALE, SHAPE, X0, Y0, Scene, all_libraries, make_wcs
 
+from lsst.coadd.astroclearnet.adapters import _afw, _images
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane, UncalibratedExposureError
 from lsst.coadd.astroclearnet.core._register import warp_exposure
 from lsst.images import Box
@@ -67,6 +68,37 @@ def test_calibration_may_vary_over_the_frame(library):
     np.testing.assert_allclose(exposure.image, 2 * scene.scaling, rtol=1e-5)
     np.testing.assert_allclose(exposure.variance, 4 * scene.scaling**2, rtol=1e-5)
     assert exposure.image[0, -1] / exposure.image[0, 0] > 1.2
+
+
+def test_pixels_whose_calibration_is_not_positive_become_no_data(library, caplog):
+    """A polynomial may fall below 0 at the edge of the frame."""
+    scene = Scene(calibration=(30.0, -60.0))
+    with caplog.at_level(logging.INFO):
+        flags = adapt(library, scene).flags
+    np.testing.assert_array_equal(flags == Plane.NO_DATA, scene.scaling <= 0)
+    assert (
+        f"{LABEL}: {np.count_nonzero(flags)} pixels without a finite and positive photometric" in caplog.text
+    )
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, np.inf, -30.0])
+def test_calibration_that_is_nowhere_positive_is_an_error(library, value):
+    if library.name == "afw" and not value >= 0:
+        pytest.skip("afw makes no such calibration")
+    with pytest.raises(
+        UncalibratedExposureError, match=f"calibration of {LABEL} is.*finite.*calibrate it or"
+    ):
+        adapt(library, Scene(calibration=(value, 0.0)))
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, -4.0])
+def test_variance_without_any_usable_value_is_an_error(library, value):
+    """It is no lack of good pixels: nothing says what they are worth."""
+    scene = Scene(variance=np.full(SHAPE, value))
+    with pytest.raises(InvalidExposureError, match=f"No pixel of {LABEL} has a finite and positive variance"):
+        adapt(library, scene)
+    empty = dataclasses.replace(scene, planes={"NO_DATA": np.ones(SHAPE, bool)})
+    assert (adapt(library, empty).flags == Plane.NO_DATA).all()
 
 
 def test_without_calibration_it_is_an_error_that_names_the_data_id(library):
@@ -168,6 +200,30 @@ def test_psf_without_a_value_is_an_error_that_names_the_data_id(library, monkeyp
         InvalidExposureError, match=f"PSF of {LABEL} has no value at x=60 y=720.*no star near"
     ):
         broken(x=60.0, y=720.0)
+
+
+def test_psf_may_have_a_hole_at_the_centre_of_the_frame(library, monkeypatch):
+    """That is no reason to lose the rest; a cell there is left out later."""
+    image = library.make(Scene())
+    x, y = X0 + (SHAPE[1] - 1) / 2, Y0 + (SHAPE[0] - 1) / 2
+
+    class Holed:
+        def __init__(self, psf):
+            self.psf = psf
+
+        def __call__(self, **place):
+            if np.hypot(place["x"] - x, place["y"] - y) < 12:
+                raise InvalidExposureError("It has no value there.")
+            return self.psf(**place)
+
+    for name in ("VisitImagePsf", "ExposurePsf"):
+        module = _images if name == "VisitImagePsf" else _afw
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, real=real: Holed(real(*args)))
+    exposure = library.adapter().adapt(image, data_id=DATA_ID)
+    with pytest.raises(InvalidExposureError):
+        exposure.psf(x=x, y=y)
+    assert exposure.psf(x=x + 12, y=y).sum() == pytest.approx(1, abs=1e-3)
 
 
 def test_warps_without_a_class_or_a_unit_are_an_error_that_names_the_visit(library):

@@ -38,12 +38,12 @@ X0, Y0 = 30, 700
 class StampPsf(PointSpreadFunction):
     """A PSF model that returns whatever array it was given."""
 
-    def __init__(self, array, bounds=None):
-        self.array, self.asked = array, []
+    def __init__(self, array, bounds=None, start=(0, 0)):
+        self.array, self.asked, self.start = array, [], start
         self._bounds = bounds or Box.factory[0:2000, 0:2000]
 
     bounds = property(lambda self: self._bounds)
-    kernel_bbox = property(lambda self: Box.from_shape(self.array.shape))
+    kernel_bbox = property(lambda self: Box.from_shape(self.array.shape, start=self.start))
 
     def compute_kernel_image(self, *, x, y):
         self.asked.append((x, y))
@@ -187,6 +187,18 @@ def test_image_without_psf(psf):
 def test_bad_psf(kernel, message):
     with pytest.raises(InvalidExposureError, match=f"visit=1228 detector=50.*{message}"):
         exposure_from_visit_image(make_image(psf=StampPsf(kernel)), data_id=DATA_ID)
+
+
+@pytest.mark.parametrize(("shape", "start"), [((31, 35), (-15, -19)), ((30, 31), (-14, -15))])
+def test_origin_of_the_kernel_marks_the_star(shape, start):
+    """The box need not be symmetric about it."""
+    array = np.zeros(shape)
+    array[-start[0], -start[1]], array[-start[0] + 1, -start[1]] = 0.75, 0.25
+    exposure = exposure_from_visit_image(make_image(psf=StampPsf(array, start=start)), data_id=DATA_ID)
+    kernel = exposure.psf(x=50, y=720)
+    centre = len(kernel) // 2
+    assert kernel.shape == (2 * centre + 1, 2 * centre + 1) and kernel.sum() == 1
+    assert kernel[centre, centre] == 0.75 and kernel[centre + 1, centre] == 0.25
 
 
 def test_psf_is_evaluated_inside_its_bounds():

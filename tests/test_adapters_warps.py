@@ -18,7 +18,7 @@ import pytest
 from _adapter_scenes import SCALE, SIGMA_TO_FWHM, make_wcs
 from scipy.ndimage import map_coordinates
 
-from lsst.coadd.astroclearnet.adapters import make_adapter
+from lsst.coadd.astroclearnet.adapters import FaultyDetector, make_adapter
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane, UncalibratedExposureError
 from lsst.coadd.astroclearnet.core._gridded import variance_share
 from lsst.images import Box
@@ -152,10 +152,24 @@ def test_psf_may_lack_values_in_a_whole_corner():
     assert first.psf(x=5001.0, y=-39.0).sum() == pytest.approx(1, abs=1e-6)
 
 
-def test_psf_without_a_value_anywhere_is_an_error():
-    nowhere = fake.GaussianPsf(covers=lambda x, y: False)
-    with pytest.raises(InvalidExposureError, match="PSF of visit=1228 detector=50 has no value"):
-        cut(make_warp(Psf=nowhere))
+def test_psf_without_a_value_anywhere_costs_its_detector():
+    first, second = cut(make_warp(Psf=fake.GaussianPsf(covers=lambda x, y: x > X0 + GAP.stop)))
+    assert isinstance(first, FaultyDetector) and (first.detector, second.detector) == (50, 51)
+    assert "PSF of visit=1228 detector=50 has no value" in str(first.error)
+    assert second.image.shape == (60, 60)
+
+
+def test_record_without_a_wcs_costs_its_detector():
+    """Which pixels are those of the detector is not known."""
+    warp = make_warp()
+    warp.getInfo().getCoaddInputs().ccds[0].Wcs = None
+    check_first_is_lost(cut(warp), "record of visit=1228 detector=50 in its warp has no WCS")
+
+
+def check_first_is_lost(pieces, text):
+    first, second = pieces
+    assert isinstance(first, FaultyDetector) and first.detector == 50 and text in str(first.error)
+    np.testing.assert_array_equal(second.image, make_planes()[0][10:70, 90:150])
 
 
 def test_aperture_corrections_are_those_of_the_detectors():
@@ -299,3 +313,9 @@ def test_with_afw():
         assert piece.aperture_corrections["base_PsfFlux_instFlux"](x=5050.0, y=0.0) == 1.0 + n
     summary = make_adapter("afw").summarize_warp(warp, data_id=DATA_ID)
     assert summary.psf_fwhm == pytest.approx(4.0 * SCALE, rel=0.03)
+
+
+def test_record_without_a_wcs_with_afw():
+    warp = make_real_warp()
+    warp.getInfo().getCoaddInputs().ccds[0].setWcs(None)
+    check_first_is_lost(cut(warp), "record of visit=1228 detector=50 in its warp has no WCS")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -239,6 +240,34 @@ def test_artifact_masks_are_left_out_and_marked(small_patch):
     assert plain[0].good[place].any() and not warped[0].good[place].any()
     assert result.coadd.mask.get("CLIPPED")[here].all()
     assert result.coadd.mask.get("REJECTED")[here].all()
+
+
+def test_artifact_mask_is_read_once_for_a_visit_and_not_in_vain(small_patch):
+    """Detectors of a visit share it; far from the patch it is not needed."""
+    reads = []
+
+    class Handle(InMemoryDatasetHandle):
+        def get(self, **options):
+            reads.append(self.dataId["visit"])
+            return super().get(**options)
+
+    box = small_patch.geometry.outer_bbox
+    first, second, *_ = small_patch.inputs
+    masks = {visit: Handle(make_artifacts(box), visit=visit) for visit in (29324, 29326)}
+    other = {**first.data_id, "detector": 99}
+    inputs = [
+        dataclasses.replace(first, artifact_mask=masks[29324]),
+        dataclasses.replace(first, artifact_mask=masks[29324], data_id=other),
+        dataclasses.replace(second, artifact_mask=masks[29326]),
+    ]
+    warped, _ = prepare(small_patch, inputs)
+    plain, _ = prepare(small_patch, [dataclasses.replace(one, artifact_mask=None) for one in inputs])
+    assert reads == [29324, 29326]
+    lost = [int((one.good & ~new.good).sum()) for one, new in zip(plain, warped, strict=True)]
+    assert len(lost) == 3 and min(lost) > 0 and lost[0] == lost[1]
+    away = Box.factory[box.y.start + 700 : box.y.stop + 700, box.x.start : box.x.stop]
+    elsewhere = SimpleNamespace(geometry=dataclasses.replace(small_patch.geometry, outer_bbox=away))
+    assert prepare(elsewhere, inputs)[0] == [] and len(reads) == 2
 
 
 def execute(repo, output, config=(), pipeline="mean", label="assembleMeanCoadd"):

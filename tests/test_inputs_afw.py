@@ -202,6 +202,27 @@ def test_part_of_a_warp_of_an_excluded_detector_is_left_out(small_patch, caplog)
     assert f"Leaving visit={data_id['visit']} detector=9 out: {reason}" in caplog.text
 
 
+@pytest.mark.parametrize("excluded", [False, True])
+def test_detector_of_a_warp_that_cannot_be_used_is_dropped_alone(small_patch, caplog, excluded):
+    one = small_patch.inputs[0]
+    warp = make_warp(one, small_patch.geometry, border=20, kernel="lanczos3")
+    left, right = split_in_two(warp, detectors=(9, 10))
+    left.Wcs = None
+    warp.getInfo().CoaddInputs.ccds[:] = [left, right]
+    data_id = {key: value for key, value in one.data_id.items() if key != "detector"}
+    inputs = [dataclasses.replace(one, exposure_or_handle=warp, data_id=data_id)]
+    fields = {**WARPS, "select": {"exclude_detectors": [9] if excluded else []}}
+    table = run(small_patch, inputs, **fields, on_bad_input="raise" if excluded else "drop").inputs_table
+    assert list(table["detector"]) == [9, 10] and list(table["kept"]) == [False, True]
+    text = (
+        "select.exclude_detectors" if excluded else "record of visit=29324 detector=9 in its warp has no WCS"
+    )
+    assert text in table["reason"][0] and ("Dropping visit=29324 detector=9" in caplog.text) != excluded
+    if not excluded:
+        with pytest.raises(UnusableInputsError, match="on_bad_input is 'raise'.*detector=9"):
+            run(small_patch, inputs, **fields, on_bad_input="raise")
+
+
 def test_exposures_of_an_older_stack_are_used(small_patch, caplog):
     """afw fills in what their files lack: NaN, which says nothing of them."""
     known = {"psfSigma": 2.0, "pixelScale": 0.168, "nPsfStar": 50, "psfTraceRadiusDelta": 0.1}

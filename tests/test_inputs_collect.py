@@ -17,7 +17,7 @@ import pytest
 from _inputs_data import make_config
 
 from lsst.coadd.astroclearnet._collect import collect_inputs
-from lsst.coadd.astroclearnet.adapters import InputExtras
+from lsst.coadd.astroclearnet.adapters import InputExtras, StatisticTypeError
 from lsst.pipe.base import InMemoryDatasetHandle
 
 
@@ -151,6 +151,33 @@ def test_warps_take_the_place_of_exposures():
     assert [one.label for one in inputs] == ["visit=1", "visit=2"]
     assert not any(one.skip or one.fault for one in inputs)
     assert inputs[0].visit_statistics.psf_fwhm == pytest.approx(0.942, abs=1e-3)
+
+
+def test_visit_summary_of_warps_that_cannot_be_read_is_named(caplog):
+    """The warps are used all the same; only cuts on visits miss it."""
+
+    class Broken:
+        def get(self):
+            raise LookupError("no such HDU")
+
+    config = afw_config(inputs="warps", use_visit_summary=True)
+    inputs = collect(config, warps={(1,): "first", (2,): "second"}, visit_summaries={(1,): Broken()})
+    assert not any(one.skip or one.fault or one.visit_statistics for one in inputs)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "visit=1 has a finalVisitSummary that cannot be read (LookupError" in record.getMessage()
+
+
+def test_column_of_text_to_cut_on_is_an_error_of_the_configuration():
+    """Not of the summaries, each of which would be lost."""
+    row = fake.Record({"id": 50, "psfSigma": 2.0, "pixelScale": 0.2, "band": "r"}, Wcs="WCS")
+    config = afw_config(use_visit_summary=True, select={"min_visit_values": {"band": 1.0}})
+    with pytest.raises(StatisticTypeError, match="'band' is not a number .'r'"):
+        collect(
+            config,
+            calexps=dict.fromkeys(KEYS, "handle"),
+            visit_summaries={(1,): InMemoryDatasetHandle(fake.Catalog([row]))},
+        )
 
 
 # In a repository.

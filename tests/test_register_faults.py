@@ -51,6 +51,27 @@ def test_a_wcs_need_not_reach_beyond_its_frame():
     np.testing.assert_allclose(cut.image, full.image, atol=5e-3)
 
 
+def test_a_wcs_that_is_not_finite_at_the_edge_is_named():
+    """The frame would seem to lie in another part of the sky."""
+    exposure = make_exposure()
+
+    class Frayed(ShortSightedMap):
+        def pixel_to_sky(self, *, x, y):
+            ra, dec = self.inner.pixel_to_sky(x=x, y=y)
+            return np.where(np.asarray(x) < self.x0 + 1, np.nan, ra), dec
+
+    wcs = Frayed(exposure.wcs, exposure.x0, exposure.y0)
+    with pytest.raises(InvalidExposureError, match="WCS of visit=1 detector=2 is not finite at the edge"):
+        warp(dataclasses.replace(exposure, wcs=wcs))
+
+
+def test_a_frame_that_the_patch_cannot_see_does_not_overlap():
+    """Its projection ends; that is no fault of the frame."""
+    away = make_exposure()
+    away.wcs.wcs.wcs.crval = [330.0, 2.0]
+    assert warp(away) is None
+
+
 def test_a_wcs_that_cannot_be_inverted_is_named():
     exposure = make_exposure()
 
@@ -166,6 +187,23 @@ def test_a_wcs_that_cannot_be_inverted_is_named_for_few_pixels(case):
 def test_a_bad_psf_is_named(kernel, message):
     with pytest.raises(InvalidExposureError, match=rf"visit=1 detector=2.*{message}"):
         warp(make_exposure(psf=lambda *, x, y: kernel))
+
+
+def test_a_psf_without_a_value_at_the_centre_has_a_width():
+    """A hole costs the cells in it, not the exposure."""
+    exposure = make_exposure()
+    centre = exposure.x0 + SIZE / 2, exposure.y0 + SIZE / 2
+
+    def psf(*, x, y):
+        if np.hypot(x - centre[0], y - centre[1]) < 30:
+            raise InvalidExposureError("It has no value there.")
+        return exposure.psf(x=x, y=y)
+
+    holed = warp(dataclasses.replace(exposure, psf=psf))
+    assert holed.psf_fwhm == pytest.approx(warp(exposure).psf_fwhm, rel=0.01)
+    place = {"x": PATCH["x0"] + PATCH["width"] / 2, "y": PATCH["y0"] + PATCH["height"] / 2}
+    with pytest.raises(InvalidExposureError, match="no value there"):
+        holed.psf(**place)
 
 
 def test_a_psf_slightly_off_is_normalised():

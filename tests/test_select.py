@@ -266,12 +266,54 @@ def test_visits_without_a_usable_detector_are_not_counted():
 def test_visits_whose_width_is_not_known_come_last():
     inputs = [make_input(visit=visit) for visit in (1, 2)]
     reasons = select([InputSummary(), summary(1.5)], inputs, n_visits_max=1)
-    assert reasons[1] == "" and "n_visits_max" in reasons[0]
+    assert reasons[1] == ""
+    assert reasons[0] == "visit FWHM that is not known is not among the best: select.n_visits_max is 1"
+
+
+def test_width_that_a_summary_does_not_know_is_that_of_the_detectors(caplog):
+    """A summary whose sizes were not measured says NaN."""
+    unknown = VisitStatistics(psf_fwhm=math.nan, means={"effTime": 30.0})
+    summaries = [summary(1.6, visit=unknown), summary(0.8, visit=unknown)]
+    reasons = select(summaries, max_visit_psf_fwhm=1.5, min_visit_values={"effTime": 20.0})
+    assert reasons == ["visit FWHM of 1.60 arcsec is above: select.max_visit_psf_fwhm is 1.50", ""]
+    reasons = select(summaries, n_visits_max=1)
+    assert "n_visits_max" in reasons[0] and reasons[1] == ""
+    assert "is not known" not in caplog.text
+
+
+def test_visits_whose_width_is_not_known_are_named(caplog):
+    inputs = [make_input(visit=visit) for visit in (7, 8)]
+    unlimited = {"max_visit_psf_fwhm": None}
+    assert select([InputSummary(), summary(1.5)], inputs, **unlimited) == ["", ""]
+    assert "FWHM" not in caplog.text
+    for fields in ({}, {**unlimited, "n_visits_max": 1}, {**unlimited, "min_visit_psf_fwhm": 0.5}):
+        caplog.clear()
+        reasons = select([InputSummary(), summary(1.5)], inputs, **fields)
+        (record,) = [one for one in caplog.records if "PSF FWHM of these visits" in one.getMessage()]
+        assert record.levelname == "WARNING" and record.getMessage().endswith("takes them last: 7.")
+    assert reasons == ["", ""]
 
 
 def test_inputs_that_the_caller_leaves_out_stay_out():
     inputs = [make_input(visit=1, skip="its visit has no artifact mask"), make_input(visit=2)]
     assert select([summary(), summary()], inputs) == ["its visit has no artifact mask", ""]
+
+
+@pytest.mark.parametrize(
+    ("bad", "fields", "field"),
+    [
+        (summary(), {"exclude_detectors": [9]}, "exclude_detectors"),
+        (summary(1.9), {}, "max_psf_fwhm"),
+        (summary(nPsfStar=2.0), {}, "min_n_psf_star"),
+        (summary(visit=VisitStatistics(psf_fwhm=2.2)), {}, "max_visit_psf_fwhm"),
+        (summary(1.0), {"n_visits_max": 1}, "n_visits_max"),
+    ],
+)
+def test_faults_of_what_a_cut_leaves_out_are_none(bad, fields, field):
+    """Nobody needs its skyCorr."""
+    inputs = [make_input(visit=1, detector=9, fault="has no skyCorr"), make_input(visit=2)]
+    reasons = select([bad, summary()], inputs, **fields)
+    assert f"select.{field}" in reasons[0] and reasons[1] == ""
 
 
 def test_faults_are_left_to_registration():

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __all__ = ("collect_inputs", "read_geometry")
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,7 +21,9 @@ from lsst.pipe.base import QuantumContext
 from ._assemble_config import AssembleAcnCoaddConfig
 from ._inputs import CoaddInput
 from ._select import wanted_statistics
-from .adapters import InputExtras, PatchGeometry
+from .adapters import InputExtras, PatchGeometry, StatisticTypeError
+
+_LOG = logging.getLogger(__name__)
 
 _BACKGROUNDS = {
     "background_reverts": ("background_revert", "revert_background"),
@@ -57,6 +60,10 @@ def collect_inputs(context: QuantumContext, refs: Any, config: AssembleAcnCoaddC
     summaries, broken = {}, {}
     if config.use_visit_summary:
         summaries, broken = _read_summaries(context, refs, data_ids.values(), config)
+    if config.inputs == "warps":
+        # No fault of the warp, which was selected when it was made.
+        for (_, number), text in broken.items():
+            _LOG.warning("visit=%s %s; of its means nothing is known.", number, text)
     inputs = []
     for key, handle in handles.items():
         data_id, visit = data_ids[key], key[:2]
@@ -141,7 +148,7 @@ def _read_summaries(
             catalog = handle.get()
             rows = {detector: catalog.find(detector) for detector in wanted.get(visit, ())}
             summaries[visit] = {None: visit_statistics(catalog, names), **rows}
-        except MemoryError:
+        except (MemoryError, StatisticTypeError):
             raise
         except Exception as error:
             # One table that cannot be read costs its visit, not the patch.

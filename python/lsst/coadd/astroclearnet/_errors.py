@@ -24,14 +24,24 @@ if TYPE_CHECKING:
 
 
 class UnusableInputsError(AlgorithmError):
-    """Too many of the inputs of a patch cannot be used."""
+    """Inputs of a patch cannot be used: too many of them, or one of which
+    none is let pass.
 
-    def __init__(self, *, n_bad: int, n_inputs: int, first_reason: str, max_bad_fraction: float):
+    Parameters
+    ----------
+    n_bad
+        Inputs that are known to be unusable.
+    n_inputs
+        Inputs of the patch.
+    first_reason
+        What is wrong with the first; names its data id.
+    rule
+        Why that stops the patch.
+    """
+
+    def __init__(self, *, n_bad: int, n_inputs: int, first_reason: str, rule: str):
         self.n_bad, self.n_inputs, self.first_reason = n_bad, n_inputs, first_reason
-        super().__init__(
-            f"{n_bad} of {n_inputs} inputs cannot be used (max_bad_fraction is {max_bad_fraction:g}); "
-            f"the first: {first_reason}"
-        )
+        super().__init__(f"{n_bad} of {n_inputs} inputs cannot be used ({rule}); the first: {first_reason}")
 
     @property
     def metadata(self) -> dict[str, int | str]:

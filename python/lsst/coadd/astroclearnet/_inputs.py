@@ -12,27 +12,27 @@ from __future__ import annotations
 
 __all__ = ("CoaddInput", "prepare_inputs")
 
-import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsst.images import Box
 
 from ._errors import UnusableInputsError
+from ._inputs_summary import naming, summarize_input
 from ._select import find_exclusion, select_inputs, wanted_statistics
 from ._tables import InputRecord
 from .adapters import (
     NO_EXTRAS,
+    FaultyDetector,
     ImageAdapter,
     InputExtras,
     InputSummary,
     PatchGeometry,
     VisitStatistics,
-    model_fwhm,
     read_image,
 )
 from .core import InputExposure, InvalidExposureError, SkippedExposureError, UncalibratedExposureError
@@ -132,7 +132,7 @@ def prepare_inputs(
     ordered = sorted(inputs, key=lambda one: one.order)
     adapter = config.make_adapter()
     names = wanted_statistics(config.select)
-    summaries = [_summarize(one, adapter, names, config.inputs == "warps", log) for one in ordered]
+    summaries = [summarize_input(one, adapter, names, config.inputs == "warps", log) for one in ordered]
     reasons = select_inputs(ordered, summaries, config=config.select, band=band, log=log)
     registrar = _Registrar(
         config=config, adapter=adapter, geometry=geometry, band=band, halo=halo, pixel_scale=pixel_scale
@@ -151,36 +151,6 @@ def prepare_inputs(
     return warped, records
 
 
-def _summarize(
-    one: CoaddInput, adapter: ImageAdapter, names: frozenset[str], is_warp: bool, log: logging.Logger
-) -> InputSummary:
-    """Return what selection needs of an input; nothing if it cannot be read:
-    what its pixels say decides then.
-    """
-    if one.skip or one.fault:
-        return InputSummary(visit=one.visit_statistics)
-    image = one.exposure_or_handle
-    try:
-        with _naming(one, "summarized"):
-            if isinstance(image, InputExposure):
-                summary = _summarize_exposure(image)
-            elif is_warp:
-                summary = adapter.summarize_warp(image, data_id=one.data_id)
-            else:
-                summary = adapter.summarize(image, data_id=one.data_id, extras=one.extras, names=names)
-    except InvalidExposureError as error:
-        log.info("No statistics: %s", error)
-        summary = InputSummary()
-    return dataclasses.replace(summary, visit=one.visit_statistics)
-
-
-def _summarize_exposure(exposure: InputExposure) -> InputSummary:
-    """Return the FWHM of the PSF at the centre of a frame."""
-    height, width = exposure.image.shape
-    x, y = exposure.x0 + (width - 1) / 2, exposure.y0 + (height - 1) / 2
-    return InputSummary(psf_fwhm=model_fwhm(exposure.psf, exposure.wcs, x=x, y=y, label=exposure.label))
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class _Registrar:
     """Puts inputs on the grid of a patch."""
@@ -191,6 +161,9 @@ class _Registrar:
     band: str
     halo: int
     pixel_scale: float
+
+    last_mask: list[Any] = dataclasses.field(default_factory=lambda: [None, None])
+    """Handle of the artifact mask that was read last, and its content."""
 
     @property
     def box(self) -> Box:
@@ -215,43 +188,61 @@ class _Registrar:
             log.info("Leaving %s out: %s", one.label, reason)
             return [], [record]
         try:
-            with _naming(one, "used"):
+            with naming(one, "used"):
                 results, record.physical_filter = self._place(one)
         except SkippedExposureError as error:
             record.reason = str(error)
             log.info("Leaving %s out: %s", one.label, error)
             return [], [record]
         except InvalidExposureError as error:
-            if self.config.on_bad_input == "raise" or isinstance(error, UncalibratedExposureError):
-                raise UnusableInputsError(
-                    n_bad=1, n_inputs=n_inputs, first_reason=str(error), max_bad_fraction=0.0
-                ) from error
-            record.reason, record.bad = str(error), True
-            log.warning("Dropping %s: %s", one.label, error)
-            log.debug("Why %s was dropped:", one.label, exc_info=error)
+            self._drop(one.label, error, record, log=log, n_inputs=n_inputs)
             return [], [record]
         used, records = [], []
         for result in results or [None]:
             new = dataclasses.replace(record, reason=self._find_fault(result))
-            if result is not None:
-                new.detector, new.psf_fwhm = result.detector, result.psf_fwhm
-                new.physical_filter = result.physical_filter
             records.append(new)
+            if result is not None:
+                new.detector = result.detector
+            if isinstance(result, WarpedExposure):
+                new.psf_fwhm, new.physical_filter = result.psf_fwhm, result.physical_filter
             if new.reason:
-                log.info("Leaving %s out: %s", one.label if result is None else result.label, new.reason)
+                log.info("Leaving %s out: %s", one.label if result is None else new.label, new.reason)
+            elif isinstance(result, FaultyDetector):
+                self._drop(new.label, result.error, new, log=log, n_inputs=n_inputs)
             else:
                 new.kept = True
                 used.append(result)
         return used, records
 
-    def _place(self, one: CoaddInput) -> tuple[list[WarpedExposure], str]:
+    def _drop(
+        self,
+        label: str,
+        error: InvalidExposureError,
+        record: InputRecord,
+        *,
+        log: logging.Logger,
+        n_inputs: int,
+    ) -> None:
+        """Note that an input cannot be used, or stop where none may be."""
+        rule = "on_bad_input is 'raise'" if self.config.on_bad_input == "raise" else ""
+        if isinstance(error, UncalibratedExposureError):
+            rule = "one that cannot be converted to nJy stops the patch"
+        if rule:
+            raise UnusableInputsError(
+                n_bad=1, n_inputs=n_inputs, first_reason=str(error), rule=rule
+            ) from error
+        record.reason, record.bad = str(error), True
+        log.warning("Dropping %s: %s", label, error)
+        log.debug("Why %s was dropped:", label, exc_info=error)
+
+    def _place(self, one: CoaddInput) -> tuple[list[WarpedExposure | FaultyDetector], str]:
         """Read an input and put it on the grid; return its filter, too."""
         if one.fault:
             raise InvalidExposureError(f"{one.label} {one.fault}.")
         self._check_band(one, one.data_id.get("band"))
         bad, box = self.config.bad_plane_bits, self.box
         if self.config.inputs == "warps":
-            with _naming(one, "read"):
+            with naming(one, "read"):
                 results = self.adapter.adapt_warp(
                     one.exposure_or_handle, data_id=one.data_id, wcs=self.geometry.wcs, box=box, bad=bad
                 )
@@ -269,19 +260,34 @@ class _Registrar:
                 width=int(box.x.size),
             )
             results = [] if result is None else [result]
-        if one.artifact_mask is not None:
-            with _naming(one, "read"):
-                artifacts = self.adapter.read_artifacts(one.artifact_mask)
-            place = {"x0": artifacts.x0, "y0": artifacts.y0}
-            results = [result.with_artifacts(artifacts.clipped, **place) for result in results]
+        if results and one.artifact_mask is not None:
+            results = [self._clip(result, one) for result in results]
         return results, physical_filter
+
+    def _clip(
+        self, result: WarpedExposure | FaultyDetector, one: CoaddInput
+    ) -> WarpedExposure | FaultyDetector:
+        """Leave out the artifacts of a visit; its mask is read once, for
+        detectors of a visit follow each other.
+        """
+        if isinstance(result, FaultyDetector):
+            return result
+        if self.last_mask[0] is not one.artifact_mask:
+            with naming(one, "read"):
+                self.last_mask[:] = one.artifact_mask, self.adapter.read_artifacts(one.artifact_mask)
+        artifacts = self.last_mask[1]
+        return result.with_artifacts(artifacts.clipped, x0=artifacts.x0, y0=artifacts.y0)
 
     def _adapt(self, one: CoaddInput) -> InputExposure:
         """Read and convert a detector image."""
-        with _naming(one, "read"):
+        with naming(one, "read"):
             image = read_image(one.exposure_or_handle)
             extras = InputExtras(**{key: read_image(value) for key, value in vars(one.extras).items()})
         if isinstance(image, InputExposure):
+            if (image.visit, image.detector) != one.order[1:]:
+                raise InvalidExposureError(
+                    f"{one.label} holds an exposure that calls itself {image.label}; give both one data id."
+                )
             return image
         self._check_band(one, self.adapter.find_band(image))
         return self.adapter.adapt(image, data_id=one.data_id, extras=extras)
@@ -292,8 +298,10 @@ class _Registrar:
                 f"{one.label} has band {band!r}, the patch is made of band {self.band!r}."
             )
 
-    def _find_fault(self, warped: WarpedExposure | None) -> str:
-        """Say why an exposure is not used; empty if it is."""
+    def _find_fault(self, warped: WarpedExposure | FaultyDetector | None) -> str:
+        """Say why an exposure is not wanted; empty if it is."""
+        if isinstance(warped, FaultyDetector):
+            return find_exclusion(warped.detector, self.config.select)
         box = self.geometry.outer_bbox
         inside = warped and warped.slices_within(
             x0=box.x.start, y0=box.y.start, height=box.y.size, width=box.x.size
@@ -310,23 +318,3 @@ class _Registrar:
         if limit is not None and not fwhm <= limit:
             return f"PSF FWHM of {fwhm:.2f} arcsec on the patch is above: select.max_psf_fwhm is {limit:.2f}"
         return ""
-
-
-@contextlib.contextmanager
-def _naming(one: CoaddInput, done: str) -> Iterator[None]:
-    """Name the input in whatever goes wrong while something is done to it.
-
-    Models and formatters of other packages raise what they like; it is the
-    fault of one input, and the others are not lost with it.
-    """
-    try:
-        yield
-    except (InvalidExposureError, MemoryError):
-        raise
-    except Exception as error:
-        # The cause holds the telling text.
-        cause = error.__cause__ or error
-        text = " ".join(f"{type(cause).__name__}: {cause}".split())
-        raise InvalidExposureError(
-            f"{one.label} cannot be {done} ({text}); make it anew or leave it out."
-        ) from error

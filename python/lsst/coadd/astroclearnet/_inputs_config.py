@@ -67,8 +67,8 @@ class InputsConfig(Config):
         doc="Take the WCS from visit_summaries. Unset it to keep those of the images.", default=True
     )
     use_visit_summary_photo_calib = Field[bool](
-        doc="Take the photometric calibration from visit_summaries. Unset it to keep those of the images, as "
-        "where they are in nJy and the summaries calibrate counts.",
+        doc="Take the photometric calibration from visit_summaries. Unset it to keep those of the images "
+        "where they are in nJy and the summaries calibrate counts, which is an error otherwise.",
         default=True,
     )
     use_visit_summary_ap_corr = Field[bool](

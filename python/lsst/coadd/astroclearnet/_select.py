@@ -15,10 +15,8 @@ __all__ = ("find_exclusion", "select_inputs", "wanted_statistics")
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ._select_config import FALLBACK, SelectInputsConfig
 from .adapters import InputSummary
@@ -135,7 +133,8 @@ def select_inputs(
     Returns
     -------
     `list` [`str`]
-        The reason for each input; empty if it is used.
+        The reason for each input; empty if it is used. What is wrong with an
+        input that no cut leaves out is not said here.
 
     Notes
     -----
@@ -148,14 +147,17 @@ def select_inputs(
     reasons = [one.skip for one in inputs]
     visits = [(str(one.data_id.get("instrument", "")), int(one.data_id["visit"])) for one in inputs]
     for n, (one, summary) in enumerate(zip(inputs, summaries, strict=True)):
-        if not reasons[n] and not one.fault:
+        if not reasons[n]:
             reasons[n] = _find_detector_fault(one, summary, config, band)
-    left_over = [n for n, one in enumerate(inputs) if not reasons[n] and not one.fault]
-    _report_missing(inputs, summaries, left_over, config, log)
+    left_over = [n for n in range(len(inputs)) if not reasons[n]]
+    whole = [n for n in left_over if not inputs[n].fault]
+    _report_missing(inputs, summaries, whole, config, log)
     means = _average_visits(visits, summaries)
-    _report_unknown_means({visits[n] for n in left_over}, means, config, log)
-    for n, reason in _cut_visits(left_over, visits, means, config):
-        reasons[n] = reason
+    usable = {visits[n] for n in whole}
+    _report_unknown_means(usable, means, config, log)
+    faults = _cut_visits({visits[n] for n in left_over}, usable, means, config)
+    for n in left_over:
+        reasons[n] = faults[visits[n]]
     return reasons
 
 
@@ -219,13 +221,15 @@ def _average_visits(
     for visit in set(visits):
         own = [summary for one, summary in zip(visits, summaries, strict=True) if one == visit]
         known = next((summary.visit for summary in own if summary.visit is not None), None)
+        fwhm = math.nan if known is None else known.psf_fwhm
+        if not math.isfinite(fwhm):
+            fwhm = _mean([summary.psf_fwhm for summary in own])
         if known is not None:
-            means[visit] = known.psf_fwhm, known.means
+            means[visit] = fwhm, known.means
             continue
-        fwhm = np.array([summary.psf_fwhm for summary in own])
         names = {name for summary in own for name in summary.statistics}
         columns = {name: [summary.statistics.get(name, math.nan) for summary in own] for name in names}
-        means[visit] = _mean(fwhm), {name: _mean(values) for name, values in columns.items()}
+        means[visit] = fwhm, {name: _mean(values) for name, values in columns.items()}
     return means
 
 
@@ -236,31 +240,30 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _cut_visits(
-    left_over: Sequence[int],
-    visits: Sequence[tuple[str, int]],
+    visits: Collection[tuple[str, int]],
+    usable: Collection[tuple[str, int]],
     means: Mapping[tuple[str, int], tuple[float, Mapping[str, float]]],
     config: SelectInputsConfig,
-) -> Iterator[tuple[int, str]]:
-    """Yield number and reason of each input whose visit is not used.
+) -> dict[tuple[str, int], str]:
+    """Say for each visit why it is not used; empty if it is.
 
     As ``BestSeeingSelectVisitsTask.run`` (selectImages.py:719-754); visits of
-    the same FWHM go by their number.
+    the same FWHM go by their number. Those that are not usable, because all
+    their detectors have a fault, take no place among the best.
     """
-    faults = {}
-    for visit in {visits[n] for n in left_over}:
-        fwhm, others = means[visit]
-        faults[visit] = _find_visit_fault(fwhm, others, config)
-    good = sorted(
-        (visit for visit, fault in faults.items() if not fault),
-        key=lambda visit: (_rank(means[visit][0]), visit),
-    )
-    if config.n_visits_max >= 0:
-        for visit in good[config.n_visits_max :]:
+    faults = {visit: _find_visit_fault(*means[visit], config) for visit in visits}
+    good = (visit for visit, fault in faults.items() if not fault)
+    n_chosen = 0
+    for visit in sorted(good, key=lambda visit: (_rank(means[visit][0]), visit)):
+        if n_chosen == config.n_visits_max:
+            fwhm = means[visit][0]
+            text = f"of {fwhm:.2f} arcsec" if math.isfinite(fwhm) else "that is not known"
             faults[visit] = (
-                f"visit FWHM of {means[visit][0]:.2f} arcsec is not among the best: "
-                f"select.n_visits_max is {config.n_visits_max}"
+                f"visit FWHM {text} is not among the best: select.n_visits_max is {config.n_visits_max}"
             )
-    yield from ((n, faults[visits[n]]) for n in left_over if faults[visits[n]])
+        else:
+            n_chosen += visit in usable
+    return faults
 
 
 def _find_visit_fault(fwhm: float, others: Mapping[str, float], config: SelectInputsConfig) -> str:
@@ -313,6 +316,14 @@ def _report_unknown_means(
     log: logging.Logger,
 ) -> None:
     """Log which cuts on visits could not be applied."""
+    blind = sorted(number for instrument, number in visits if math.isnan(means[instrument, number][0]))
+    limited = config.max_visit_psf_fwhm is not None or config.min_visit_psf_fwhm is not None
+    if blind and (limited or config.n_visits_max >= 0):
+        log.warning(
+            "The PSF FWHM of these visits is not known: no limit of select.*_visit_psf_fwhm is applied to "
+            "them, and select.n_visits_max takes them last: %s.",
+            ", ".join(map(str, blind)),
+        )
     for name in sorted(config.min_visit_values):
         unknown = sorted(number for instrument, number in visits if name not in means[instrument, number][1])
         if unknown:

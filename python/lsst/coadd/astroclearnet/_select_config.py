@@ -43,7 +43,8 @@ class SelectInputsConfig(Config):
     )
     n_visits_max = RangeField[int](
         doc="Visits used at most, the best seeing first (number); -1 for all. Those are counted that other "
-        "cuts leave on the patch. Set it where cost matters more than depth.",
+        "cuts leave on the patch, before their pixels are read: one that then has no good pixel there is not "
+        "replaced. Set it where cost matters more than depth.",
         default=-1,
         min=-1,
     )

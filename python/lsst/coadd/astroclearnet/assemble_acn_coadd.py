@@ -19,6 +19,7 @@ __all__ = (
     "UnusableInputsError",
 )
 
+import collections
 import contextlib
 import dataclasses
 import tempfile
@@ -121,8 +122,8 @@ class AssembleAcnCoaddTask(PipelineTask):
         Raises
         ------
         ValueError
-            If no cells up to ``cell_size`` divide the patch, or if the
-            exposures are of several instruments.
+            If no cells up to ``cell_size`` divide the patch, if an input is
+            there twice, or if the exposures are of several instruments.
         lsst.pipe.base.NoWorkFound
             If fewer than ``min_inputs`` visits have a good pixel here.
         UnusableInputsError
@@ -135,6 +136,7 @@ class AssembleAcnCoaddTask(PipelineTask):
 
         started = time.monotonic()
         _find_instrument(inputs)
+        _refuse_duplicates(inputs)
         options = self._choose_options(geometry, band, n_threads)
         device = describe_device(select_device(options))
         pixel_scale = _measure_pixel_scale(geometry)
@@ -218,7 +220,7 @@ class AssembleAcnCoaddTask(PipelineTask):
                 n_bad=len(bad),
                 n_inputs=usable,
                 first_reason=bad[0].reason,
-                max_bad_fraction=self.config.max_bad_fraction,
+                rule=f"max_bad_fraction is {self.config.max_bad_fraction:g}",
             )
         n_visits = len({record.visit for record in records if record.kept})
         if n_visits < self.config.min_inputs:
@@ -249,7 +251,7 @@ class AssembleAcnCoaddTask(PipelineTask):
             warped,
             geometry=geometry,
             instrument=_find_instrument(inputs),
-            day_obs={int(one.data_id["visit"]): int(one.data_id.get("day_obs", 0)) for one in inputs},
+            day_obs={int(one.data_id["visit"]): int(one.data_id.get("day_obs") or 0) for one in inputs},
             linear=options.method in LINEAR_METHODS,
         )
 
@@ -323,6 +325,16 @@ def _find_instrument(inputs: Sequence[CoaddInput]) -> str:
             f"-d \"instrument='{names[0]}'\"."
         )
     return names[0] if names else ""
+
+
+def _refuse_duplicates(inputs: Sequence[CoaddInput]) -> None:
+    """Raise if a data id is there twice: such an input would count double,
+    and what is said of one would be said of both.
+    """
+    counts = collections.Counter(one.label for one in inputs)
+    twice = sorted(label for label, count in counts.items() if count > 1)
+    if twice:
+        raise ValueError(f"Inputs are there more than once: {'; '.join(twice)}. Give each of them once.")
 
 
 def _measure_pixel_scale(geometry: PatchGeometry) -> float:

@@ -13,13 +13,17 @@ from __future__ import annotations
 __all__ = (
     "NO_EXTRAS",
     "ArtifactMask",
+    "FaultyDetector",
     "ImageAdapter",
     "InputExtras",
     "InputSummary",
+    "StatisticTypeError",
     "VisitStatistics",
+    "centre_kernel",
     "model_fwhm",
     "read_image",
     "statistics_fwhm",
+    "to_number",
 )
 
 import dataclasses
@@ -40,6 +44,12 @@ from ..core._warped_psf import kernel_fwhm, normalise_kernel
 
 SIGMA_TO_FWHM = math.sqrt(8 * math.log(2))
 """FWHM of a Gaussian of sigma 1."""
+
+
+class StatisticTypeError(TypeError):
+    """A statistic that a cut was asked for is not a number: the fault of the
+    configuration, not of an input.
+    """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,6 +117,16 @@ class ArtifactMask:
     """Pixel y of row 0, on the grid of the tract."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class FaultyDetector:
+    """A detector of a warp that cannot be used, where others can."""
+
+    detector: int
+
+    error: InvalidExposureError
+    """What is wrong with it; the text names the data id."""
+
+
 class ImageAdapter(Protocol):
     """Adapter of an image library.
 
@@ -133,7 +153,7 @@ class ImageAdapter(Protocol):
 
     def adapt_warp(
         self, warp: Any, *, data_id: Mapping[str, Any], wcs: PixelSkyMap, box: Box, bad: Plane
-    ) -> list[WarpedExposure]:
+    ) -> list[WarpedExposure | FaultyDetector]:
         """Cut an image on the grid of the tract into one for each detector.
 
         Raises
@@ -181,6 +201,40 @@ def read_image(image_or_handle: Any) -> Any:
     """
     is_handle = hasattr(image_or_handle, "get") and hasattr(image_or_handle, "dataId")
     return image_or_handle.get() if is_handle else image_or_handle
+
+
+def centre_kernel(array: np.ndarray, *, x0: int, y0: int) -> np.ndarray:
+    """Pad a kernel so that pixel (0, 0), which holds the star, is its
+    central pixel.
+
+    Parameters
+    ----------
+    array
+        The kernel, ``(y, x)``.
+    x0, y0
+        Pixel of element [0, 0]. Boxes of kernels need not be symmetric.
+    """
+    height, width = array.shape
+    radius = max(-x0, -y0, x0 + width - 1, y0 + height - 1)
+    centred = np.zeros((2 * radius + 1, 2 * radius + 1), array.dtype)
+    centred[radius + y0 : radius + y0 + height, radius + x0 : radius + x0 + width] = array
+    return centred
+
+
+def to_number(value: Any, *, name: str) -> float:
+    """Return a summary statistic as a number.
+
+    Raises
+    ------
+    StatisticTypeError
+        If it is none, as text is.
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise StatisticTypeError(
+            f"Statistic {name!r} is not a number ({value!r}); take it out of select.min_visit_values."
+        ) from error
 
 
 def statistics_fwhm(statistics: Mapping[str, float]) -> float:

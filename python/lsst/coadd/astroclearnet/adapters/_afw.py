@@ -34,11 +34,11 @@ from ..core._errors import InvalidExposureError, SkippedExposureError, Uncalibra
 from ..core._exposure import InputExposure, PixelSkyMap
 from ..core._planes import Plane
 from ..core._register import WarpedExposure
-from ._adapter import NO_EXTRAS, ArtifactMask, InputExtras, InputSummary, read_image
+from ._adapter import NO_EXTRAS, ArtifactMask, FaultyDetector, InputExtras, InputSummary, read_image
 from ._afw_models import ExposurePsf, SkyWcsMap, read_aperture_corrections, translate_mask
 from ._afw_summary import summarize_exposure_f, summarize_row, summarize_warp_inputs
-from ._background import change_exposure_f_background
-from ._images import make_exposure
+from ._background import calibrate_level, change_exposure_f_background
+from ._make_exposure import make_exposure
 from ._warps import cut_warp
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class ExposureFAdapter:
 
     def adapt_warp(
         self, warp: Any, *, data_id: Mapping[str, Any], wcs: PixelSkyMap, box: Box, bad: Plane
-    ) -> list[WarpedExposure]:
+    ) -> list[WarpedExposure | FaultyDetector]:
         """Cut an `~lsst.afw.image.ExposureF` on the grid of the tract;
         `cut_warp` says how.
         """
@@ -190,10 +190,11 @@ def exposure_from_exposure_f(
         calibration failed.
     UncalibratedExposureError
         If the exposure itself has no photometric calibration, or none that
-        is finite.
+        is finite and positive anywhere, or if the row would calibrate pixels
+        that are in nJy already.
     InvalidExposureError
-        If PSF or WCS is missing or unusable; the text names the data id and
-        what to do.
+        If PSF, WCS or variance is missing or unusable; the text names the
+        data id and what to do.
 
     Notes
     -----
@@ -220,12 +221,16 @@ def exposure_from_exposure_f(
         if found[key] is None and key != "ap_corr":
             raise InvalidExposureError(f"{label} has no {name}; leave the exposure out.")
     masked_image = _calibrate(exposure_f, found["photo_calib"], label=label)
+    scale = calibrate_level(1.0, found["photo_calib"], like=exposure_f)
+    if visit_summary_row is not None and "photo_calib" in replace:
+        _check_counts(exposure_f, scale, label=label)
     array = exposure_f.mask.array
     return make_exposure(
         data_id=data_id,
         physical_filter=_physical_filter(exposure_f) or str(data_id.get("physical_filter", "")),
         image=masked_image.image.array,
         variance=masked_image.variance.array,
+        scale=scale,
         flags=translate_mask(exposure_f.mask, reported=reported),
         bbox=Box.from_shape(array.shape, start=(exposure_f.getY0(), exposure_f.getX0())),
         psf=ExposurePsf(found["psf"], label),
@@ -269,6 +274,23 @@ def _calibrate(exposure_f: ExposureF, photo_calib: PhotoCalib, *, label: str) ->
             f"The photometric calibration of {label} is not finite; calibrate it or leave the exposure out."
         )
     return photo_calib.calibrateImage(exposure_f.maskedImage)
+
+
+def _check_counts(exposure_f: ExposureF, scale: np.ndarray, *, label: str) -> None:
+    """Refuse to calibrate pixels that are in nJy already.
+
+    Such images say so by ``BUNIT`` and have a calibration of 1
+    (drp/tasks/reprocess_visit_image.py:707-710, make_direct_warp.py:890-891;
+    lsst/pipe_tasks calibrateImage.py:1830-1835); those in counts have what
+    the instrument wrote there (``adu``, ``electron``), or nothing.
+    ``makeDirectWarp`` itself does not look (make_direct_warp.py:811-861).
+    """
+    metadata = exposure_f.metadata
+    if "BUNIT" in metadata and metadata["BUNIT"] == "nJy" and not np.allclose(scale, 1):
+        raise UncalibratedExposureError(
+            f"{label} is in nJy (BUNIT), and its row of the visit summary calibrates counts; unset "
+            "use_visit_summary_photo_calib."
+        )
 
 
 def _label(data_id: Mapping[str, Any]) -> str:

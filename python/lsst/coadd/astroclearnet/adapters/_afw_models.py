@@ -29,6 +29,7 @@ import numpy as np
 
 from ..core._errors import InvalidExposureError
 from ..core._exposure import ScalarField
+from ._adapter import centre_kernel
 from ._masks import translate_planes
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class ExposurePsf:
                 "refit it or leave the exposure out."
             ) from error
         # afw/image/_image/_image.cc:89-98: getX0, getY0, array.
-        return _centre(image.array, x0=image.getX0(), y0=image.getY0())
+        return centre_kernel(image.array, x0=image.getX0(), y0=image.getY0())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,15 +110,6 @@ class BoundedFieldValue:
     def __call__(self, *, x: float, y: float) -> float:
         """Return ``evaluate(x, y)`` (afw/math/_boundedField.cc:96)."""
         return float(self.field.evaluate(float(x), float(y)))
-
-
-def _centre(array: np.ndarray, *, x0: int, y0: int) -> np.ndarray:
-    """Pad a kernel so that pixel (0, 0) is its central pixel."""
-    height, width = array.shape
-    radius = max(-x0, -y0, x0 + width - 1, y0 + height - 1)
-    centred = np.zeros((2 * radius + 1, 2 * radius + 1), array.dtype)
-    centred[radius + y0 : radius + y0 + height, radius + x0 : radius + x0 + width] = array
-    return centred
 
 
 def translate_mask(mask: Mask, *, reported: set[str] | None = None) -> np.ndarray:

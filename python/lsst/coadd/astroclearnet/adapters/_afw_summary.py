@@ -26,7 +26,7 @@ import numpy as np
 from lsst.daf.butler import DeferredDatasetHandle
 from lsst.images import Box
 
-from ._adapter import InputSummary, VisitStatistics, model_fwhm, read_image, statistics_fwhm
+from ._adapter import InputSummary, VisitStatistics, model_fwhm, read_image, statistics_fwhm, to_number
 from ._afw_models import ExposurePsf, SkyWcsMap
 
 if TYPE_CHECKING:
@@ -47,6 +47,11 @@ def visit_statistics(catalog: ExposureCatalog, names: Iterable[str] = ()) -> Vis
     names
         Columns whose means are wanted; those that are not there, or hold NaN
         only, are left out.
+
+    Raises
+    ------
+    StatisticTypeError
+        If a column holds no numbers.
 
     Notes
     -----
@@ -98,7 +103,7 @@ def summarize_exposure_f(image: Any, names: Iterable[str], *, label: str) -> Inp
     """
     stats = _read_component(image, "summaryStats")
     wanted = () if stats is None else (*_SIZE, *names)
-    statistics = {name: float(getattr(stats, name)) for name in wanted if hasattr(stats, name)}
+    statistics = {name: to_number(getattr(stats, name), name=name) for name in wanted if hasattr(stats, name)}
     fwhm = statistics_fwhm(statistics)
     if not math.isfinite(fwhm):
         psf, wcs, bbox = (_read_component(image, name) for name in ("psf", "wcs", "bbox"))
@@ -158,7 +163,7 @@ def _read_columns(row: ExposureRecord, names: Iterable[str]) -> dict[str, float]
     ``name in schema``: afw/table/_schema.cc:481; ``row[name]``:
     afw/table/_base.cc:145.
     """
-    return {name: float(row[name]) for name in names if name in row.schema}
+    return {name: to_number(row[name], name=name) for name in names if name in row.schema}
 
 
 def _measure_fwhm(psf: Psf | None, wcs: SkyWcs | None, bbox: Any, *, label: str) -> float:

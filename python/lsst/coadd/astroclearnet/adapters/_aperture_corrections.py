@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __all__ = ("ApertureCorrectionStacker",)
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,8 @@ from lsst.images import Box
 
 from ..core._register import WarpedExposure
 from ..core._stack import CellStack
+
+_LOG = logging.getLogger(__name__)
 
 _PSF_FLUX = "base_PsfFlux"
 _VALUE, _ERROR = "_instFlux", "_instFluxErr"
@@ -43,13 +46,15 @@ class ApertureCorrectionStacker:
     As ``CoaddApCorrMapStacker`` (lsst/cell_coadds 26e605c
     _coadd_ap_corr_map.py:24-214) with its default: the inverse corrections
     are averaged, because fluxes are. An input that lacks a correction is left
-    out of its average.
+    out of its average, and so is one whose correction cannot be evaluated,
+    with a warning.
     """
 
     def __init__(self, warped: Sequence[WarpedExposure], *, linear: bool):
         self._corrections = {one.label: one.aperture_corrections for one in warped}
         self._linear = linear
         self._cells: dict[tuple[int, int], dict[str, float]] = {}
+        self._reported: set[tuple[str, str]] = set()
 
     def add(self, stack: CellStack, *, i: int, j: int, cell: Box) -> None:
         """Average the corrections at the centre of a cell.
@@ -66,7 +71,7 @@ class ApertureCorrectionStacker:
         centre = {"x": cell.x.center, "y": cell.y.center}
         rows = []
         for label, variance, good in zip(stack.labels, stack.variance, stack.good, strict=True):
-            values = {name: field(**centre) for name, field in self._corrections[label].items()}
+            values = self._evaluate(label, **centre)
             rows.append((1 / float(np.median(variance[good])), values))
         names = {name.removesuffix(_VALUE) for _, values in rows for name in values if name.endswith(_VALUE)}
         found = {}
@@ -82,6 +87,25 @@ class ApertureCorrectionStacker:
                 found[name + _VALUE] = mean
                 found[name + _ERROR] = mean**2 * np.hypot.reduce(weight * error / value**2) / weight.sum()
         self._cells[i, j] = found if self._linear else _spread_psf_flux(found, names)
+
+    def _evaluate(self, label: str, *, x: float, y: float) -> dict[str, float]:
+        """Return the corrections of an input that have a value there; models
+        of other packages raise what they like.
+        """
+        values = {}
+        for name, field in self._corrections[label].items():
+            try:
+                values[name] = field(x=x, y=y)
+            except MemoryError:
+                raise
+            except Exception as error:
+                if (label, name) not in self._reported:
+                    self._reported.add((label, name))
+                    _LOG.warning(
+                        "Aperture correction %s of %s cannot be evaluated (%s: %s); averages do without it.",
+                        *(name, label, type(error).__name__, error),
+                    )
+        return values
 
     def forget(self, *, i: int, j: int) -> None:
         """Take back what was averaged in a cell."""

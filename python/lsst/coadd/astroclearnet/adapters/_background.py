@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("change_exposure_f_background", "change_visit_image_background")
+__all__ = ("calibrate_level", "change_exposure_f_background", "change_visit_image_background")
 
 from typing import TYPE_CHECKING, Any
 
@@ -72,8 +72,7 @@ def change_exposure_f_background(
     subtractBackground.py:48-90), which multiplies the image by the ratio and
     divides it again: a background divided by the ratio is the same, and the
     variance stays as it is. ``BackgroundList.getImage``: lsst/afw 714e0ed6d
-    math/_backgroundList.py:213; ``clone``: image/_image/_slicing.py:275;
-    ``calibrateImage``: image/_photoCalibContinued.py:114.
+    math/_backgroundList.py:213; ``clone``: image/_image/_slicing.py:275.
     """
     if not revert and not apply:
         return exposure_f
@@ -88,11 +87,20 @@ def change_exposure_f_background(
                 )
             level = level if ratio is None else level / ratio.array
             if photo_calib is not None:
-                counts = exposure_f.clone()
-                counts.image.array[:, :] = level
-                level = photo_calib.calibrateImage(counts.maskedImage).image.array
+                level = calibrate_level(level, photo_calib, like=exposure_f)
             changed.image.array[:, :] += sign * level
     return changed
+
+
+def calibrate_level(level: np.ndarray | float, photo_calib: PhotoCalib, *, like: ExposureF) -> np.ndarray:
+    """Calibrate a level of counts at every pixel of an exposure, ``(y, x)``.
+
+    ``calibrateImage`` (lsst/afw 714e0ed6d image/_photoCalibContinued.py:114)
+    does so for a calibration that varies over the frame, too.
+    """
+    counts = like.clone()
+    counts.image.array[:, :] = level
+    return photo_calib.calibrateImage(counts.maskedImage).image.array
 
 
 def change_visit_image_background(

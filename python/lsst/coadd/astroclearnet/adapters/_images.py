@@ -13,7 +13,6 @@ from __future__ import annotations
 __all__ = ("VisitImageAdapter", "VisitImagePsf", "exposure_from_visit_image")
 
 import dataclasses
-import logging
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -27,24 +26,25 @@ from lsst.images.psfs import PointSpreadFunction
 from lsst.images.serialization import ArchiveReadError
 
 from ..core._errors import InvalidExposureError, UncalibratedExposureError
-from ..core._exposure import InputExposure, PixelSkyMap, PsfModel, ScalarField
+from ..core._exposure import InputExposure, PixelSkyMap
 from ..core._planes import Plane
 from ..core._register import WarpedExposure
-from ..core._warped_psf import normalise_kernel
 from ._adapter import (
     NO_EXTRAS,
     ArtifactMask,
+    FaultyDetector,
     InputExtras,
     InputSummary,
+    centre_kernel,
     model_fwhm,
     read_image,
     statistics_fwhm,
+    to_number,
 )
 from ._background import change_visit_image_background
 from ._geometry import SkyProjectionMap
+from ._make_exposure import make_exposure
 from ._masks import translate_planes
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,6 +59,9 @@ class VisitImagePsf:
     def __call__(self, *, x: float, y: float) -> np.ndarray:
         """Return the kernel at a pixel position, inside the PSF's bounds.
 
+        The origin of the image that the model returns marks the star
+        (lsst/images 464a06b psfs/_base.py, ``compute_kernel_image``).
+
         Raises
         ------
         InvalidExposureError
@@ -70,12 +73,13 @@ class VisitImagePsf:
             "y": float(np.clip(y, bounds.y.min, bounds.y.max)),
         }
         try:
-            return self.psf.compute_kernel_image(**place).array
+            image = self.psf.compute_kernel_image(**place)
         except Exception as error:
             raise InvalidExposureError(
                 f"The PSF of {self.label} has no value at x={x:.0f} y={y:.0f} "
                 f"({type(error).__name__}: {error}); refit it or leave the exposure out."
             ) from error
+        return centre_kernel(image.array, x0=int(image.bbox.x.start), y0=int(image.bbox.y.start))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,7 +116,7 @@ class VisitImageAdapter:
 
     def adapt_warp(
         self, warp: Any, *, data_id: Mapping[str, Any], wcs: PixelSkyMap, box: Box, bad: Plane
-    ) -> list[WarpedExposure]:
+    ) -> list[WarpedExposure | FaultyDetector]:
         """Refuse: lsst.images has no class for one visit on the grid of a
         tract with its PSF (`~lsst.images.VisitImage` needs the frame of a
         detector).
@@ -141,7 +145,7 @@ class VisitImageAdapter:
         statistics = {}
         if stats != ObservationSummaryStats():
             fields = {"psfSigma", "pixelScale", *names} & set(type(stats).model_fields)
-            statistics = {name: float(getattr(stats, name)) for name in fields}
+            statistics = {name: to_number(getattr(stats, name), name=name) for name in fields}
         fwhm = statistics_fwhm(statistics)
         if not math.isfinite(fwhm):
             fwhm = self._measure_fwhm(image, label=_label(data_id))
@@ -195,8 +199,8 @@ def exposure_from_visit_image(
     UncalibratedExposureError
         If the pixels cannot be converted to nJy.
     InvalidExposureError
-        If PSF or calibration is missing or unusable; the text names the data
-        id and what to do.
+        If PSF, WCS or variance is missing or unusable; the text names the
+        data id and what to do.
     """
     label = _label(data_id)
     try:
@@ -226,12 +230,22 @@ def exposure_from_visit_image(
         physical_filter=calibrated.physical_filter,
         image=calibrated.image.array,
         variance=calibrated.variance.array,
+        scale=_render_scaling(visit_image),
         flags=flags,
         bbox=calibrated.bbox,
         psf=VisitImagePsf(psf, label),
         wcs=SkyProjectionMap(calibrated.sky_projection),
         aperture_corrections=dict(visit_image.aperture_corrections),
     )
+
+
+def _render_scaling(visit_image: VisitImage) -> np.ndarray | None:
+    """Return the photometric scaling of each pixel, or its inverse: one is
+    finite and positive if the other is; `None` where it is not used.
+    """
+    if visit_image.unit.is_equivalent(u.nJy):
+        return None
+    return visit_image.photometric_scaling.render(visit_image.bbox, dtype=np.float32).array
 
 
 def _read_component(image: Any, name: str) -> Any:
@@ -245,73 +259,3 @@ def _read_component(image: Any, name: str) -> Any:
 
 def _label(data_id: Mapping[str, Any]) -> str:
     return f"visit={data_id['visit']} detector={data_id['detector']}"
-
-
-def make_exposure(
-    *,
-    data_id: Mapping[str, Any],
-    physical_filter: str,
-    image: np.ndarray,
-    variance: np.ndarray,
-    flags: np.ndarray,
-    bbox: Box,
-    psf: PsfModel,
-    wcs: PixelSkyMap,
-    aperture_corrections: Mapping[str, ScalarField],
-) -> InputExposure:
-    """Check pixels, PSF and WCS of an exposure, the same for every library.
-
-    Parameters
-    ----------
-    data_id
-        Values of ``visit`` and ``detector``.
-    physical_filter
-        Name of the physical filter.
-    image, variance
-        nJy and nJy^2 per pixel, ``(y, x)``.
-    flags
-        Bits of `Plane`, uint32 ``(y, x)``; changed in place: pixels that are
-        not finite, or have no positive variance, get ``NO_DATA``.
-    bbox
-        Pixels of the arrays.
-    psf, wcs, aperture_corrections
-        Models in the pixels of ``bbox``.
-
-    Raises
-    ------
-    InvalidExposureError
-        If PSF or WCS cannot be evaluated at the centre of the frame.
-    """
-    with np.errstate(invalid="ignore"):
-        finite = np.isfinite(image)
-        measured = np.isfinite(variance) & (variance > 0)
-    new = ~(finite & measured) & ((flags & np.uint32(Plane.NO_DATA)) == 0)
-    flags[new] |= np.uint32(Plane.NO_DATA)
-    exposure = InputExposure(
-        visit=int(data_id["visit"]),
-        detector=int(data_id["detector"]),
-        physical_filter=physical_filter,
-        image=np.asarray(image, np.float32),
-        variance=np.asarray(variance, np.float32),
-        flags=flags,
-        x0=int(bbox.x.start),
-        y0=int(bbox.y.start),
-        psf=psf,
-        wcs=wcs,
-        aperture_corrections=aperture_corrections,
-    )
-    if new.any():
-        _LOG.info(
-            "%s: %d pixels without a finite value and %d without a positive variance are left out.",
-            exposure.label,
-            np.count_nonzero(new & ~finite),
-            np.count_nonzero(new & finite),
-        )
-    x, y = bbox.x.center, bbox.y.center
-    normalise_kernel(psf(x=x, y=y), label=exposure.label)
-    sky = wcs.pixel_to_sky(x=np.array([x]), y=np.array([y]))
-    if not np.all(np.isfinite(sky)):
-        raise InvalidExposureError(
-            f"The WCS of {exposure.label} is not finite at its centre; refit it or leave the exposure out."
-        )
-    return exposure

@@ -103,6 +103,8 @@ def parse_input_planes(names: Iterable[str]) -> Plane:
         plane = INPUT_PLANES.get(name)
         if plane is None:
             known = ", ".join(name for name, plane in INPUT_PLANES.items() if plane)
+            if name in INPUT_PLANES:
+                raise ValueError(f"Mask plane {name!r} says nothing of bad pixels; those that do: {known}.")
             raise ValueError(f"Unknown mask plane {name!r}; known planes: {known}.")
         planes |= plane
     return planes

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 __all__ = ("cut_warp",)
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from ..core._grid_map import box_outline
 from ..core._gridded import place_exposure, variance_share
 from ..core._planes import Plane
 from ..core._register import WarpedExposure, WarpedField
-from ._adapter import read_image
+from ._adapter import FaultyDetector, read_image
 from ._afw_models import ExposurePsf, SkyWcsMap, read_aperture_corrections, translate_mask
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def cut_warp(
     bad: Plane,
     kernel: str,
     reported: set[str] | None = None,
-) -> list[WarpedExposure]:
+) -> list[WarpedExposure | FaultyDetector]:
     """Cut a warp to a box and into its detectors; nothing is resampled.
 
     Parameters
@@ -75,15 +75,16 @@ def cut_warp(
 
     Returns
     -------
-    `list` [`WarpedExposure`]
-        One for each detector with data in the box.
+    `list` [`WarpedExposure` | `FaultyDetector`]
+        One for each detector with data in the box, and one for each whose
+        record has no WCS, or whose PSF has no value anywhere.
 
     Raises
     ------
     UncalibratedExposureError
         If the pixels are not in nJy.
     InvalidExposureError
-        If PSF or inputs are not recorded, or the PSF has no value anywhere.
+        If PSF or inputs are not recorded.
 
     Notes
     -----
@@ -110,28 +111,36 @@ def cut_warp(
     image = exposure_f.image.array
     variance = exposure_f.variance.array / np.float32(variance_share(kernel))
     flags = translate_mask(exposure_f.mask, reported=reported)
-    pieces = []
-    for row, outline, inside in _split(inputs.ccds, wcs, shape=image.shape, x0=x0, y0=y0):
+    pieces: list[WarpedExposure | FaultyDetector] = []
+    free = np.ones(image.shape, bool)
+    for row in inputs.ccds:
         detector = int(row["ccd"])
         piece_label = f"{label} detector={detector}"
-        piece = place_exposure(
-            visit=int(data_id["visit"]),
-            detector=detector,
-            physical_filter=str(
-                row["filter"] if "filter" in row.schema else data_id.get("physical_filter", "")
-            ),
-            label=piece_label,
-            image=image,
-            variance=variance,
-            flags=flags,
-            inside=inside,
-            x0=x0,
-            y0=y0,
-            psf=ExposurePsf(psf, piece_label),
-            outline=outline,
-            bad=bad,
-            aperture_corrections=_aperture_corrections(row, wcs),
-        )
+        try:
+            outline = _find_outline(row, wcs, label=piece_label)
+            if outline is None:
+                continue
+            piece = place_exposure(
+                visit=int(data_id["visit"]),
+                detector=detector,
+                physical_filter=str(
+                    row["filter"] if "filter" in row.schema else data_id.get("physical_filter", "")
+                ),
+                label=piece_label,
+                image=image,
+                variance=variance,
+                flags=flags,
+                inside=_claim(free, outline, x0=x0, y0=y0),
+                x0=x0,
+                y0=y0,
+                psf=ExposurePsf(psf, piece_label),
+                outline=outline,
+                bad=bad,
+                aperture_corrections=_aperture_corrections(row, wcs),
+            )
+        except InvalidExposureError as error:
+            pieces.append(FaultyDetector(detector=detector, error=error))
+            continue
         if piece is not None:
             pieces.append(piece)
     return pieces
@@ -175,34 +184,36 @@ def _check_unit(exposure_f: ExposureF, *, label: str) -> None:
         raise UncalibratedExposureError(f"The unit of the warp of {label} is {unit}; it must be nJy.")
 
 
-def _split(
-    ccds: Any, wcs: PixelSkyMap, *, shape: tuple[int, int], x0: int, y0: int
-) -> Iterator[tuple[ExposureRecord, np.ndarray, np.ndarray]]:
-    """Yield record, outline and pixels ``(y, x)`` of each detector."""
-    free = np.ones(shape, bool)
-    for row in ccds:
-        frame = Box.from_legacy(row.getBBox())
-        outline = box_outline(
-            SkyWcsMap(row.getWcs()),
-            wcs,
-            x0=int(frame.x.start),
-            y0=int(frame.y.start),
-            height=int(frame.y.size),
-            width=int(frame.x.size),
-        )
-        if outline is None:
-            continue
-        polygon = shapely.Polygon(outline).buffer(_BORDER)
-        low_x, low_y, high_x, high_y = polygon.bounds
-        rows = slice(max(int(low_y) - y0, 0), max(int(high_y) + 2 - y0, 0))
-        columns = slice(max(int(low_x) - x0, 0), max(int(high_x) + 2 - x0, 0))
-        near = free[rows, columns]
-        if not near.size:
-            continue
+def _find_outline(row: ExposureRecord, wcs: PixelSkyMap, *, label: str) -> np.ndarray | None:
+    """Return the outer edge of a detector, as `box_outline` does."""
+    if row.getWcs() is None:
+        raise InvalidExposureError(f"The record of {label} in its warp has no WCS; leave the detector out.")
+    frame = Box.from_legacy(row.getBBox())
+    return box_outline(
+        SkyWcsMap(row.getWcs()),
+        wcs,
+        x0=int(frame.x.start),
+        y0=int(frame.y.start),
+        height=int(frame.y.size),
+        width=int(frame.x.size),
+        label=label,
+    )
+
+
+def _claim(free: np.ndarray, outline: np.ndarray, *, x0: int, y0: int) -> np.ndarray:
+    """Return the pixels ``(y, x)`` of a detector that are free; they are so
+    no more.
+    """
+    inside = np.zeros(free.shape, bool)
+    polygon = shapely.Polygon(outline).buffer(_BORDER)
+    low_x, low_y, high_x, high_y = polygon.bounds
+    rows = slice(max(int(low_y) - y0, 0), max(int(high_y) + 2 - y0, 0))
+    columns = slice(max(int(low_x) - x0, 0), max(int(high_x) + 2 - x0, 0))
+    near = free[rows, columns]
+    if near.size:
         y, x = np.mgrid[: near.shape[0], : near.shape[1]]
-        inside = np.zeros(shape, bool)
         inside[rows, columns] = near & shapely.contains_xy(
             polygon, x + (x0 + columns.start), y + (y0 + rows.start)
         )
         free &= ~inside
-        yield row, outline, inside
+    return inside

@@ -36,15 +36,23 @@ def patch_to_native(
 
 def frame_outline(exposure: InputExposure, patch: PixelSkyMap, *, border: int = 0) -> np.ndarray | None:
     """Return the outer edge of a frame in patch pixels, without a border of
-    so many native pixels; `box_outline` says how.
+    so many native pixels; `box_outline` says how, and what it raises.
     """
     height, width = (max(size - 2 * border, 0) for size in exposure.image.shape)
     x0, y0 = exposure.x0 + border, exposure.y0 + border
-    return box_outline(exposure.wcs, patch, x0=x0, y0=y0, height=height, width=width)
+    return box_outline(exposure.wcs, patch, x0=x0, y0=y0, height=height, width=width, label=exposure.label)
 
 
 def box_outline(
-    native: PixelSkyMap, patch: PixelSkyMap, *, x0: int, y0: int, height: int, width: int, n_per_side: int = 8
+    native: PixelSkyMap,
+    patch: PixelSkyMap,
+    *,
+    x0: int,
+    y0: int,
+    height: int,
+    width: int,
+    label: str,
+    n_per_side: int = 8,
 ) -> np.ndarray | None:
     """Return the outer edge of a box of native pixels in patch pixels.
 
@@ -54,6 +62,8 @@ def box_outline(
         World coordinates of both grids.
     x0, y0, height, width
         The box, in native pixels.
+    label
+        Data id for the error.
     n_per_side
         Vertices on each side.
 
@@ -63,16 +73,26 @@ def box_outline(
         Vertices ``(4 * n_per_side, 2)`` in the order x, y; `None` if the
         box lies in another part of the sky, where the projection of the
         patch does not reach.
+
+    Raises
+    ------
+    InvalidExposureError
+        If the box has no place on the sky.
     """
     t = np.arange(n_per_side) / n_per_side
     zero, one = np.zeros_like(t), np.ones_like(t)
     x = x0 - 0.5 + width * np.concatenate([t, one, 1 - t, zero])
     y = y0 - 0.5 + height * np.concatenate([zero, t, one, 1 - t])
-    vertices = np.stack(patch_to_native(native, patch, x=x, y=y), axis=1)
+    sky = np.stack(native.pixel_to_sky(x=x, y=y))
+    if not np.all(np.isfinite(sky)):
+        raise InvalidExposureError(
+            f"The WCS of {label} is not finite at the edge of its frame; refit it or leave the exposure out."
+        )
+    vertices = np.stack(patch.sky_to_pixel(ra=sky[0], dec=sky[1]), axis=1)
     if not np.all(np.isfinite(vertices)):
         return None
     # A tangent plane maps the far side of the sky back onto itself.
-    ra, dec = np.radians(native.pixel_to_sky(x=x[:1], y=y[:1]))
+    ra, dec = np.radians(sky[:, :1])
     back_ra, back_dec = np.radians(patch.pixel_to_sky(x=vertices[:1, 0], y=vertices[:1, 1]))
     cosine = np.sin(dec) * np.sin(back_dec) + np.cos(dec) * np.cos(back_dec) * np.cos(ra - back_ra)
     return vertices if cosine[0] > 0.999 else None

@@ -10,69 +10,19 @@
 
 from __future__ import annotations
 
-__all__ = ("GridPsf", "place_exposure", "variance_share")
+__all__ = ("place_exposure", "variance_share")
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
 
-from ._errors import InvalidExposureError
 from ._exposure import PsfModel, ScalarField
+from ._grid_psf import GridPsf, sample_positions
 from ._planes import Plane
 from ._register import WarpedExposure
-from ._warped_psf import kernel_fwhm, normalise_kernel
-
-_LATTICE = 16  # pixels between positions at which a PSF is tried
-_TRIALS = 24  # positions that are tried before giving up
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class GridPsf:
-    """PSF of an exposure on its grid, also where it does not cover it."""
-
-    label: str
-    psf: PsfModel
-
-    positions: np.ndarray
-    """Pixels ``(n, 2)`` of the exposure, x and y, a few pixels apart."""
-
-    def __call__(self, *, x: float, y: float) -> np.ndarray:
-        """Return the PSF at a position.
-
-        Parameters
-        ----------
-        x, y
-            Position in pixels of the grid. Where the model has no value, as
-            off its detector, the nearest position of the exposure that has
-            one takes its place.
-
-        Returns
-        -------
-        `numpy.ndarray`
-            Kernel ``(p, p)``, float32, p odd, star on the central pixel,
-            sum 1.
-
-        Raises
-        ------
-        InvalidExposureError
-            If the model yields no proper kernel at any of them.
-        """
-        distance = np.hypot(self.positions[:, 0] - x, self.positions[:, 1] - y)
-        # Ever farther, because a model may lack values in a whole corner.
-        ranks = np.unique(np.geomspace(1, len(distance), _TRIALS).astype(int) - 1)
-        nearest = self.positions[np.argsort(distance, kind="stable")[ranks]]
-        trials = nearest if distance.min() > _LATTICE else np.concatenate([[(x, y)], nearest])
-        for n, (trial_x, trial_y) in enumerate(trials, start=1):
-            try:
-                kernel = self.psf(x=float(trial_x), y=float(trial_y))
-                return normalise_kernel(kernel, label=self.label).astype(np.float32)
-            except InvalidExposureError:
-                if n == len(trials):
-                    raise
-        raise AssertionError("An exposure has at least one position.")
+from ._warped_psf import kernel_fwhm
 
 
 def place_exposure(
@@ -139,7 +89,7 @@ def place_exposure(
     covered = covered[cut]
     x0, y0 = x0 + int(columns[0]), y0 + int(rows[0])
     flags = np.where(covered, flags[cut], np.uint32(Plane.NO_DATA)).astype(np.uint32)
-    model = GridPsf(label=label, psf=psf, positions=_sample_positions(covered) + (x0, y0))
+    model = GridPsf(label=label, psf=psf, positions=sample_positions(covered, x0=x0, y0=y0))
     height, width = covered.shape
     return WarpedExposure(
         visit=visit,
@@ -157,15 +107,6 @@ def place_exposure(
         outline=outline,
         aperture_corrections=aperture_corrections,
     )
-
-
-def _sample_positions(covered: np.ndarray) -> np.ndarray:
-    """Return x and y of pixels on a lattice, or of all if it misses them."""
-    for step in (_LATTICE, 1):
-        y, x = np.nonzero(covered[::step, ::step])
-        if x.size:
-            break
-    return step * np.stack([x, y], axis=1)
 
 
 def variance_share(kernel: str) -> float:

@@ -23,6 +23,7 @@ import numpy as np
 from ._errors import InvalidExposureError
 from ._exposure import InputExposure, PixelSkyMap, PsfModel, ScalarField
 from ._grid_map import GridMap, frame_outline, overlap_box, patch_to_native
+from ._grid_psf import find_kernel, sample_positions
 from ._planes import Plane
 from ._resample import GROWTH, resample
 from ._stack import CellStack
@@ -84,7 +85,8 @@ class WarpedExposure:
     """PSF at a position of the patch grid, float32, sum 1, anywhere."""
 
     psf_fwhm: float
-    """FWHM of the PSF at the centre of the overlap, in pixels of the patch."""
+    """FWHM of the PSF at the centre of the overlap, or near it where the model
+    has no value there, in pixels of the patch."""
 
     outline: np.ndarray
     """Vertices ``(n, 2)`` of the edge of the whole frame, x and y, in pixels
@@ -188,7 +190,7 @@ def warp_exposure(
     Raises
     ------
     InvalidExposureError
-        If the WCS cannot be followed or the PSF is no proper kernel.
+        If the WCS cannot be followed or the PSF is no proper kernel anywhere.
 
     Notes
     -----
@@ -219,6 +221,14 @@ def warp_exposure(
         ),
     )
     psf = WarpedPsf(label=exposure.label, psf=exposure.psf, **place)
+    # A model may have a hole at the centre: that costs a cell at most.
+    kernel = find_kernel(
+        psf,
+        sample_positions(np.ones(image.shape, bool), x0=box_x0, y0=box_y0),
+        x=box_x0 + (box_width - 1) / 2,
+        y=box_y0 + (box_height - 1) / 2,
+        label=exposure.label,
+    )
     return WarpedExposure(
         visit=exposure.visit,
         detector=exposure.detector,
@@ -231,7 +241,7 @@ def warp_exposure(
         flags=flags,
         good=(flags & np.uint32(bad | Plane.NO_DATA)) == 0,
         psf=psf,
-        psf_fwhm=kernel_fwhm(psf(x=box_x0 + (box_width - 1) / 2, y=box_y0 + (box_height - 1) / 2)),
+        psf_fwhm=kernel_fwhm(kernel),
         outline=outline,
         aperture_corrections={
             name: WarpedField(field=field, **place) for name, field in exposure.aperture_corrections.items()

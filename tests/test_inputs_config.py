@@ -1,0 +1,53 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Configurations that cannot be are refused before anything runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddConfig
+from lsst.coadd.astroclearnet.compare_acn_coadd import CompareAcnCoaddConfig
+from lsst.pex.config import FieldValidationError
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("method", "median", "method"),
+        ("recipe", "magic", "recipe"),
+        ("device", "tpu", "device"),
+        ("image_model", "fits", "image_model"),
+        ("bad_planes", ["SAT", "SATURN"], "Unknown mask plane 'SATURN'; known planes: .*NO_DATA"),
+        ("bad_planes", ["DETECTED"], "'DETECTED' says nothing of bad pixels; those that do: .*NO_DATA"),
+        ("cell_size", 4, "cell_size must be at least 16"),
+        ("target_fwhm", 0.5, "target_fwhm must be at least 1.5"),
+        ("halo", -1, "halo must be at least 0"),
+        ("clip_sigma", 0.0, "clip_sigma must be at least 1"),
+        ("seed", -1, "seed must be at least 0"),
+        ("min_inputs", 0, "min_inputs"),
+        ("max_bad_fraction", 1.5, "max_bad_fraction"),
+        ("use_visit_summary", True, "use_visit_summary needs image_model='afw'"),
+        ("inputs", "warps", "inputs 'warps' needs image_model='afw'"),
+        ("apply_background_ratio", True, "apply_background_ratio needs image_model='afw'"),
+        ("warp_kernel", "cubic", "'cubic' is not known; known: bilinear"),
+    ],
+)
+def test_config_is_checked(name, value, text):
+    config = AssembleAcnCoaddConfig()
+    with pytest.raises(FieldValidationError, match=f"(?s){text}"):
+        setattr(config, name, value)
+        config.validate()
+
+
+def test_config_of_the_comparison_is_checked():
+    config = CompareAcnCoaddConfig()
+    config.snr_edges = [20.0, 6.0]
+    with pytest.raises(FieldValidationError, match="snr_edges must ascend"):
+        config.validate()
