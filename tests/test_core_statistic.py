@@ -176,9 +176,9 @@ def test_inflation_follows_coverage():
     )
     good = stack.good.copy()
     good[:4, :, :64] = False
-    statistic = compute_statistic(
-        dataclasses.replace(stack, good=good, image=np.where(good, stack.image, 0).astype(np.float32))
-    )
+    image = np.where(good, stack.image, 0).astype(np.float32)
+    psf = np.repeat(stack.psf[:1], 8, axis=0)
+    statistic = compute_statistic(dataclasses.replace(stack, good=good, image=image, psf=psf))
     share = float((1 / statistic.sky_variance[4:]).sum() / (1 / statistic.sky_variance).sum())
     assert float(statistic.inflation[64, 20]) == pytest.approx(share**-0.5, rel=0.03)
     assert float(statistic.inflation[64, 105]) == pytest.approx(1.0, abs=0.03)

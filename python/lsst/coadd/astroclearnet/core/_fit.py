@@ -25,14 +25,14 @@ from ._encoder import load_encoder
 from ._encoder_inputs import LATENT_FWHM, EncoderInputs
 from ._finish import finish_latent, finish_mean
 from ._flux import match_and_quieten
-from ._kaiser import finish_kaiser
+from ._kaiser import KAISER_FILL_STRENGTH, finish_kaiser
 from ._mm import fit_mm
 from ._options import PAPER_LATENT_FWHM, FitOptions
 from ._paper import PaperNetwork
 from ._scatter import Scatter
 from ._self import SelfNetwork
 from ._stack import CellFit, CellStack, HistoryRow
-from ._statistic import Statistic, compute_statistic
+from ._statistic import FILL_STRENGTH, Statistic, compute_statistic
 
 
 class CellFitter(Protocol):
@@ -54,6 +54,7 @@ class _Fitter:
     """What the fitters share: options, device and the statistic."""
 
     learns = False
+    fill_strength = FILL_STRENGTH
 
     def __init__(self, options: FitOptions):
         self._options = options
@@ -64,7 +65,11 @@ class _Fitter:
 
     def _reduce(self, stack: CellStack) -> Statistic:
         return compute_statistic(
-            stack, device=self._device, clip_sigma=self._options.clip_sigma, halo=self._options.halo
+            stack,
+            device=self._device,
+            clip_sigma=self._options.clip_sigma,
+            halo=self._options.halo,
+            fill_strength=self.fill_strength,
         )
 
 
@@ -89,6 +94,8 @@ class _MeanFitter(_Fitter):
 
 
 class _KaiserFitter(_Fitter):
+    fill_strength = KAISER_FILL_STRENGTH
+
     def fit(self, stack: CellStack, generator: np.random.Generator) -> CellFit:
         return finish_kaiser(stack, self._reduce(stack), generator=generator)
 

@@ -10,14 +10,19 @@
 
 from __future__ import annotations
 
-__all__ = ("finish_kaiser",)
+__all__ = ("KAISER_FILL_STRENGTH", "finish_kaiser")
 
 import numpy as np
 import torch
 
 from ._finish import draw_noise, finish_linear
+from ._inflation import measure_share
 from ._stack import CellFit, CellStack
-from ._statistic import FILL_STRENGTH, Statistic
+from ._statistic import Statistic
+
+KAISER_FILL_STRENGTH = 3e-5
+"""Strength of the prior of what holes of this coadd are filled with. It is no
+sharper than its exposures, so that a weaker one brings nothing but noise."""
 
 
 def finish_kaiser(stack: CellStack, statistic: Statistic, *, generator: np.random.Generator) -> CellFit:
@@ -46,12 +51,13 @@ def finish_kaiser(stack: CellStack, statistic: Statistic, *, generator: np.rando
     root = den.sqrt() * statistic.den0.sqrt()
     weighted = grid.transform(draw_noise(statistic, generator)) / statistic.sky_variance[:, None, None]
     noise = grid.inverse((statistic.psf_transfer.conj() * weighted).sum(0) / root)
+    share = measure_share(statistic.used, 1.0 / statistic.sky_variance, grid)
     kernel = torch.fft.fftshift(grid.inverse(den.sqrt() / statistic.den0.sqrt())).cpu().numpy()
     return finish_linear(
         statistic,
-        image=grid.crop(_whiten(statistic, root)),
-        variance=grid.crop(_variance(statistic, root) * statistic.inflation**2),
-        noise=grid.crop(noise * statistic.inflation),
+        image=grid.crop(_whiten(statistic, root, share)),
+        variance=grid.crop(_variance(statistic, root) / share),
+        noise=grid.crop(noise * share.rsqrt()),
         psf=_cut_stamp(kernel, stack.psf.shape[-1]),
     )
 
@@ -73,7 +79,7 @@ def _variance(statistic: Statistic, root: torch.Tensor) -> torch.Tensor:
     return total.clamp_min(1e-6 / float(statistic.den0))
 
 
-def _whiten(statistic: Statistic, root: torch.Tensor) -> torch.Tensor:
+def _whiten(statistic: Statistic, root: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     """Divide D by the root of its noise power.
 
     Where only a share of the weight was seen, the rest was filled with the
@@ -84,9 +90,9 @@ def _whiten(statistic: Statistic, root: torch.Tensor) -> torch.Tensor:
     """
     grid = statistic.grid
     white = statistic.data / root
-    prior = FILL_STRENGTH * statistic.den0
+    prior = KAISER_FILL_STRENGTH * statistic.den0
     beyond = grid.inverse(white * (prior / (statistic.den + prior)))
-    return grid.inverse(white) + (statistic.inflation**2 - 1.0) * beyond
+    return grid.inverse(white) + (1.0 / share - 1.0) * beyond
 
 
 def _cut_stamp(kernel: np.ndarray, size: int) -> np.ndarray:

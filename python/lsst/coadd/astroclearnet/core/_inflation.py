@@ -1,0 +1,135 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What missing exposures make of the noise of a statistic."""
+
+from __future__ import annotations
+
+__all__ = ("measure_inflation", "measure_share")
+
+import torch
+
+from ._batches import parts
+from ._deliver import residual_response
+from ._fourier import FourierGrid
+
+_FWHM = 2.5
+"""FWHM in pixels of the coadd whose noise is told: that of the default target;
+how far wider ones see missing exposures differs less than the exposures do."""
+
+_RINGS, _FREQUENCY = 16, 0.4
+"""Rings of equal area in the plane of frequencies, in which exposures are
+compared, and the frequency in cycles per pixel up to which."""
+
+_BLOCK = 4
+"""Pixels on each side of the blocks in which coverage is counted."""
+
+_SMOOTH_FWHM = 5.0
+"""FWHM in pixels to which the maps are smoothed."""
+
+_MOST_UNSEEN = 20.0
+"""Most power of the noise where nothing was seen, relative to all."""
+
+
+def measure_inflation(
+    used: torch.Tensor, power: torch.Tensor, weight: torch.Tensor, grid: FourierGrid, *, prior: float
+) -> torch.Tensor:
+    """Noise of a filled statistic relative to full coverage.
+
+    Where only some of the exposures were seen, the others are filled with a
+    model of these: D is ``D' (den + p) / (den' + p)``, D' and den' being those
+    of the exposures seen and p the prior of the model. So the noise rises by
+    the share that is missing, and by more where the sharp ones are missing:
+    at each frequency as den' tells. The map is smooth on the scale of the
+    PSF, so that dividing by it leaves profiles alone.
+
+    Parameters
+    ----------
+    used
+        1 where a pixel is used, ``(n, h, w)``.
+    power
+        Squares of the transfer functions, ``(n, rows, columns // 2 + 1)``.
+    weight
+        ``1 / s_t^2`` of the exposures, ``(n,)``.
+    grid
+        The grid of the result.
+    prior
+        Strength of the prior, relative to the sum of the weights.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Factor of the noise of the coadd, ``(rows, columns)``, >= 1.
+    """
+    own, importance = _gather_rings(power, weight, grid)
+    whole = own.sum(0)[:, None, None]
+    coverage = _count_coverage(used, grid)
+    # A block of which little was seen counts as seen by the weakest exposure.
+    seen = torch.einsum("nhw,nr->rhw", coverage, own)
+    present = coverage.amax((1, 2)) > 0
+    seen = torch.maximum(seen, own[present].amin(0)[:, None, None])
+    prior = prior * weight.sum()
+    rise = seen / whole * ((whole + prior) / (seen + prior)) ** 2
+    rise = torch.einsum("rhw,r->hw", rise, importance)
+    share = torch.tensordot(weight, coverage, 1) / weight.sum()
+    least = weight[present].min() / weight.sum()
+    # What nothing was seen of is not told, but must not outshine the rest.
+    rise = torch.where(share > 0.5 * least, rise, (1.0 / least).clamp(max=_MOST_UNSEEN))
+    fine = torch.nn.functional.interpolate(rise[None, None], grid.shape, mode="bilinear")[0, 0]
+    smooth = grid.inverse(grid.transform(fine) * grid.gaussian(_SMOOTH_FWHM))
+    return smooth.clamp_min(1.0).sqrt()
+
+
+def measure_share(used: torch.Tensor, weight: torch.Tensor, grid: FourierGrid) -> torch.Tensor:
+    """Part of the weight that was seen, smooth on the scale of the PSF.
+
+    Parameters
+    ----------
+    used, weight, grid
+        As of `measure_inflation`.
+
+    Returns
+    -------
+    `torch.Tensor`
+        From the part of the weakest exposure to 1, ``(rows, columns)``.
+    """
+    share = torch.zeros(grid.shape, device=used.device)
+    for part in parts(used):
+        grid.crop(share).add_((used[part] * weight[part, None, None]).sum(0))
+    share /= weight.sum()
+    smooth = grid.inverse(grid.transform(share) * grid.gaussian(_SMOOTH_FWHM))
+    return smooth.clamp(min=float(weight.min() / weight.sum()), max=1.0)
+
+
+def _gather_rings(
+    power: torch.Tensor, weight: torch.Tensor, grid: FourierGrid
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the part of den of each exposure in rings, ``(n, rings)``, and
+    the share of each ring in the noise of the coadd, ``(rings,)``.
+    """
+    den = torch.tensordot(weight, power, 1)
+    noise = residual_response(den, grid, fwhm=_FWHM) ** 2 * den * grid.mode_weight
+    ring = (grid.frequency_squared * (_RINGS / _FREQUENCY**2)).long().clamp_max(_RINGS - 1).flatten()
+    total = torch.zeros(_RINGS, device=den.device).index_add_(0, ring, noise.flatten())
+    own = torch.zeros(len(power), _RINGS, device=den.device)
+    for part in parts(power):
+        own[part] = own[part].index_add(1, ring, (power[part] * noise).flatten(1))
+    return own * weight[:, None] / total.clamp_min(1e-30), total / total.sum()
+
+
+def _count_coverage(used: torch.Tensor, grid: FourierGrid) -> torch.Tensor:
+    """Return which part of each block was used, ``(n, rows / 4, columns /
+    4)``: the sides of the grid are multiples of 4.
+    """
+    rows, columns = (side // _BLOCK for side in grid.shape)
+    coverage = torch.zeros(len(used), rows, columns, device=used.device)
+    pad = (0, -used.shape[2] % _BLOCK, 0, -used.shape[1] % _BLOCK)
+    for part in parts(used):
+        blocks = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(used[part], pad), _BLOCK)
+        coverage[part, : blocks.shape[1], : blocks.shape[2]] = blocks
+    return coverage
