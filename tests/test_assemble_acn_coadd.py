@@ -22,7 +22,7 @@ from lsst.coadd.astroclearnet import assemble_acn_coadd
 from lsst.coadd.astroclearnet._about import make_seed
 from lsst.coadd.astroclearnet._coadds import view_from_cell_coadd, view_from_truth
 from lsst.coadd.astroclearnet._metrics import Truth, compare_views
-from lsst.coadd.astroclearnet._photometry import kernel_fwhm
+from lsst.coadd.astroclearnet._photometry import adaptive_fwhm
 from lsst.coadd.astroclearnet.adapters import NO_DATA_VARIANCE, exposure_from_visit_image
 from lsst.coadd.astroclearnet.assemble_acn_coadd import (
     AssembleAcnCoaddConfig,
@@ -185,7 +185,7 @@ def test_options_of_the_fit_reach_it(small_patch, latent, field):
     if field == "target_fwhm":
         place = dict(x=float(other.latent.bbox.x.min + 20), y=float(other.latent.bbox.y.min + 20))
         kernel = other.latent.psf.compute_kernel_image(**place).array
-        assert kernel_fwhm(kernel) == pytest.approx(3.5, rel=0.02)
+        assert adaptive_fwhm(kernel) == pytest.approx(3.5, rel=0.02)
 
 
 def test_patch_at_the_edge_of_a_tract(small_patch, caplog):

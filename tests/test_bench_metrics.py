@@ -17,7 +17,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.engine import metrics
-from lsst.coadd.astroclearnet._coadds import gaussian_kernel
+from lsst.coadd.astroclearnet._coadds import sample_gaussian
 from lsst.coadd.astroclearnet.simulate import SceneConfig, make_catalog, simulate_stack
 
 SIGMA_PER_FWHM = 1 / 2.354820045
@@ -108,7 +108,7 @@ def small_scene():
     catalog["saturated"] = False
     stack, truth = simulate_stack(n_exposures=4, size=110, catalog=catalog, bad_columns=0, cosmic_rays=0)
     widths = (3.0, 3.5, 4.0, 5.0)
-    psf = np.stack([gaussian_kernel(width, 41) for width in widths]).astype(np.float32)
+    psf = np.stack([sample_gaussian(width, 41) for width in widths]).astype(np.float32)
     return dataclasses.replace(stack, psf=psf, good=np.ones_like(stack.good)), truth, np.array(widths)
 
 
@@ -149,9 +149,9 @@ def test_usable_sources_are_inside_and_alone(small_scene):
 def test_truth_at_another_psf(small_scene):
     _, truth, _ = small_scene
     expected = truth.draw(target_fwhm=4.2)
-    image = metrics.truth_at_psf(truth, gaussian_kernel(4.2, 41))
+    image = metrics.truth_at_psf(truth, sample_gaussian(4.2, 41))
     np.testing.assert_allclose(image, expected, atol=3e-4 * expected.max())
-    inner = metrics.truth_at_psf(truth, gaussian_kernel(4.2, 41), halo=10)
+    inner = metrics.truth_at_psf(truth, sample_gaussian(4.2, 41), halo=10)
     np.testing.assert_array_equal(inner, image[10:-10, 10:-10])
 
 
@@ -172,7 +172,7 @@ def test_fluxes_beyond_the_edge_are_not_measured():
     sources = lay_grid(count=1)
     sources["x"] = 60.0
     image = np.ones((40, 40))
-    table = metrics.measure_fluxes(image, image, sources, psf=gaussian_kernel(2.5, 19))
+    table = metrics.measure_fluxes(image, image, sources, psf=sample_gaussian(2.5, 19))
     assert np.isnan(table["aperture"][0]) and np.isnan(table["psf"][0])
     assert np.isnan(metrics.flux_sigma(image, np.ones((1, 1)), sources, radius=3.0)[0])
 
@@ -183,7 +183,7 @@ def test_apertures_of_a_mean_coadd_scatter_as_the_ideal_ones():
     light, gain, n, sigma = 12.0, 2.0, 9, 15.0
     truth = np.full((480, 480), light)
     exposures = truth + rng.normal(size=(n, 480, 480)) * np.sqrt(sigma**2 + light / gain)
-    table = metrics.measure_fluxes(exposures.mean(0), truth, sources, psf=gaussian_kernel(2.5, 19))
+    table = metrics.measure_fluxes(exposures.mean(0), truth, sources, psf=sample_gaussian(2.5, 19))
     unit = metrics.coadd_unit(np.full(n, sigma))
     ideal = metrics.ideal_aperture_sigma(table["aperture_truth"], unit=unit, gain=gain, n_exposures=n)
     scatter = metrics.summarize((table["aperture"] - table["aperture_truth"]) / ideal)
@@ -220,7 +220,7 @@ def test_flux_errors_in_white_noise():
     white[12, 12] = 1.0
     aperture = metrics.flux_sigma(variance, white, sources, radius=5.0)
     np.testing.assert_allclose(aperture, metrics.ideal_aperture_sigma(0, unit=2, radius=5.0), rtol=0.01)
-    matched = metrics.flux_sigma(variance, white, sources, psf=gaussian_kernel(2.5, 19))
+    matched = metrics.flux_sigma(variance, white, sources, psf=sample_gaussian(2.5, 19))
     np.testing.assert_allclose(matched, 2 * np.sqrt(4 * np.pi) * 2.5 * SIGMA_PER_FWHM, rtol=1e-3)
     with pytest.raises(ValueError, match="either psf or radius"):
         metrics.flux_sigma(variance, white, sources)
@@ -299,7 +299,7 @@ def test_ellipticity_of_galaxies():
         return galsim.Gaussian(sigma=(a * b) ** 0.5).shear(q=b / a, beta=0 * galsim.degrees)
 
     truth, image = (draw(sources, profile(*pair), size=120) for pair in (axes, (2.8, 2.2)))
-    shapes = metrics.measure_shapes(image, truth, sources, psf=gaussian_kernel(2.5, 19))
+    shapes = metrics.measure_shapes(image, truth, sources, psf=sample_gaussian(2.5, 19))
     expected = distortion(*axes) - distortion(2.8, 2.2)
     np.testing.assert_allclose(shapes["e1"], distortion(2.8, 2.2), atol=2e-3)
     np.testing.assert_allclose(shapes["ellipticity_error"], expected, atol=2e-3)
@@ -310,7 +310,7 @@ def test_shapes_of_faint_or_blended_sources_are_not_measured():
     sources = lay_grid(count=2, snr=19.0)
     sources["snr"][1], sources["snr"][2], sources["usable"][2] = 21.0, 21.0, False
     truth = draw(sources, galsim.Gaussian(fwhm=2.5), size=80)
-    shapes = metrics.measure_shapes(truth, truth, sources, psf=gaussian_kernel(2.5, 19))
+    shapes = metrics.measure_shapes(truth, truth, sources, psf=sample_gaussian(2.5, 19))
     assert np.isfinite(shapes["fwhm"]).tolist() == [False, True, False, False]
 
 

@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import oaconvolve
 
 from benchmarks.engine import metrics
-from lsst.coadd.astroclearnet._coadds import gaussian_kernel
+from lsst.coadd.astroclearnet._coadds import sample_gaussian
 from lsst.coadd.astroclearnet.simulate import SceneConfig, make_catalog, simulate_stack
 
 SIGMA_PER_FWHM = 1 / 2.354820045
@@ -100,7 +100,7 @@ def test_no_sky_at_all():
 def test_blank_field():
     unit = 3.0
     noise = np.random.default_rng(3).normal(0.6, unit, (600, 600))
-    blank = metrics.blank_field(noise, unit, psf=gaussian_kernel(4.0, 25))
+    blank = metrics.blank_field(noise, unit, psf=sample_gaussian(4.0, 25))
     assert blank.n_peaks == 0 and 3 < blank.highest < 5.5
     assert blank.rms == pytest.approx(1.0, rel=0.02)
     assert blank.mean == pytest.approx(0.2, abs=4 * blank.mean_error)
@@ -110,7 +110,7 @@ def test_blank_field():
 @pytest.mark.parametrize("fwhm", [2.5, 4.0])
 def test_blank_field_with_known_fluxes(fwhm):
     """Stars of 6 sigma count, those of 4 do not, whatever their PSF."""
-    psf, kernel = gaussian_kernel(fwhm, 31), gaussian_kernel(4.0, 25)
+    psf, kernel = sample_gaussian(fwhm, 31), sample_gaussian(4.0, 25)
     points = np.zeros((300, 300))
     points[40:280:60, 40:280:60] = 6.0 / np.sqrt(np.sum(kernel**2))
     points[70, 70] = 4.0 / np.sqrt(np.sum(kernel**2))

@@ -36,6 +36,7 @@ def files(small_repo, tmp_path_factory):
     (folder / "short.fits").write_bytes(content[:-9000])
     (folder / "short.fits.gz").write_bytes(gzip.compress(content)[:3000])
     (folder / "text.fits").write_text("no image")
+    np.save(folder / "one.npy", noise)
     (folder / "bytes.fits").write_bytes(rng.bytes(20000))
     fits.PrimaryHDU(np.zeros((3, 10, 10))).writeto(folder / "cube.fits")
     fits.PrimaryHDU(np.full((64, 64), np.nan)).writeto(folder / "nan.fits")
@@ -70,8 +71,11 @@ CASES = [
     (
         "compare -q {f}/noise.fits {f}/narrow.fits --psf-a {f}/psf.fits --psf-b {f}/psf.fits -o {out}",
         1,
-        "(0, 0, 60, 64)",
+        "narrow.fits has 60 x 64 pixels, ",
     ),
+    # What no PSF can mend is told before a PSF is asked for.
+    ("compare -q {f}/noise.fits {f}/narrow.fits -o {out}", 1, "64 x 64; they cannot be compared"),
+    ("compare -q {f}/noise.fits {f}/unit.fits -o {out}", 1, "BUNIT = 'furlong'"),
     (
         "compare -q {f}/noise.fits {f}/noise.fits --psf-a {f}/text.fits -o {out}",
         1,
@@ -96,6 +100,7 @@ CASES = [
     ("demo {f}/empty/../broken", 1, "is not a demo repository; nothing was changed"),
     ("demo {out} --size 17", 2, "size must be a multiple of 200"),
     ("restore {f}/text.fits -o {out}", 1, "cannot be read as a .npz file"),
+    ("restore {f}/one.npy -o {out}", 1, "one.npy is a single array of numpy.save; STACK holds four"),
     ("restore {f}/absent.npz -o {out}", 2, "absent.npz' does not exist"),
     ("restore {f}/text.fits -o {f}/absent/out.fits", 1, "does not exist; make it first"),
     ("ingest {f}/text.fits {out}", 1, "must hold a mapping"),
@@ -104,6 +109,8 @@ CASES = [
     ("train {f}/absent/w.safetensors", 1, "does not exist"),
     ("inject {f}/absent -i a -o b", 1, "absent cannot be opened as a Butler repository"),
     ("inject {repo} -i HSC/none -o b", 1, "HSC/none"),
+    ("inject {repo} -i HSC/defaults -o b -n 0", 2, "0 is not in the range x>=1"),
+    ("inject {repo} -i , -o b", 2, "--input names no collection"),
     ("nonsense", 2, "No such command 'nonsense'"),
 ]
 
@@ -116,6 +123,7 @@ def test_mistakes_are_told_in_a_line(words, code, message, files, small_repo, tm
     assert result.exit_code == code, result.output
     last = result.output.strip().splitlines()[-1]
     assert last.startswith("Error: ") and message in last and len(last) < 400, result.output
+    assert not out.exists()
     # Wrong words are shown the usage first; for the rest one line is all.
     told = [line for line in result.output.splitlines() if line and not line.startswith("INFO: ")]
     assert len(told) == (1 if code == 1 else 3), result.output

@@ -65,6 +65,11 @@ def assert_refused(description, *messages):
         ({"exposures": [{"visit": 1, "detector": 1}] * 2}, "visit=1 detector=1 is described twice"),
         ({"exposures": []}, "exposures: "),
         (
+            {"sky_map": {"name": "field", "pixel_scale": 1e-4}},
+            "sky_map.pixel_scale: Value error, the tract would have 3.6e+07 x 3.6e+07 pixels",
+        ),
+        ({"sky_map": {"name": "field", "pixel_scale": float("inf")}}, "sky_map.pixel_scale: Input should be"),
+        (
             {"instrument": {"name": "Cam", "colour": "red"}},
             "instrument.colour: Extra inputs are not permitted",
         ),

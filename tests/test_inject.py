@@ -15,7 +15,7 @@ import pytest
 from astropy.table import MaskedColumn, Table, vstack
 from conftest import to_njy
 
-from lsst.coadd.astroclearnet._coadds import CoaddView, gaussian_kernel
+from lsst.coadd.astroclearnet._coadds import CoaddView, sample_gaussian
 from lsst.coadd.astroclearnet.adapters import SkyProjectionMap, exposure_from_visit_image
 from lsst.coadd.astroclearnet.gather_acn_injected import GatherAcnInjectedTask
 from lsst.coadd.astroclearnet.inject_acn_sources import (
@@ -323,7 +323,7 @@ def test_truth_is_what_the_comparison_reads(small_patch, injected, catalog):
 
 def make_view(name, image):
     """Look at an image with a Gaussian PSF of 3 px and noise of 1 nJy."""
-    kernel = gaussian_kernel(3.0, 31)
+    kernel = sample_gaussian(3.0, 31)
     nothing = np.zeros(image.shape, bool)
     return CoaddView(
         name=name,
@@ -341,7 +341,7 @@ def make_view(name, image):
 def draw_points(x, y, flux):
     image = np.zeros((200, 220))
     for column, row, value in zip(x, y, flux, strict=True):
-        image[row - 15 : row + 16, column - 15 : column + 16] += value * gaussian_kernel(3.0, 31)
+        image[row - 15 : row + 16, column - 15 : column + 16] += value * sample_gaussian(3.0, 31)
     return image
 
 

@@ -101,7 +101,19 @@ def test_pipeline_never_writes_a_plain_name():
         (("-i", "HSC/defaults", "-o", "u/x", "-d", "instrument='HSC' AND visit=1"), "visit=1"),
         (("-i", "HSC/defaults", "-o", "u/x", "-d", "tract=("), ""),
         (("-i", "HSC/defaults", "-o", "u/x", "--density", "0"), "density must be positive"),
+        (("-i", "HSC/defaults", "-o", "u/x", "--density", "1e9"), "at most 1000 sources"),
         (("-i", "HSC/defaults", "-o", "u/x", "--mag", "25", "20"), "brightest"),
+        (("-i", "HSC/defaults", "-o", "u/x", "--mag", "20", "inf"), "both finite"),
+        (("-i", "HSC/defaults", "-o", "u/x", "--mag", "nan", "25"), "both finite"),
+        (("-i", "HSC/defaults", "-o", "u/x", "--separation", "inf"), "must be finite"),
+        (("-i", "HSC/defaults", "-o", "u/x", "--avoid", "nan"), "must be finite"),
+        (("-i", "HSC/defaults", "-o", ""), "'' is no name of a collection"),
+        (("-i", "HSC/defaults", "-o", "u/a b"), "'u/a b' is no name of a collection"),
+        (("-i", "HSC/defaults", "-o", "/x"), "is no name of a collection"),
+        (
+            ("-i", "HSC/truth/demo", "-o", "u/x", "--dataset-type", "acn_truth_image"),
+            "acn_truth_image is not a dataset of single detectors: its dimensions are ",
+        ),
         (("-i", "HSC/defaults", "-o", "u/x", "--avoid", "100"), "no room"),
         (("-i", "HSC/defaults", "-o", "u/x", "--dataset-type", "nonsense"), "nonsense"),
         (("-i", "HSC/defaults", "-o", "u/x", "--catalog", "{json}"), "not a table"),
@@ -115,6 +127,7 @@ def test_command_errors_are_one_line(small_repo, tmp_path, arguments, text):
     before = digest(small_repo / "HSC")
     result = call(small_repo, *(value.format(**files) for value in arguments))
     assert result.exit_code in (1, 2) and text in result.output, result.output
+    assert not {path.name for path in small_repo.iterdir()} & {"u", "catalog"}
     assert sum("Error" in line for line in result.output.splitlines()) == 1
     assert "Traceback" not in result.output
     assert result.output.strip().splitlines()[-1].startswith("Error:")

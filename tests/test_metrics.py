@@ -14,9 +14,10 @@ import galsim
 import numpy as np
 import pytest
 
-from lsst.coadd.astroclearnet._coadds import CoaddView, gaussian_kernel
+from lsst.coadd.astroclearnet._coadds import CoaddView, sample_gaussian
 from lsst.coadd.astroclearnet._metrics import Truth, compare_views
-from lsst.coadd.astroclearnet._photometry import homogenize, kernel_fwhm
+from lsst.coadd.astroclearnet._photometry import adaptive_fwhm, homogenize
+from lsst.coadd.astroclearnet.cli._summary import format_metrics
 from lsst.coadd.astroclearnet.comparison._detect import detect_sources, is_restored, point_source_error
 
 SIZE, SCALE, SKY_RMS = 360, 0.168, 1.0
@@ -96,7 +97,7 @@ def test_star_widths_are_those_drawn(scene):
 
 def test_wrong_psf_is_seen(scene):
     reference, coadd, _ = scene
-    broad = gaussian_kernel(2.75, 41)
+    broad = sample_gaussian(2.75, 41)
     wrong = dataclasses.replace(coadd, psf=lambda *, x, y: broad)
     row = pick(compare_views([reference, wrong]), "star_over_psf_fwhm", "acn_coadd")
     assert row["value"] == pytest.approx(2.5 / 2.75, abs=0.01)
@@ -184,7 +185,7 @@ def test_homogenized_stars_have_the_common_width(scene):
     smooth = homogenize(reference, fwhm=5.0, step=120)
     y, x = 24 + 44 * 7, 24 + 44
     stamp = smooth[y - 12 : y + 13, x - 12 : x + 13]
-    assert kernel_fwhm(stamp) == pytest.approx(5.0, rel=0.02)
+    assert adaptive_fwhm(stamp) == pytest.approx(5.0, rel=0.02)
 
 
 def test_detection_finds_the_bright_sources(scene):
@@ -201,7 +202,7 @@ def test_detection_finds_the_bright_sources(scene):
 def test_detection_does_not_depend_on_how_much_is_there():
     """Sources of S/N 8 alone, and between 112 bright ones."""
     view, _ = draw_view("a", gaussian(3.0), seed=1)
-    kernel = gaussian_kernel(3.0, 31)
+    kernel = sample_gaussian(3.0, 31)
     noise = np.random.default_rng(8).normal(0, 1, view.image.shape)
     faint, bright, places = np.zeros(noise.shape), np.zeros(noise.shape), []
     for y in range(20, 350, 30):
@@ -222,7 +223,7 @@ def test_detection_asks_for_the_noise_where_no_source_is():
     all the same, and what coverage does to the noise stays.
     """
     view, _ = draw_view("a", gaussian(2.5), seed=1)
-    kernel = gaussian_kernel(2.5, 31)
+    kernel = sample_gaussian(2.5, 31)
     noise = np.random.default_rng(8).normal(0, 1, view.image.shape)
     variance, light = np.ones(noise.shape), np.zeros(noise.shape)
     noise[:, 175:], variance[:, 175:] = 4 * noise[:, 175:], 16.0
@@ -240,7 +241,7 @@ def test_detection_asks_for_the_noise_where_no_source_is():
 def test_restored_plane_is_searched_to_the_depth_of_the_planes_beside_it():
     """Bumps far below the noise of the coadd are no sources of the latent."""
     view, _ = draw_view("a", gaussian(3.0), seed=1)
-    kernel = gaussian_kernel(3.0, 31)
+    kernel = sample_gaussian(3.0, 31)
     noise = np.random.default_rng(9).normal(0, 1, view.image.shape)
     bumps = np.zeros(noise.shape)
     for y in range(20, 350, 30):
@@ -260,6 +261,21 @@ def test_restored_plane_is_searched_to_the_depth_of_the_planes_beside_it():
     assert error == pytest.approx(1 / np.sqrt(np.sum(kernel**2)), rel=0.05)
     assert len(detect_sources(latent, threshold=5.0).x) == 121
     assert len(detect_sources(latent, threshold=5.0, least_error=error).x) == 11
+
+
+def test_restored_sky_has_no_depth(scene):
+    """How little an empty sky scatters says nothing about faint sources."""
+    reference, coadd, _ = scene
+    latent = dataclasses.replace(coadd, name="acn_latent", image=(coadd.image - 4).clip(0))
+    assert is_restored(latent)
+    result = compare_views([reference, latent])
+    for name in ("point_source_depth", "sky_aperture_rms"):
+        row = pick(result, name, "acn_latent")
+        assert np.isnan(row["value"]) and np.isnan(row["error"])
+        assert np.isfinite(pick(result, name, "deepCoadd")["value"])
+    assert np.isfinite(pick(result, "sky_rms", "acn_latent")["value"])
+    line = next(line for line in format_metrics(result.metrics).splitlines() if line.startswith("point_so"))
+    assert line.split()[-2:] == ["-", "mag"]
 
 
 def test_dust_of_a_restored_sky_is_no_source():

@@ -15,7 +15,9 @@ themselves where they can be imported.
 
 import importlib.util
 
+import numpy as np
 import pytest
+from test_assemble_acn_coadd import make_task, run
 
 from lsst.daf.butler import DimensionUniverse, StorageClassFactory
 from lsst.pipe.base import Pipeline
@@ -27,7 +29,7 @@ CELL, EXPOSURE, CATALOG = "MultipleCellCoadd", "ExposureF", "SourceCatalog"
 UPSTREAM = {
     # lsst/pipe_tasks 5b638a48 multiBand.py:73-170.
     "lsst.pipe.tasks.multiBand.DetectCoaddSourcesTask": {
-        "fields": {"useCellCoadds"},
+        "fields": {"useCellCoadds", "detection.thresholdType", "detection.doThresholdScaling"},
         "inputs": {"exposure_cells": ("{inputCoaddName}CoaddCell", CELL)},
         "outputs": {
             "detectionSchema": ("{outputCoaddName}Coadd_det_schema", CATALOG),
@@ -201,6 +203,22 @@ def test_variant_reads_the_latent_and_deconvolves_nothing():
     base, variant = load("acn-measure"), load("acn-measure-latent")
     assert set(base.task_labels) - set(variant.task_labels) == {"deconvolveAcnCoadd"}
     assert variant.subsets["measure"] == set(variant.task_labels)
+
+
+def test_limit_for_footprints_of_the_latent_is_some_sigma_of_the_coadd(small_patch):
+    """``_getDeconvolvedFootprints`` in lsst/meas_extensions_scarlet b538e17
+    divides the image by the median of the root of its variance.
+    """
+    pipeline = load("acn-measure-latent")
+    (config,) = pipeline._pipelineIR.tasks["deblendAcnCoadd"].config[-1:]
+    limit = config.rest["multibandDeblend.footprintSNRThresh"]
+    result = run(make_task(method="acn", cell_size=200), small_patch)
+    known = ~result.coadd.mask.get("NO_DATA")
+    coadd, latent = (
+        float(np.median(np.sqrt(image.variance.array[known]))) for image in (result.coadd, result.latent)
+    )
+    assert 1 < limit * latent / coadd < 8
+    assert f"The {limit} below" in pipeline._pipelineIR.description
 
 
 @pytest.mark.parametrize("storage_class", [CELL, EXPOSURE])

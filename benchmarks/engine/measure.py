@@ -18,7 +18,7 @@ from functools import cached_property
 import astropy.table
 import numpy as np
 
-from lsst.coadd.astroclearnet._photometry import kernel_fwhm
+from lsst.coadd.astroclearnet._photometry import adaptive_fwhm
 from lsst.coadd.astroclearnet.core import CellStack
 from lsst.coadd.astroclearnet.simulate import StackTruth
 
@@ -138,7 +138,7 @@ class Judge:
 
     def _measure_image(self, delivery: Delivery, sky: np.ndarray) -> list[Row]:
         image, unit = delivery.image, self.unit
-        figures = {"psf_fwhm": kernel_fwhm(delivery.kernel)}
+        figures = {"psf_fwhm": adaptive_fwhm(delivery.kernel)}
         if self.scene.kind == "blank":
             blank = metrics.blank_field(image, unit, psf=delivery.kernel)
             figures |= {f"blank_{name}": value for name, value in dataclasses.asdict(blank).items()}
@@ -186,7 +186,7 @@ class Judge:
             fluxes["aperture_truth"], unit=self.unit, gain=_GAIN, n_exposures=self.scene.n_exposures
         )
         shapes = metrics.measure_shapes(image, sky, sources, psf=kernel)
-        rings = metrics.rings(image, sky, sources, sigma=self._noise, psf_fwhm=kernel_fwhm(kernel))
+        rings = metrics.rings(image, sky, sources, sigma=self._noise, psf_fwhm=adaptive_fwhm(kernel))
         columns = {
             name: np.array(sources[name]) for name in ("kind", "snr", "usable", "inside", "isolated", "pair")
         }

@@ -21,7 +21,7 @@ import scipy.spatial
 from scipy.ndimage import maximum_filter
 from scipy.signal import oaconvolve
 
-from lsst.coadd.astroclearnet._coadds import gaussian_kernel
+from lsst.coadd.astroclearnet._coadds import sample_gaussian
 
 from ._summary import share_error
 
@@ -68,7 +68,7 @@ def find_peaks(
         the wing of a bright source is neither, nor is a second one near a
         source.
     """
-    kernel = gaussian_kernel(filter_fwhm, 2 * int(3 * filter_fwhm) + 1)
+    kernel = sample_gaussian(filter_fwhm, 2 * int(3 * filter_fwhm) + 1)
     smooth, smooth_truth = (
         oaconvolve(np.asarray(plane, dtype=float), kernel, mode="same") / sigma
         for plane in (image, truth_image)

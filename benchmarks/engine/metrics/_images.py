@@ -27,7 +27,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.signal import oaconvolve
 
-from lsst.coadd.astroclearnet._coadds import gaussian_kernel
+from lsst.coadd.astroclearnet._coadds import sample_gaussian
 
 _BLOCK = 32
 """Side in pixels of the blocks whose means tell the error of a mean: noise
@@ -242,7 +242,7 @@ def blank_field(
     `BlankField`
         Peaks and pixels; a border of twice the filter is left out.
     """
-    kernel = gaussian_kernel(filter_fwhm, 2 * int(3 * filter_fwhm) + 1)
+    kernel = sample_gaussian(filter_fwhm, 2 * int(3 * filter_fwhm) + 1)
     middle = psf.shape[0] // 2
     response = float(oaconvolve(psf.astype(float), kernel, mode="same")[middle, middle])
     sigma = unit / np.sqrt(np.sum(kernel**2)) * response

@@ -16,7 +16,7 @@ import astropy.table
 import galsim
 import numpy as np
 
-from lsst.coadd.astroclearnet._photometry import kernel_fwhm
+from lsst.coadd.astroclearnet._photometry import adaptive_fwhm
 
 from ._fluxes import DELIVERED_RADIUS
 
@@ -88,7 +88,7 @@ def measure_shapes(
     """
     chosen = np.array(sources["usable"]) if chosen is None else chosen
     figures = np.full((len(sources), len(_COLUMNS)), np.nan)
-    start = kernel_fwhm(psf) / _FWHM_PER_SIGMA
+    start = adaptive_fwhm(psf) / _FWHM_PER_SIGMA
     for row in np.flatnonzero(chosen & (np.array(sources["snr"]) >= snr_min)):
         place = {name: float(sources[name][row]) for name in ("x", "y")}
         reach = 3 * float(sources["half_light_radius"][row]) / pixel_scale

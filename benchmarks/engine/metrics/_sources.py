@@ -19,7 +19,7 @@ import numpy as np
 import scipy.fft
 from scipy.ndimage import uniform_filter
 
-from lsst.coadd.astroclearnet._coadds import gaussian_kernel
+from lsst.coadd.astroclearnet._coadds import sample_gaussian
 from lsst.coadd.astroclearnet._photometry import Sources, select_isolated
 from lsst.coadd.astroclearnet.core import CellStack
 from lsst.coadd.astroclearnet.simulate import StackTruth, source_profile
@@ -186,7 +186,7 @@ def reconvolve(image: np.ndarray, *, fwhm: float, kernel: np.ndarray) -> np.ndar
     """
     shape = [scipy.fft.next_fast_len(n + kernel.shape[0] - 1, real=True) for n in image.shape]
     # Both kernels are centred in stamps of one size, so the shifts cancel.
-    narrow = scipy.fft.rfft2(gaussian_kernel(fwhm, kernel.shape[0]), s=shape)
+    narrow = scipy.fft.rfft2(sample_gaussian(fwhm, kernel.shape[0]), s=shape)
     ratio = scipy.fft.rfft2(kernel.astype(float), s=shape) * narrow.conj() / (np.abs(narrow) ** 2 + 1e-7)
     full = scipy.fft.irfft2(scipy.fft.rfft2(image.astype(float), s=shape) * ratio, s=shape)
     return full[: image.shape[0], : image.shape[1]]

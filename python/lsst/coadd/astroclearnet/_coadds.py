@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("CoaddView", "gaussian_kernel", "view_from_cell_coadd", "view_from_exposure", "view_from_truth")
+__all__ = ("CoaddView", "sample_gaussian", "view_from_cell_coadd", "view_from_exposure", "view_from_truth")
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -125,7 +125,7 @@ class CoaddView:
         return (x > x0 - 0.5) & (x < x0 + width - 0.5) & (y > y0 - 0.5) & (y < y0 + height - 0.5)
 
 
-def gaussian_kernel(fwhm: float, size: int) -> np.ndarray:
+def sample_gaussian(fwhm: float, size: int) -> np.ndarray:
     """Sample a centred Gaussian of unit sum.
 
     Parameters
@@ -278,7 +278,7 @@ def view_from_truth(image: Image, *, fwhm: float, like: CoaddView, name: str) ->
     box = image.bbox
     array = np.asarray(image.array, dtype=np.float32)
     nothing = np.zeros(array.shape, dtype=bool)
-    kernel = gaussian_kernel(fwhm, 2 * int(np.ceil(3 * fwhm)) + 1)
+    kernel = sample_gaussian(fwhm, 2 * int(np.ceil(3 * fwhm)) + 1)
     return CoaddView(
         name=name,
         image=array,

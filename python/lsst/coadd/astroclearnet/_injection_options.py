@@ -13,6 +13,11 @@ from __future__ import annotations
 __all__ = ("InjectionConfig",)
 
 import dataclasses
+import math
+
+_MOST_DENSE = 1000.0
+"""Sources per square arcminute, one in 2 arcsec: more than that is a mistake,
+and places for them need memory without end."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,12 +58,16 @@ class InjectionConfig:
             raise ValueError(f"seed must not be negative; got {self.seed}.")
         if not self.density > 0:
             raise ValueError(f"density must be positive; got {self.density:g}.")
+        if self.density > _MOST_DENSE:
+            raise ValueError(
+                f"density must be at most {_MOST_DENSE:g} sources per square arcminute; got {self.density:g}."
+            )
         if not 0 <= self.star_fraction <= 1:
             raise ValueError(f"star_fraction must be within 0 to 1; got {self.star_fraction:g}.")
-        if not self.mag[0] <= self.mag[1]:
-            raise ValueError(f"mag must be the brightest, then the faintest; got {self.mag}.")
-        if self.avoid < 0 or self.separation < 0 or self.min_exposures < 1:
+        if not (self.mag[0] <= self.mag[1] and all(math.isfinite(value) for value in self.mag)):
+            raise ValueError(f"mag must be the brightest, then the faintest, both finite; got {self.mag}.")
+        if not (0 <= self.avoid < math.inf and 0 <= self.separation < math.inf and self.min_exposures >= 1):
             raise ValueError(
-                "avoid and separation must not be negative, min_exposures not below 1; "
+                "avoid and separation must be finite and not negative, min_exposures not below 1; "
                 f"got {self.avoid:g}, {self.separation:g}, {self.min_exposures}."
             )

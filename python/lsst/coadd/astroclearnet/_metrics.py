@@ -22,11 +22,11 @@ from astropy.table import Table
 from ._coadds import CoaddView
 from ._photometry import (
     Sources,
+    adaptive_fwhm,
     aperture_fluxes,
     centroids,
     half_width,
     homogenize,
-    kernel_fwhm,
     select_isolated,
     sky_aperture_rms,
 )
@@ -321,7 +321,7 @@ def _central_fwhm(view: CoaddView) -> float:
     """Return the broadest of the PSFs on a 3 x 3 lattice, in pixels."""
     x0, y0, width, height = view.box
     widths = [
-        kernel_fwhm(view.psf(x=x0 + int(width * fx), y=y0 + int(height * fy)))
+        adaptive_fwhm(view.psf(x=x0 + int(width * fx), y=y0 + int(height * fy)))
         for fx in (0.15, 0.5, 0.85)
         for fy in (0.15, 0.5, 0.85)
     ]

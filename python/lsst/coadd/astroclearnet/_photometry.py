@@ -18,7 +18,7 @@ __all__ = (
     "centroids",
     "half_width",
     "homogenize",
-    "kernel_fwhm",
+    "adaptive_fwhm",
     "select_isolated",
     "sky_aperture_rms",
 )
@@ -33,7 +33,7 @@ import sep
 from photutils.psf_matching import make_wiener_kernel
 from scipy.signal import oaconvolve
 
-from ._coadds import CoaddView, gaussian_kernel
+from ._coadds import CoaddView, sample_gaussian
 
 _FWHM_PER_SIGMA = 2.354820045
 _KERNEL_SIZE = 61
@@ -86,7 +86,7 @@ def homogenize(view: CoaddView, *, fwhm: float, step: int = 200) -> np.ndarray:
     result = np.full((height, width), np.nan, dtype=np.float32)
     margin = _KERNEL_SIZE // 2
     padded = np.pad(view.image, margin)
-    target = gaussian_kernel(fwhm, _KERNEL_SIZE)
+    target = sample_gaussian(fwhm, _KERNEL_SIZE)
     for y in range(0, height, step):
         for x in range(0, width, step):
             h, w = min(step, height - y), min(step, width - x)
@@ -275,7 +275,7 @@ def adaptive_moments(stamp: np.ndarray) -> Moments | None:
     )
 
 
-def kernel_fwhm(kernel: np.ndarray | None) -> float:
+def adaptive_fwhm(kernel: np.ndarray | None) -> float:
     """Measure a PSF as the stars are measured.
 
     Parameters

@@ -30,7 +30,6 @@ __all__ = (
     "write_visit",
 )
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,60 +43,12 @@ from lsst.daf.butler import Butler, CollectionType, DatasetRef, DatasetType, Tim
 from lsst.images import XY, Box, SkyProjection, VisitImage
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
+from ._dimension_records import HSC, InstrumentInfo, VisitInfo
 from .adapters import GEOMETRY_DATASET, PatchGeometry
 
 
 class RepositoryError(RuntimeError):
     """A repository cannot be made; the text says why and what to do."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class InstrumentInfo:
-    """Dimension record of an instrument."""
-
-    name: str
-    """Short name, as in a data id."""
-
-    class_name: str
-    """Python class that describes it; it need not be installed."""
-
-    detector_max: int = 200
-    """Detector numbers are below it."""
-
-    visit_max: int = 21474800
-    """Visit and exposure numbers are below it."""
-
-
-HSC = InstrumentInfo(name="HSC", class_name="lsst.obs.subaru.HyperSuprimeCam")
-"""Hyper Suprime-Cam as obs_subaru registers it."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class VisitInfo:
-    """Dimension record of a visit."""
-
-    visit: int
-    """Number of the visit, as in a data id."""
-
-    name: str
-    """Name of the visit, e.g. ``HSCA00012340``."""
-
-    physical_filter: str
-    """Name of the physical filter, e.g. ``HSC-I``."""
-
-    begin: astropy.time.Time
-    """Start of the exposure."""
-
-    exposure_time: float
-    """Exposure time, in seconds."""
-
-    target_name: str = ""
-    """What was observed."""
-
-    @property
-    def day_obs(self) -> int:
-        """Date of the start as a number ``YYYYMMDD``, TAI (`int`)."""
-        return int(self.begin.tai.strftime("%Y%m%d"))
 
 
 def create_repository(root: str | Path, *, ignore: Sequence[str] = ()) -> Butler:

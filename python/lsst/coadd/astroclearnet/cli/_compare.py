@@ -12,6 +12,8 @@ from __future__ import annotations
 
 __all__ = ("compare",)
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +30,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command("compare")
 @click.argument("reference", metavar="A.fits", type=_FILE)
 @click.argument("other", metavar="B.fits", type=_FILE)
-@click.option("--psf-a", type=_FILE, help="FITS stamp of the PSF of A; without it, it is measured on stars.")
+@click.option("--psf-a", type=_FILE, help="FITS stamp of the PSF of A; by default see above.")
 @click.option("--psf-b", type=_FILE, help="FITS stamp of the PSF of B.")
 @click.option(
     "-o",
@@ -45,8 +47,10 @@ def compare(
     """Compare two coadds in FITS files, pixel by pixel on the same grid.
 
     A is the reference: sources are detected in it, and fluxes of B are
-    divided by those of A. Extensions IMAGE, VARIANCE and MASK are read as far
-    as they exist; else the first image is taken and the noise is measured.
+    divided by those of A. Of each file the extension IMAGE is compared, else
+    COADD (of acn restore), else the first image, with VARIANCE
+    (LATENT_VARIANCE if the image is LATENT), MASK and PSF as far as they
+    exist; without them the noise and the PSF are measured, the PSF on stars.
     Both must have the same size, the same world coordinates or none, and a
     unit of flux density or none (then it is taken as nJy). The radius of the
     apertures is 1.4 times the FWHM of the broader PSF.
@@ -57,12 +61,27 @@ def compare(
     """  # noqa: D301
     from ._summary import format_metrics
 
-    output.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost without it
-    with Progress(quiet=quiet) as progress:
+    with _make_folder(output), Progress(quiet=quiet) as progress:
         metrics, how, pictures = _compare((reference, other), (psf_a, psf_b), output, progress)
     click.echo(format_metrics(metrics))
     click.echo("\n" + "\n".join(how))
     click.echo(f"\nWrote {output}/report.html, metrics.ecsv, {', '.join(pictures)}.")
+
+
+@contextlib.contextmanager
+def _make_folder(path: Path) -> Iterator[None]:
+    """Make a folder before the work, which would be lost without it; take it
+    away again if nothing comes of the work.
+    """
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):  # something is in it
+                folder.rmdir()
+        raise
 
 
 def _compare(
@@ -72,7 +91,7 @@ def _compare(
     granted, and the names of the pictures.
     """
     from .._metrics import compare_views
-    from .._photometry import kernel_fwhm
+    from .._photometry import adaptive_fwhm
     from .._plots import make_comparison_figure
     from .._progress import StepCounter
     from ..comparison._diagrams import make_flux_figure, make_psf_figure
@@ -88,7 +107,7 @@ def _compare(
         views.append(view_from_fits(path, name=name, psf=psf, pixel_scale=scale))
         count(f"Read {path.name}")
     # Without world coordinates an arcsec means nothing: go by the PSF.
-    fwhm = max(kernel_fwhm(view.psf(x=0, y=0)) * view.pixel_scale for view in views)
+    fwhm = max(adaptive_fwhm(view.psf(x=0, y=0)) * view.pixel_scale for view in views)
     try:
         comparison = compare_views(views, aperture_radius=1.4 * fwhm, isolation=4 * fwhm)
     except ValueError as error:

@@ -37,10 +37,21 @@ _PIPELINE = "resource://lsst.coadd.astroclearnet/resources/pipelines/acn-inject.
 _METRICS = "injected_acn_injection_metrics"
 
 
+def _check_name(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Refuse what is no name of a collection: the Butler would take it."""
+    if not all(value.split("/")) or any(sign.isspace() or sign == "," for sign in value):
+        raise click.BadParameter(
+            f"{value!r} is no name of a collection: it must have neither blanks, commas nor empty parts."
+        )
+    return value
+
+
 @click.command("inject")
 @click.argument("repo", metavar="REPO")
 @click.option("-i", "--input", "inputs", required=True, help="Collections with the exposures, by commas.")
-@click.option("-o", "--output", required=True, help="Collection to make; it must not exist.")
+@click.option(
+    "-o", "--output", required=True, callback=_check_name, help="Collection to make; it must not exist."
+)
 @click.option(
     "-d",
     "--where",
@@ -107,7 +118,14 @@ _METRICS = "injected_acn_injection_metrics"
     show_default=True,
     help="What to do with the catalogue.",
 )
-@click.option("-n", "--processes", type=int, default=1, show_default=True, help="Processes of the pipeline.")
+@click.option(
+    "-n",
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes of the pipeline.",
+)
 def inject(
     repo: str,
     inputs: str,
@@ -151,6 +169,8 @@ def inject(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     collections = [name.strip() for name in inputs.split(",") if name.strip()]
+    if not collections:
+        raise click.UsageError("--input names no collection.")
     butler = open_butler(repo, writeable=True)
     _check_output(butler, output)
     site = find_site(butler, inputs=collections, where=where, dataset_type=dataset_type)

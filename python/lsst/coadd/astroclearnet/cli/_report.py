@@ -82,7 +82,8 @@ def report(repo: str, collections: str, where: str, coadd_name: str, output: Pat
     page = make_page(f"Coadds of {collections}", f"Butler repository: {repo}", sections)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page, encoding="utf-8")
-    click.echo(f"Wrote {output} ({len(patches)} patches, {len(page) / 1e6:.1f} MB).")
+    number = f"{len(patches)} patch{'es' if len(patches) > 1 else ''}"
+    click.echo(f"Wrote {output} ({number}, {len(page) / 1e6:.1f} MB).")
 
 
 def _read_pictures(butler: Butler, ref: DatasetRef, names: dict[str, str], collections: str) -> list:

@@ -18,6 +18,7 @@ from ..core._options import METHODS, RECIPES, FitOptions
 from ._progress import Progress
 
 _DEFAULTS = FitOptions()
+_NPY = b"\x93NUMPY"  # how a file of numpy.save begins
 
 
 @click.command("restore")
@@ -28,7 +29,7 @@ _DEFAULTS = FitOptions()
     type=click.Choice(list(METHODS)),
     default=_DEFAULTS.method,
     show_default=True,
-    help="acn: the network; mm: multiplicative updates; kaiser, mean: linear coadds, without LATENT.",
+    help="acn: the network; mm: multiplicative updates; kaiser, mean: linear coadds (see above).",
 )
 @click.option(
     "--recipe",
@@ -71,7 +72,8 @@ def restore(stack: str, output: str, overwrite: bool, quiet: bool, **fields: str
     and one flux scale, sky subtracted.
 
     The output has the HDUs LATENT, COADD, VARIANCE, LATENT_VARIANCE, N_IMAGE,
-    PSF and PSF_CELLS.
+    PSF and PSF_CELLS. Methods kaiser and mean make no latent image: LATENT is
+    a copy of COADD, and the header says HASLATNT = F.
 
     \b
     Example:
@@ -83,7 +85,18 @@ def restore(stack: str, output: str, overwrite: bool, quiet: bool, **fields: str
         options = FitOptions(**fields)  # type: ignore[arg-type]
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    _refuse_single_array(stack)
     with Progress(quiet=quiet) as progress:
         restore_stack(stack, output, options=options, overwrite=overwrite, report=progress)
     if not quiet:
         click.echo(f"Wrote {output}.")
+
+
+def _refuse_single_array(path: str) -> None:
+    """Say what a file of `numpy.save` is, which numpy reads as readily."""
+    with open(path, "rb") as file:
+        start = file.read(len(_NPY))
+    if start == _NPY:
+        raise click.ClickException(
+            f"{path} is a single array of numpy.save; STACK holds four, written by numpy.savez."
+        )

@@ -20,7 +20,7 @@ import scipy.ndimage
 import sep
 from scipy.signal import oaconvolve
 
-from .._coadds import CoaddView, gaussian_kernel
+from .._coadds import CoaddView, sample_gaussian
 from .._photometry import Sources, half_width
 
 _SOURCE = 9
@@ -134,7 +134,7 @@ def filter_psf(view: CoaddView, good: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """
     x0, y0, width, height = view.box
     kernel = view.psf(x=x0 + width // 2, y=y0 + height // 2)
-    kernel = gaussian_kernel(3.5, 15) if kernel is None else kernel / kernel.sum()
+    kernel = sample_gaussian(3.5, 15) if kernel is None else kernel / kernel.sum()
     variance = np.where(good, view.variance, np.median(view.variance[good])).astype(float)
     image = np.where(good, view.image, 0).astype(float)
     power = np.sum(kernel**2)

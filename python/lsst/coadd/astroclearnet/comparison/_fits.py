@@ -26,7 +26,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs.utils import proj_plane_pixel_scales
 
-from .._coadds import CoaddView, gaussian_kernel
+from .._coadds import CoaddView, sample_gaussian
 from .._photometry import adaptive_moments, half_width
 from ..core import CoreError
 from ._detect import detect_sources
@@ -36,18 +36,27 @@ _SATURATED_PLANES = ("MP_SAT", "MP_SATURATED")
 _SAME_GRID = 0.1  # pixels
 _GUESS = 4.0  # FWHM in pixels of the filter of the first detection
 
+_COADDS = ("IMAGE", "COADD")
+"""Names of images to be compared, the best first."""
+
+_STAMPS = ("PSF", "IMAGE")
+"""The same for PSFs."""
+
+_VARIANCES = {"LATENT": "LATENT_VARIANCE"}
+"""Names of variances by that of the image; ``VARIANCE`` for all others."""
+
 
 class FitsCoaddError(CoreError, ValueError):
     """A FITS file that cannot be compared; the text names it."""
 
 
 def find_common_scale(paths: Sequence[Path]) -> float | None:
-    """Check that images lie on the same pixels of the sky.
+    """Check that images can be compared: size, unit, pixels on the sky.
 
     Parameters
     ----------
     paths
-        FITS files; those without world coordinates are left out.
+        FITS files; those without world coordinates may lie anywhere.
 
     Returns
     -------
@@ -57,19 +66,29 @@ def find_common_scale(paths: Sequence[Path]) -> float | None:
     Raises
     ------
     FitsCoaddError
-        If corners lie more than 0.1 pixel apart.
+        If sizes differ, a unit is none of flux density, or corners lie more
+        than 0.1 pixel apart.
     """
-    first: tuple[Path, astropy.wcs.WCS, tuple[int, ...]] | None = None
+    shape: tuple[int, ...] | None = None
+    first: tuple[Path, astropy.wcs.WCS] | None = None
     for path in paths:
         with _open(path) as hdus:
-            image, header = _read_image(hdus, path)
+            hdu = _find_image(hdus, path)
+            size, header = hdu.data.shape, hdu.header
+        _find_unit(header, path)
+        shape = shape or size
+        if size != shape:
+            raise FitsCoaddError(
+                f"{path} has {size[1]} x {size[0]} pixels, {paths[0]} {shape[1]} x {shape[0]}; "
+                "they cannot be compared."
+            )
         wcs = _read_wcs(header, path)
         if wcs is None:
             continue
         if first is None:
-            first = path, wcs, image.shape
+            first = path, wcs
             continue
-        height, width = first[2]
+        height, width = shape
         x, y = np.array([[0, width - 1, 0, width - 1], [0, 0, height - 1, height - 1]], dtype=float)
         try:
             there = wcs.world_to_pixel(first[1].pixel_to_world(x, y))
@@ -89,11 +108,12 @@ def view_from_fits(
 ) -> CoaddView:
     """Look at a coadd in a FITS file.
 
-    The image is the first extension with two axes (``IMAGE`` if there is one
-    of that name), the variance one of the name ``VARIANCE``, the mask one of
-    the name ``MASK`` with planes named by cards ``MP_*`` as afw writes them.
-    Without a variance the noise is taken from the pixels; without a PSF it is
-    a Gaussian as wide as the median of the stars.
+    The image is the extension ``IMAGE``, else ``COADD`` (as ``acn restore``
+    calls it), else the first with two axes; the variance ``VARIANCE``, or
+    ``LATENT_VARIANCE`` of an image called ``LATENT``; the mask ``MASK`` with
+    planes named by cards ``MP_*`` as afw writes them; the PSF ``PSF``. Without
+    a variance the noise is taken from the pixels; without a PSF it is a
+    Gaussian as wide as the sharpest quarter of what is round.
 
     Parameters
     ----------
@@ -102,7 +122,8 @@ def view_from_fits(
     name
         Name of the plane in tables and pictures.
     psf
-        FITS file with the PSF, an odd number of pixels on each side.
+        FITS file with the PSF, an odd number of pixels on each side; goes
+        before that in ``path``.
     pixel_scale
         Arcsec per pixel, as of `find_common_scale`; a pixel is taken as 1
         arcsec without it, and the configuration of the view says so.
@@ -113,9 +134,11 @@ def view_from_fits(
         If the file holds no image, or no star to measure the PSF on.
     """
     with _open(path) as hdus:
-        image, header = _read_image(hdus, path)
-        variance = _read_plane(hdus, "VARIANCE", image.shape)
+        hdu = _find_image(hdus, path)
+        image, header = np.asarray(hdu.data, dtype=np.float32), hdu.header
+        variance = _read_plane(hdus, _VARIANCES.get(hdu.name, "VARIANCE"), image.shape)
         bad, saturated = _read_mask(hdus, image.shape)
+        kernel = _read_own_psf(hdus)
     scale = _find_unit(header, path)
     image = image * scale
     bad |= ~np.isfinite(image)
@@ -134,12 +157,12 @@ def view_from_fits(
         x0=0,
         y0=0,
         pixel_scale=1.0 if pixel_scale is None else pixel_scale,
-        psf=lambda *, x, y: gaussian_kernel(_GUESS, 25),
+        psf=lambda *, x, y: sample_gaussian(_GUESS, 25),
         configuration="",
     )
     taken = [] if pixel_scale else ['a pixel taken as 1"']
     taken += [] if str(header.get("BUNIT", "")).strip() else ["no unit: taken as nJy"]
-    view = _attach_psf(view, path, psf)
+    view = _attach_psf(view, path, psf, kernel)
     return dataclasses.replace(view, configuration=", ".join([view.configuration, *taken]))
 
 
@@ -162,14 +185,12 @@ def _open(path: Path) -> Iterator[fits.HDUList]:
         raise FitsCoaddError(f"{path} cannot be read as FITS: {reason}") from error
 
 
-def _read_image(hdus: fits.HDUList, path: Path) -> tuple[np.ndarray, fits.Header]:
-    """Find the image."""
+def _find_image(hdus: fits.HDUList, path: Path, names: Sequence[str] = _COADDS) -> fits.ImageHDU:
+    """Find the image: by name, the first name first, else the first."""
     flat = [hdu for hdu in hdus if hdu.is_image and hdu.data is not None and hdu.data.ndim == 2]
-    named = [hdu for hdu in flat if hdu.name == "IMAGE"]
     if not flat:
         raise FitsCoaddError(f"{path} holds no image with two axes.")
-    hdu = (named or flat)[0]
-    return np.asarray(hdu.data, dtype=np.float32), hdu.header
+    return min(flat, key=lambda hdu: names.index(hdu.name) if hdu.name in names else len(names))
 
 
 def _read_plane(hdus: fits.HDUList, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -178,6 +199,21 @@ def _read_plane(hdus: fits.HDUList, name: str, shape: tuple[int, ...]) -> np.nda
         if hdu.name == name and hdu.is_image and hdu.data is not None and hdu.data.shape == shape:
             return np.asarray(hdu.data)
     return None
+
+
+def _read_own_psf(hdus: fits.HDUList) -> np.ndarray | None:
+    """Return the PSF that lies beside the image, if there is a usable one."""
+    for hdu in hdus:
+        if hdu.name == "PSF" and hdu.is_image and hdu.data is not None and _is_psf(hdu.data):
+            return np.asarray(hdu.data, dtype=float)
+    return None
+
+
+def _is_psf(kernel: np.ndarray) -> bool:
+    """Say whether an array is a PSF with the star on its central pixel."""
+    is_square = kernel.ndim == 2 and kernel.shape[0] == kernel.shape[1]
+    total = float(kernel.sum(dtype=float))
+    return is_square and kernel.shape[0] % 2 == 1 and np.isfinite(total) and total > 0
 
 
 def _read_mask(hdus: fits.HDUList, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -217,15 +253,18 @@ def _read_wcs(header: fits.Header, path: Path) -> astropy.wcs.WCS | None:
     return wcs.celestial if wcs.has_celestial else None
 
 
-def _attach_psf(view: CoaddView, path: Path, psf: Path | None) -> CoaddView:
-    """Give a view the PSF of a file, or one measured on its stars."""
+def _attach_psf(view: CoaddView, path: Path, psf: Path | None, own: np.ndarray | None) -> CoaddView:
+    """Give a view the PSF of a file, or the one that lies beside the image,
+    or one measured on its stars.
+    """
     if psf is not None:
         with _open(psf) as hdus:
-            kernel, _ = _read_image(hdus, psf)
-        if kernel.shape[0] % 2 == 0 or kernel.shape[0] != kernel.shape[1] or not kernel.sum() > 0:
+            stamp = np.asarray(_find_image(hdus, psf, _STAMPS).data, dtype=float)
+        if not _is_psf(stamp):
             raise FitsCoaddError(f"{psf} holds no PSF: a square of an odd number of pixels, sum > 0.")
-        stamp = kernel.astype(float)
         return dataclasses.replace(view, psf=lambda *, x, y: stamp, configuration=f"PSF {psf.name}")
+    if own is not None:
+        return dataclasses.replace(view, psf=lambda *, x, y: own, configuration="PSF of the file")
     widths = []
     found = detect_sources(view, threshold=20.0)
     for x, y in zip(found.x, found.y, strict=True):
@@ -239,7 +278,7 @@ def _attach_psf(view: CoaddView, path: Path, psf: Path | None) -> CoaddView:
         )
     # Stars are the sharpest of what is round; galaxies make the upper half.
     fwhm = float(np.percentile(widths, 25))
-    kernel = gaussian_kernel(fwhm, 2 * int(np.ceil(3 * fwhm)) + 1)
+    kernel = sample_gaussian(fwhm, 2 * int(np.ceil(3 * fwhm)) + 1)
     return dataclasses.replace(
         view, psf=lambda *, x, y: kernel, configuration=f"PSF measured: Gaussian of {fwhm:.2f} px"
     )

@@ -78,7 +78,11 @@ DEFINITIONS = {
         "stdev", "", "sky_rms in units of the declared error (square root of the variance plane).", "skyPull"
     ),
     "sky_aperture_rms": _define(
-        "sigmaMad", "nJy", "Robust scatter of apertures on empty sky, at the common PSF.", "skyAperture"
+        "sigmaMad",
+        "nJy",
+        "Robust scatter of apertures on empty sky, at the common PSF; none in a restored image, whose sky "
+        "is 0.",
+        "skyAperture",
     ),
     "pixel_correlation": _define(
         "mean", "", "Correlation of neighbouring sky pixels, mean of both directions.", "pixelCorrelation"
@@ -86,8 +90,8 @@ DEFINITIONS = {
     "point_source_depth": _define(
         "5sigmaDepth",
         "mag",
-        "AB magnitude of 5 times the scatter of PSF fluxes on empty sky. Of a plane that is not linear in "
-        "the data (acn_latent) it tells nothing about faint sources.",
+        "AB magnitude of 5 times the scatter of PSF fluxes on empty sky; none of a restored image "
+        "(acn_latent), whose sky is 0 and tells nothing about faint sources.",
         "pointSource",
     ),
     "flux_ratio": _define(

@@ -16,7 +16,7 @@ import numpy as np
 
 from .._coadds import CoaddView
 from .._photometry import Sources, half_width
-from ._detect import filter_psf
+from ._detect import filter_psf, is_restored
 from ._rows import Row, make_row
 
 _AB_ZERO = 31.4  # AB magnitude of 1 nJy
@@ -25,6 +25,9 @@ _MIN_PIXELS = 100
 
 def make_sky_rows(view: CoaddView, sources: Sources, aperture_rms: float) -> list[Row]:
     """Make the rows about the pixels without sources.
+
+    A restored image has no depth and no noise of apertures: what its method
+    takes for nothing is 0 there, however bright it may be.
 
     Parameters
     ----------
@@ -49,6 +52,8 @@ def make_sky_rows(view: CoaddView, sources: Sources, aperture_rms: float) -> lis
         pull = float(pulls.std()) if len(pulls) else np.nan
     correlation, pairs = _correlate(view.image, sky)
     depth, depth_error = _measure_depth(view, sky)
+    if is_restored(view):
+        aperture_rms = depth = depth_error = float("nan")
     count = max(n, 1)
     return [
         make_row("sky_rms", view.name, rms, rms / np.sqrt(2 * count), n=n),

@@ -21,7 +21,7 @@ import scipy.spatial
 
 from .._coadds import CoaddView
 from .._metrics import Comparison
-from .._photometry import adaptive_moments, kernel_fwhm
+from .._photometry import adaptive_fwhm, adaptive_moments
 
 _WORST = "worst residual"
 _HALF = 12  # half the side of the stamps on which widths are measured, in pixels
@@ -62,7 +62,7 @@ def choose_zooms(views: Sequence[CoaddView], comparison: Comparison, *, side: in
         One or more; the centre of the patch if there is nothing else.
     """
     reference = views[0]
-    fwhm = kernel_fwhm(
+    fwhm = adaptive_fwhm(
         reference.psf(x=reference.x0 + reference.box[2] // 2, y=reference.y0 + reference.box[3] // 2)
     )
     fwhm = fwhm if np.isfinite(fwhm) else 4.0
@@ -131,7 +131,7 @@ def _find_galaxy(views: Sequence[CoaddView], comparison: Comparison, fwhm: float
             continue
         stamp = view.stamp(x=x, y=y, half=_HALF)
         shape = None if stamp is None or snr[i] <= 0 else adaptive_moments(stamp)
-        if shape is None or not shape.fwhm > 1.15 * kernel_fwhm(view.psf(x=x, y=y)):
+        if shape is None or not shape.fwhm > 1.15 * adaptive_fwhm(view.psf(x=x, y=y)):
             continue
         pieces = [np.hypot(found.x - x, found.y - y) < 1.5 * fwhm for found in comparison.found.values()]
         if all(np.count_nonzero(near) <= 1 for near in pieces):

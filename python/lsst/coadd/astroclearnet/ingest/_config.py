@@ -229,6 +229,11 @@ class Instrument(_Model):
     """Side of a pixel, in mm."""
 
 
+_LEAST_SCALE = 0.01
+"""Smallest side of a pixel of a tract, in arcsec: below it there would be
+millions of patches to write down."""
+
+
 class SkyMapConfig(_Model):
     """One tract, tangential projection, around the exposures."""
 
@@ -238,7 +243,7 @@ class SkyMapConfig(_Model):
     """ICRS right ascension and declination, in degrees; by default the middle
     of all exposures."""
 
-    pixel_scale: float | None = pydantic.Field(default=None, gt=0)
+    pixel_scale: float | None = pydantic.Field(default=None, gt=0, allow_inf_nan=False)
     """In arcsec; by default the median of the exposures."""
 
     cell_size: int = pydantic.Field(default=200, ge=16)
@@ -247,6 +252,17 @@ class SkyMapConfig(_Model):
 
     max_patch_size: int = pydantic.Field(default=4000, ge=16)
     """Exposures that need more are spread over several patches, in pixels."""
+
+    @pydantic.field_validator("pixel_scale")
+    @classmethod
+    def _check_scale(cls, value: float | None) -> float | None:
+        if value is not None and value < _LEAST_SCALE:
+            side = f"{3600 / value:.3g}"
+            raise ValueError(
+                f"the tract would have {side} x {side} pixels for each square degree; "
+                f"give {_LEAST_SCALE:g} arcsec or more"
+            )
+        return value
 
 
 class IngestConfig(_Model):

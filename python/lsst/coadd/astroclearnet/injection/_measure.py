@@ -22,7 +22,7 @@ import scipy.spatial
 from astropy.table import Table
 
 from .._coadds import CoaddView
-from .._photometry import Sources, aperture_fluxes, homogenize, kernel_fwhm
+from .._photometry import Sources, adaptive_fwhm, aperture_fluxes, homogenize
 from ..comparison._detect import detect_sources, is_restored, point_source_error
 
 DEFINITIONS = {
@@ -230,7 +230,7 @@ def _broadest(view: CoaddView) -> float:
     """
     x0, y0, width, height = view.box
     places = itertools.product((0.15, 0.5, 0.85), repeat=2)
-    widths = [kernel_fwhm(view.psf(x=x0 + int(width * a), y=y0 + int(height * b))) for a, b in places]
+    widths = [adaptive_fwhm(view.psf(x=x0 + int(width * a), y=y0 + int(height * b))) for a, b in places]
     return max((value for value in widths if np.isfinite(value)), default=0.0)
 
 

@@ -49,6 +49,9 @@ CATALOG_DATASET = "injection_catalog"
 class ``ArrowAstropy`` (lsst/source_injection 8da8778
 _ingest_injection_catalog.py:81)."""
 
+_EXPOSURE = {"instrument", "visit", "detector"}
+"""Required dimensions of what sources are injected into."""
+
 _HTM = HtmPixelization(7)
 
 _LOG = logging.getLogger(__name__)
@@ -88,9 +91,16 @@ def find_site(butler: Butler, *, inputs: Sequence[str], where: str, dataset_type
     Raises
     ------
     InjectionError
-        If there are none, or there is no sky map.
+        If there are none, if each of them is not of one detector of a visit,
+        or if there is no sky map.
     """
     try:
+        dimensions = set(butler.get_dataset_type(dataset_type).dimensions.required)
+        if dimensions != _EXPOSURE:
+            raise InjectionError(
+                f"{dataset_type} is not a dataset of single detectors: its dimensions are "
+                f"{', '.join(sorted(dimensions)) or 'none'}, not {', '.join(sorted(_EXPOSURE))}."
+            )
         with butler.query() as query:
             query = query.join_dimensions(["visit", "detector", "patch"])
             query = query.join_dataset_search(dataset_type, inputs)

@@ -20,7 +20,7 @@ from astropy.table import Table, vstack
 
 from lsst.images import Image
 
-from .._coadds import gaussian_kernel
+from .._coadds import sample_gaussian
 from ..adapters import PatchGeometry
 from ..simulate import flux_from_mag
 from ._draw import Frame, draw_light
@@ -82,7 +82,7 @@ def make_truth(injected: Table, geometry: PatchGeometry, *, target_fwhm: float) 
         Their light without noise, in nJy; nothing else is on it.
     """
     outer = geometry.outer_bbox
-    kernel = gaussian_kernel(target_fwhm, _KERNEL_SIZE)
+    kernel = sample_gaussian(target_fwhm, _KERNEL_SIZE)
     frame = Frame(
         label=f"tract={geometry.tract} patch={geometry.patch}",
         x0=outer.x.start,

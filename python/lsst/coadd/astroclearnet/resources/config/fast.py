@@ -7,7 +7,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # AssembleAcnCoaddTask for a quick look: the eight visits of best seeing, as
-# sharp as the whole stack but noisier (1.14 times for 8 of the 14 exposures of
+# sharp as the whole stack but noisier (1.2 times for 8 of the 14 exposures of
 # the demo patch). The time of reading and resampling goes with the number of
 # exposures, that of the fit less than so.
 #
