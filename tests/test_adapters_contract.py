@@ -145,6 +145,13 @@ def test_unknown_plane_is_ignored_with_one_warning_of_each_adapter(library, capl
     assert adapter == library.adapter()  # what it has named is no setting
 
 
+def test_value_that_no_detector_gives_becomes_no_data(library):
+    """Interpolation would spread it over half of the patch."""
+    scene = Scene()
+    scene.counts[3, 4] = 1e9
+    assert np.argwhere(adapt(library, scene).flags == Plane.NO_DATA).tolist() == [[3, 4]]
+
+
 @pytest.mark.parametrize("plane", ["counts", "variance"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_become_no_data(library, plane, value):

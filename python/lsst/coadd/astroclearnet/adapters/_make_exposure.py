@@ -27,6 +27,10 @@ from ..core._planes import Plane
 
 _LOG = logging.getLogger(__name__)
 
+_MOST_SIGMA = 1e6
+"""Value of a pixel in units of the noise of the frame beyond which it is none:
+no detector holds as much light, and interpolation would spread it."""
+
 
 def make_exposure(
     *,
@@ -53,7 +57,8 @@ def make_exposure(
         nJy and nJy^2 per pixel, ``(y, x)``.
     flags
         Bits of `Plane`, uint32 ``(y, x)``; changed in place: pixels that are
-        not finite, or have no positive variance or scale, get ``NO_DATA``.
+        not finite, absurdly far from 0, or have no positive variance or
+        scale, get ``NO_DATA``.
     bbox
         Pixels of the arrays.
     psf, wcs, aperture_corrections
@@ -114,11 +119,12 @@ def _mark_unusable(exposure: InputExposure, scale: np.ndarray | None) -> None:
         raise InvalidExposureError(
             f"No pixel of {label} has a finite and positive variance; make it anew or leave it out."
         )
+    finite &= ~_find_absurd(exposure, measured)
     new = ~(finite & measured) & scaled & claimed
     flags[new | (~scaled & claimed)] |= np.uint32(Plane.NO_DATA)
     if new.any():
         _LOG.info(
-            "%s: %d pixels without a finite value and %d without a positive variance are left out.",
+            "%s: %d pixels without a possible value and %d without a positive variance are left out.",
             label,
             np.count_nonzero(new & ~finite),
             np.count_nonzero(new & finite),
@@ -129,3 +135,13 @@ def _mark_unusable(exposure: InputExposure, scale: np.ndarray | None) -> None:
             label,
             np.count_nonzero(~scaled),
         )
+
+
+def _find_absurd(exposure: InputExposure, measured: np.ndarray) -> np.ndarray:
+    """Find pixels whose value no detector can have given, bool ``(y, x)``."""
+    few = exposure.variance[::8, ::8][measured[::8, ::8]]
+    if not len(few):
+        few = exposure.variance[measured]
+    limit = _MOST_SIGMA * float(np.median(few)) ** 0.5 if len(few) else np.inf
+    with np.errstate(invalid="ignore"):
+        return np.abs(exposure.image) > limit
