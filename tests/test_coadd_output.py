@@ -149,6 +149,18 @@ def test_small_holes_keep_their_value(geometry):
     assert (coadd.variance.array[hole | wide] == NO_DATA_VARIANCE).all()
 
 
+def test_what_has_no_value_is_not_said_to_have_one(geometry):
+    """NO_DATA with INTERPOLATED is what has the value of the latent."""
+    arrays = make_arrays()
+    arrays["psf"][1, 2] = np.nan
+    arrays["image"][3, 4] = np.nan
+    interpolated = np.ones(BOX.shape, bool)
+    coadd = make_coadd(geometry, **{**arrays, "planes": {"INTERPOLATED": interpolated}, "missing": {(1, 2)}})
+    no_data, found = coadd.mask.get("NO_DATA"), coadd.mask.get("INTERPOLATED")
+    assert no_data.sum() == CELL**2 + 1
+    np.testing.assert_array_equal(found, ~no_data)
+
+
 def test_cell_size_that_does_not_divide_the_patch(geometry):
     with pytest.raises(ValueError, match="Cells of 50 px do not divide a patch of 160 x 120 px"):
         make_cell_coadd(**make_arrays(), geometry=geometry, band="i", cell_size=50)
@@ -248,6 +260,19 @@ def test_mask_planes_of_a_result(geometry):
     for plane in ("REJECTED", "SENSOR_EDGE"):
         assert planes["INEXACT_PSF"][planes[plane]].all()
     assert not planes["NO_DATA"].any()
+
+
+def test_where_nothing_was_used_no_plane_speaks_of_what_was(geometry):
+    """The fit of a cell failed, or all was clipped."""
+    names = ("INTERPOLATED", "COSMIC_RAY", "STREAK", "SUSPECT")
+    flags = np.full((160, 200), sum(Plane[name] for name in names), np.uint32)
+    one = make_warped(geometry, offset=(-20, -20), size=(160, 200), flags=flags)
+    n_image = np.ones(BOX.shape, np.uint16)
+    n_image[40:80, 80:120] = n_image[7, 8] = 0
+    planes = combine([one], n_image=n_image)
+    for name in names:
+        np.testing.assert_array_equal(planes[name], n_image > 0)
+    np.testing.assert_array_equal(planes["NO_DATA"], n_image == 0)
 
 
 def test_hole_in_a_frame_is_not_its_end(geometry):

@@ -12,10 +12,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+import scipy.spatial.distance
+import torch
 
 from lsst.coadd.astroclearnet.core import CellFit, CellStack, FitError, FitOptions, Tile, fit_patch
 from lsst.coadd.astroclearnet.core._canvas import Canvas
 from lsst.coadd.astroclearnet.core._diagnose import Diagnosis
+from lsst.coadd.astroclearnet.core._tiles import _spread, make_tiles
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 _HALO = 24
@@ -38,7 +41,7 @@ def _cut(stack: CellStack, tile: Tile, halo: int) -> CellStack | None:
 
 
 def _fit(stack: CellStack, n_threads: int, get_stack=None, on_failed_cell=None, **options):
-    options = FitOptions(cell_size=64, halo=_HALO, n_threads=n_threads, seed=3, **options)
+    options = FitOptions(**{"cell_size": 64, "halo": _HALO, "n_threads": n_threads, "seed": 3, **options})
     get_stack = get_stack or (lambda tile, halo: _cut(stack, tile, halo))
     return fit_patch(get_stack, height=192, width=128, options=options, on_failed_cell=on_failed_cell)
 
@@ -50,6 +53,23 @@ def test_threads_do_not_matter(exposures):
         np.testing.assert_array_equal(getattr(one, field), getattr(three, field))
     assert [row["chi2"] for row in one.history] == [row["chi2"] for row in three.history]
     assert one.missing == three.missing == {(2, 1)}
+
+
+@pytest.mark.parametrize(
+    "options", [{"recipe": "self", "self_steps": 4}, {"recipe": "paper", "paper_steps": 4}]
+)
+def test_threads_do_not_matter_to_training(exposures, options):
+    """Steps would make a difference in rounding grow."""
+    before = torch.get_num_threads()
+    try:
+        one, three = (_fit(exposures, n_threads, **options) for n_threads in (1, 3))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    for field in ("latent", "coadd", "latent_variance", "noise"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(three, field))
+    for name in ("loss", "chi2"):
+        assert [row[name] for row in one.history] == [row[name] for row in three.history]
 
 
 def test_fault_in_a_cell_is_told(exposures):
@@ -152,6 +172,61 @@ def test_cell_that_cannot_be_learnt_from_fails_at_its_turn(exposures):
     assert told == [(0, 1, error)] and asked.count((0, 1)) == 1 and asked.count((0, 0)) == 2
     assert part.missing == {(0, 1), (2, 1)}
     assert part.history[0]["cell_i"] == -1
+
+
+@pytest.mark.parametrize(
+    "options", [{"recipe": "self", "self_steps": 1}, {"recipe": "paper", "paper_steps": 1}]
+)
+def test_only_cells_with_data_teach(exposures, options):
+    """Wherever on the patch they are."""
+    covered = {(0, 1), (0, 2), (1, 3)}
+    fit = _fit(
+        exposures,
+        1,
+        lambda tile, halo: _cut(exposures, tile, halo) if (tile.i, tile.j) in covered else None,
+        cell_size=32,
+        **options,
+    )
+    assert {(i, j) for i in range(6) for j in range(4)} - fit.missing == covered
+    assert fit.history[0]["cell_i"] == -1
+    for i, j in covered:
+        assert fit.latent[32 * i : 32 * i + 32, 32 * j : 32 * j + 32].any()
+
+
+@pytest.mark.parametrize("options", [{"recipe": "self"}, {"recipe": "paper"}, {"method": "mean"}])
+def test_patch_without_data_is_told_alike(exposures, options):
+    with pytest.raises(FitError, match="No cell of the patch has a good pixel"):
+        _fit(exposures, 1, lambda tile, halo: None, **options)
+
+
+def test_no_more_cells_are_cut_to_learn_than_are_used(exposures):
+    asked = []
+
+    def get_stack(tile, halo):
+        asked.append((tile.i, tile.j))
+        return _cut(exposures, tile, halo)
+
+    _fit(exposures, 1, get_stack, cell_size=32, recipe="paper", paper_steps=1)
+    assert len(asked) == 24 + 6
+
+
+@pytest.mark.parametrize(
+    "is_covered",
+    [lambda i, j: True, lambda i, j: j < 5, lambda i, j: i > 16, lambda i, j: i + j < 12],
+    ids=["all", "columns", "rows", "corner"],
+)
+def test_training_cells_are_spread_over_what_has_data(is_covered):
+    tiles = make_tiles(height=21, width=21, size=1)
+    order = [(tile.i, tile.j) for tile in _spread(tiles)]
+    assert sorted(order) == [(tile.i, tile.j) for tile in tiles]
+    covered = [place for place in order if is_covered(*place)]
+    chosen = np.array(covered[:6])
+    rows, columns = chosen.T
+    assert len(set(rows)) > 1 and len(set(columns)) > 1
+    assert len(set(rows - columns)) > 3 and len(set(rows + columns)) > 3
+    # No part of what is covered is far from all of them.
+    nearest = scipy.spatial.distance.cdist(covered, chosen).min(axis=1)
+    assert nearest.max() < 1.1 * np.sqrt(len(covered) / 2)
 
 
 def _constant_fit(level, rng, *, size, used=None):

@@ -138,6 +138,9 @@ def test_subsets_are_documented():
     [
         ("compareAcnCoadd:image_model=afw", "must read one image model"),
         ("compareAcnCoadd:connections.coadd_name=other", "coadd_name differs"),
+        ("assembleAcnCoadd:connections.coadd=other", "connections.coadd differs"),
+        ("compareAcnCoadd:connections.latent=other", "connections.latent differs"),
+        ("gatherAcnComparison:connections.metrics=other", "connections.metrics differs"),
         ("assembleAcnCoadd:method=mean", "use_latent=False"),
     ],
 )
@@ -145,6 +148,25 @@ def test_contracts_catch_settings_that_do_not_fit(override, text):
     with pytest.raises(Exception, match=text) as caught:
         load("acn", override).to_graph()
     assert caught.type.__name__ == "ContractError"
+
+
+@pytest.mark.parametrize("name", ["coadd", "latent"])
+def test_contracts_of_injection_catch_names_that_do_not_fit(name):
+    load("acn-inject").to_graph()
+    with pytest.raises(Exception, match=f"must measure .* connections.{name} differs") as caught:
+        load("acn-inject", f"measureAcnInjection:connections.{name}=other").to_graph()
+    assert caught.type.__name__ == "ContractError"
+
+
+def test_contracts_know_a_name_by_what_it_becomes():
+    load("acn", "assembleAcnCoadd:connections.coadd=acn_coadd").to_graph()
+    # What is not compared may have any name.
+    load(
+        "acn",
+        "assembleAcnCoadd:method=mean",
+        "compareAcnCoadd:use_latent=False",
+        "compareAcnCoadd:connections.latent=other",
+    ).to_graph()
 
 
 @pytest.mark.parametrize("name", ["hsc", "lsstcam", "fast", "paper"])
@@ -313,13 +335,16 @@ def test_output_of_a_run_that_was_cut_short_is_kept(finished, tmp_path):
         assert butler.get("acn_latent", DATA_ID).image.array.max() > 0
 
 
-def test_assembly_does_not_need_a_standard_coadd(fresh_repo):
-    """Without deepCoadd the comparison is left out, and nothing else."""
+def test_assembly_does_not_need_a_standard_coadd(fresh_repo, caplog):
+    """Without deepCoadd the comparison is left out, which is told, and nothing
+    else.
+    """
     pipeline = load("acn", *(f"assembleAcnCoadd:{setting}" for setting in QUICK))
     butler, quanta = execute(fresh_repo, "u/test/alone", pipeline)
     assert [quantum.taskName.rpartition(".")[2] for quantum in quanta] == ["AssembleAcnCoaddTask"]
     assert len(butler.query_datasets("acn_coadd", where=WHERE)) == 1
     assert butler.query_datasets("deepCoadd", explain=False) == []
+    assert "There is no deepCoadd for compareAcnCoadd" in caplog.text and "patch: 40" in caplog.text
 
 
 def test_too_few_inputs_make_no_quantum(fresh_repo):

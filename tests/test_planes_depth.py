@@ -18,7 +18,7 @@ import scipy.ndimage
 
 from benchmarks.simulated_patch import HALO, SimulatedPatch, simulate_patch
 from lsst.coadd.astroclearnet.core import CellStack
-from lsst.coadd.astroclearnet.core._trust import TrustLimits, find_untrusted
+from lsst.coadd.astroclearnet.core._trust import TrustLimits, find_loss_change, find_untrusted
 from lsst.coadd.astroclearnet.simulate import SceneConfig
 
 SIZE = 120
@@ -119,6 +119,93 @@ def test_short_fit_has_not_converged():
     assert find(early)["not_converged"].all()
     late = patch.fit(cell_size=SIZE, method="mm", mm_iterations=100)
     assert not find(late)["not_converged"].any()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"method": "mm", "mm_iterations": n} for n in (1, 2, 4)]
+    + [{"recipe": "self", "self_steps": 1}, {"recipe": "paper", "paper_steps": 1}],
+    ids=str,
+)
+def test_fit_of_a_few_steps_has_not_converged(options):
+    """Nothing says that it would not change any more."""
+    patch = simulate_patch(size=SIZE, n_exposures=3, seed=9)
+    assert find(patch.fit(cell_size=SIZE, **options))["not_converged"].all()
+
+
+@pytest.mark.parametrize(
+    ("options", "stage"),
+    [({"recipe": "self", "self_steps": 20}, "self"), ({"recipe": "paper", "paper_steps": 20}, "paper")],
+)
+def test_history_of_training_tells_how_it_changed(options, stage):
+    """Has as many steps as that takes; more are not fewer."""
+    patch = simulate_patch(size=SIZE, n_exposures=3, seed=9)
+    history = patch.fit(cell_size=SIZE, **options).history
+    assert sum(row["stage"] == stage for row in history) >= 10
+    assert np.isfinite(find_loss_change(history)[-1, -1])
+
+
+def test_last_stage_decides():
+    """A long stage before does not hide that the last was short."""
+    rows = [
+        {"cell_i": 0, "cell_j": 0, "stage": stage, "step": step, "loss": 1.0}
+        for stage, n in (("mm", 20), ("self", 3))
+        for step in range(n)
+    ]
+    assert find_loss_change(rows)[0, 0] == np.inf and find_loss_change(rows[:20])[0, 0] == 0
+    assert not find_loss_change([{**row, "stage": "statistic"} for row in rows[20:]])
+
+
+def find_few(n_image):
+    plain = np.zeros(n_image.shape)
+    found = find_untrusted(
+        saturated=plain > 0,
+        n_image=n_image,
+        misfit=plain,
+        chi2=plain,
+        history=[],
+        cell_size=40,
+        limits=TrustLimits(),
+    )
+    return found["few_inputs"]
+
+
+def test_what_is_beside_a_gap_is_not_trusted():
+    """Small holes are filled from around: only they themselves are marked."""
+    n_image = np.full((80, 120), 4)
+    n_image[20:31, 50:61] = n_image[70, 3] = n_image[78:, 100] = 0
+    assert (find_few(n_image) == (n_image == 0)).all()
+    n_image[40:60, 60:80] = 0
+    few = find_few(n_image)
+    assert few[40:60, 55:85].all() and not few[40:60, 80 + 5 :].any() and not few[40:60, : 60 - 5].any()
+    assert not few[36, 56] and few[35, 70] and few[20:31, 50:61].all() and few[18:20, 50:61].sum() == 0
+    ends = np.full((80, 120), 4)
+    ends[:, :2] = 0  # the coverage ends there, however little of the patch is beyond
+    few = find_few(ends)
+    assert few[:, :7].all() and not few[:, 7:].any()
+    assert not find_few(np.full((80, 120), 2)).any()
+
+
+def test_light_from_beyond_the_end_of_the_coverage_is_not_trusted():
+    """There a star just outside is what the fit makes of its wing."""
+    sky = simulate_patch(size=SIZE, n_exposures=8, seed=6)
+    catalog = sky.truth.catalog.copy()
+    row = int(np.argmin(np.hypot(catalog["x"] - HALO - 57, catalog["y"] - HALO - 60)))
+    catalog["x"][row], catalog["y"][row], catalog["flux"][row] = HALO + 57.0, HALO + 60.0, 1e5
+    catalog["type"][row] = "star"
+    patch = simulate_patch(size=SIZE, n_exposures=8, seed=6, catalog=catalog, scene=SceneConfig())
+    good = patch.stack.good.copy()
+    good[:, :, : HALO + 60] = False
+    stack = dataclasses.replace(patch.stack, good=good, image=patch.stack.image * good)
+    fit = dataclasses.replace(patch, stack=stack).fit(cell_size=SIZE)
+    seen = fit.n_image > 0
+    assert not seen[:, :60].any()
+    wrong = seen & (np.abs(fit.coadd - patch.truth.image[patch.inner]) > 6 * np.sqrt(fit.coadd_variance))
+    near = np.hypot(*(np.indices(seen.shape) - [[[60]], [[57]]])) < 20
+    assert wrong[near].sum() > 5
+    untrusted = np.any(list(find(fit).values()), axis=0)
+    assert not (wrong & near & ~untrusted).any()
+    assert untrusted[:, 70:].mean() < 0.1
 
 
 def test_wrong_psf_is_a_misfit():

@@ -105,6 +105,12 @@ def test_inputs_table_has_the_calibration_of_each_exposure(run):
     assert np.abs(table["sky"]).max() < 1.0
 
 
+def test_history_table_says_what_its_columns_are(run):
+    table = run(method="mm", mm_iterations=8)[0].fit_history
+    assert all(len(column.description) > 10 for column in table.itercols())
+    assert table["loss"].unit is None and "no unit" in table["loss"].description
+
+
 def test_what_was_chosen_is_recorded(run):
     about = run()[0].coadd.metadata
     assert about["cell_size"] == 100 and about["halo"] == AssembleAcnCoaddConfig().halo

@@ -23,7 +23,9 @@ from astropy.wcs import WCS
 from click.testing import CliRunner
 from test_metrics import draw_view, gaussian
 
+from lsst.coadd.astroclearnet._photometry import adaptive_fwhm
 from lsst.coadd.astroclearnet.cli import main
+from lsst.coadd.astroclearnet.comparison._fits import view_from_fits
 from lsst.coadd.astroclearnet.comparison._page import (
     Section,
     choose_key_rows,
@@ -157,7 +159,8 @@ def test_page_holds_every_patch_and_the_tract(report):
 def test_where_chooses_patches(repo, tmp_path):
     path = tmp_path / "new" / "one.html"
     where = "skymap='s' AND tract=0 AND patch=4"
-    assert run("report", repo, "--collections", "u/test", "--where", where, "-o", path).exit_code == 0
+    result = run("report", repo, "--collections", "u/test", "--where", where, "-o", path)
+    assert result.exit_code == 0 and "(1 patch, " in result.output
     text = path.read_text(encoding="utf-8")
     assert "patch=4" in text and "patch=5" not in text
 
@@ -291,4 +294,62 @@ def test_files_that_cannot_be_compared(files, tmp_path):
         result = run("compare", "-q", files[0], other, "-o", tmp_path / "out")
         assert result.exit_code == 1 and words in result.output, result.output
         assert len(result.output.strip().splitlines()) == 1
+        assert not (tmp_path / "out").exists()
     assert run("compare", files[0], tmp_path / "absent.fits").exit_code == 2
+
+
+def test_a_folder_is_kept_where_nothing_comes_of_the_work(files, tmp_path):
+    text = tmp_path / "text.fits"
+    text.write_text("no image")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious").write_text("x")
+    for name in ("there", "full", "new/folder", "full/new"):
+        assert run("compare", "-q", files[0], text, "-o", tmp_path / name).exit_code == 1
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path != text)
+    assert left == ["full", "full/precious", "there"]
+
+
+def write_restored(path, *, names):
+    """Write a file as ``acn restore`` does, each image with its variance."""
+    kernel = gaussian(2.5).drawImage(nx=31, ny=31, scale=1.0, method="no_pixel").array
+    images = {"LATENT": 1.0, "COADD": 2.0}
+    hdus = [fits.PrimaryHDU()]
+    for name, level in images.items():
+        if name in names:
+            variance = "VARIANCE" if name == "COADD" else "LATENT_VARIANCE"
+            hdus.append(fits.ImageHDU(np.full((50, 60), level, np.float32), name=name))
+            hdus.append(fits.ImageHDU(np.full((50, 60), 10 * level, np.float32), name=variance))
+    hdus.append(fits.ImageHDU(kernel, name="PSF"))
+    fits.HDUList(hdus).writeto(path)
+    return path
+
+
+@pytest.mark.parametrize(("names", "level"), [(("LATENT", "COADD"), 2.0), (("LATENT",), 1.0)])
+def test_restored_files_are_compared_by_their_coadd(names, level, tmp_path):
+    path = write_restored(tmp_path / "sky.fits", names=names)
+    view = view_from_fits(path, name="sky", pixel_scale=0.2)
+    assert (view.image == level).all() and (view.variance == 10 * level).all()
+    assert adaptive_fwhm(view.psf(x=0, y=0)) == pytest.approx(2.5, rel=0.01)
+    assert view.configuration.startswith("PSF of the file")
+
+
+def test_psf_that_is_asked_for_goes_first(tmp_path):
+    path = write_restored(tmp_path / "sky.fits", names=("LATENT", "COADD"))
+    stamp = gaussian(4.0).drawImage(nx=41, ny=41, scale=1.0, method="no_pixel").array
+    fits.PrimaryHDU(stamp).writeto(tmp_path / "psf.fits")
+    view = view_from_fits(path, name="sky", psf=tmp_path / "psf.fits", pixel_scale=0.2)
+    assert adaptive_fwhm(view.psf(x=0, y=0)) == pytest.approx(4.0, rel=0.01)
+    # A whole file may stand for its PSF.
+    view = view_from_fits(path, name="sky", psf=path, pixel_scale=0.2)
+    assert adaptive_fwhm(view.psf(x=0, y=0)) == pytest.approx(2.5, rel=0.01)
+
+
+@pytest.mark.parametrize("psf", [np.ones((30, 30)), np.ones((31, 29)), np.zeros((31, 31))])
+def test_what_is_no_psf_is_measured_on_stars(psf, tmp_path):
+    sharp, _ = draw_view("b", gaussian(2.5), seed=2)
+    path = write_fits(tmp_path / "a.fits", sharp)
+    with fits.open(path, mode="append") as hdus:
+        hdus.append(fits.ImageHDU(psf, name="PSF"))
+    view = view_from_fits(path, name="a", pixel_scale=0.2)
+    assert view.configuration.startswith("PSF measured")

@@ -13,6 +13,8 @@ from __future__ import annotations
 __all__ = ("AssembleAcnCoaddConfig",)
 
 import dataclasses
+import logging
+import math
 
 from lsst.pex.config import ChoiceField, ConfigField, Field, FieldValidationError, RangeField
 from lsst.pipe.base import PipelineTaskConfig
@@ -21,9 +23,14 @@ from ._connections import AssembleAcnCoaddConnections
 from ._inputs_config import InputsConfig
 from ._trust_config import TrustConfig
 from .core import FitOptions
-from .core._options import METHODS, RECIPES
+from .core._options import LINEAR_METHODS, METHODS, RECIPES
+
+_LOG = logging.getLogger(__name__)
 
 _DEFAULTS = FitOptions()
+
+_LEAST_HALO = 1.5
+"""Halo, in units of target_fwhm, below which seams of cells show."""
 
 
 class AssembleAcnCoaddConfig(
@@ -50,7 +57,8 @@ class AssembleAcnCoaddConfig(
     )
     target_fwhm = Field[float](
         doc="FWHM of the Gaussian PSF of the results, in pixels of the patch (at least 1.5). Lower it for "
-        "sharper images with more noise; methods 'kaiser' and 'mean' have PSFs of their own.",
+        "sharper images with more noise; methods 'kaiser' and 'mean' have PSFs of their own. With more than "
+        "two thirds of the halo cells show at their seams (above 0.2 sigma of the sky): raise halo with it.",
         default=_DEFAULTS.target_fwhm,
     )
     cell_size = Field[int](
@@ -64,7 +72,7 @@ class AssembleAcnCoaddConfig(
     )
     halo = Field[int](
         doc="Border fitted with a cell and then cropped, in pixels. Raise it if cells show at their seams, "
-        "e.g. with a seeing above 10 pixels FWHM.",
+        "e.g. with a seeing above 10 pixels FWHM, and to at least 1.5 target_fwhm.",
         default=_DEFAULTS.halo,
     )
     seed = Field[int](
@@ -152,7 +160,8 @@ class AssembleAcnCoaddConfig(
     )
 
     def validate(self) -> None:
-        """Check the values against those that the fit accepts.
+        """Check the values against those that the fit accepts, and warn where
+        two fields go ill together.
 
         Raises
         ------
@@ -165,6 +174,12 @@ class AssembleAcnCoaddConfig(
         except ValueError as error:
             name = str(error).split(maxsplit=1)[0]
             raise FieldValidationError(getattr(type(self), name), self, str(error)) from error
+        if self.method not in LINEAR_METHODS and self.halo < _LEAST_HALO * self.target_fwhm:
+            _LOG.warning(
+                "halo is %d pixels, less than %g times target_fwhm (%g pixels): cells will show at their "
+                "seams. Set halo to %d or more.",
+                *(self.halo, _LEAST_HALO, self.target_fwhm, math.ceil(_LEAST_HALO * self.target_fwhm)),
+            )
 
     def make_fit_options(self, *, seed: int | None = None, n_threads: int = 0) -> FitOptions:
         """Translate the fields that concern the fit.

@@ -13,15 +13,25 @@ from __future__ import annotations
 __all__ = ("CompareAcnCoaddConfig", "CompareAcnCoaddConnections")
 
 import dataclasses
+import logging
 
 import lsst.pipe.base.connectionTypes as cT
 from lsst.pex.config import ChoiceField, Field, FieldValidationError, ListField, RangeField
 from lsst.pipe.base import PipelineTaskConfig, PipelineTaskConnections
 
+_LOG = logging.getLogger(__name__)
+
 PATCH = ("skymap", "tract", "patch", "band")
 
 _OPTIONAL = ("n_image", "inputs_table", "fit_history", "run_metadata", "calexps")
 """Inputs without which the task runs and leaves out what they tell."""
+
+_ADVICE = {
+    "reference": "make it, or name another coadd by connections.reference_type",
+    "truth_image": "make it or unset use_truth",
+    "truth_catalog": "make it, or unset use_truth or use_catalog",
+}
+"""What to do about inputs that are needed, but do not constrain the graph."""
 
 _NO_BUNDLE = "It needs lsst.analysis.tools and lsst.verify, which only the full Science Pipelines have."
 
@@ -183,6 +193,12 @@ class CompareAcnCoaddConnections(
     def adjustQuantum(self, inputs, outputs, label, data_id):  # noqa: N802
         """Let a patch be worked without the inputs that can be missing."""
         needed = {name: value for name, value in inputs.items() if name not in _OPTIONAL}
+        for name, advice in _ADVICE.items():
+            connection, refs = needed.get(name, (None, ()))
+            if connection is not None and not refs:
+                # The middleware drops the quantum without saying which
+                # dataset it was.
+                _LOG.warning("There is no %s for %s %s; %s.", connection.name, label, data_id, advice)
         return super().adjustQuantum(needed, outputs, label, data_id)
 
 

@@ -89,6 +89,17 @@ _DESCRIPTIONS = {
     "reason": "Why it was dropped",
 }
 
+_HISTORY = {
+    "cell_i": (np.int64, -1, "Row of the cell, counted from 0; -1 for training that all cells share"),
+    "cell_j": (np.int64, -1, "Its column, likewise"),
+    "stage": (str, "", "Part of the fit: the statistic, or the method or recipe that iterates"),
+    "step": (np.int64, -1, "Step within the stage, counted from 0"),
+    "loss": (float, np.nan, "Huber loss of the residuals in sigma, mean over the pixels in use (no unit)"),
+    "held_out_loss": (float, np.nan, "The same over pixels held out from training; NaN if there are none"),
+    "chi2": (float, np.nan, "Reduced chi2 of the exposures against the decoded latent image (no unit)"),
+}
+"""Type, value if missing, and description of each column of the history."""
+
 
 def make_inputs_table(records: Sequence[InputRecord], *, pixel_scale: float) -> Table:
     """Make the table of the inputs.
@@ -141,18 +152,12 @@ def make_history_table(rows: Sequence[Mapping[str, float | int | str]]) -> Table
         As the fit returns them; a value that is not there becomes NaN (-1
         for numbers of cells and steps).
     """
-    kinds = {
-        "cell_i": (np.int64, -1),
-        "cell_j": (np.int64, -1),
-        "stage": (str, ""),
-        "step": (np.int64, -1),
-        "loss": (float, np.nan),
-        "held_out_loss": (float, np.nan),
-        "chi2": (float, np.nan),
-    }
-    return Table(
+    table = Table(
         {
             name: np.array([row.get(name, missing) for row in rows], dtype=dtype)
-            for name, (dtype, missing) in kinds.items()
+            for name, (dtype, missing, _) in _HISTORY.items()
         }
     )
+    for name, (_, _, text) in _HISTORY.items():
+        table[name].description = text
+    return table

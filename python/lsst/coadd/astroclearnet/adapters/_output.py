@@ -132,7 +132,8 @@ def make_cell_coadd(
         are no data the image and its noise are 0, the variance is
         `NO_DATA_VARIANCE` and the plane NO_DATA is set; so too where a value
         is not finite or a variance not positive. Where INTERPOLATED is set
-        with NO_DATA, the image keeps its value.
+        with NO_DATA, the image keeps its value; the plane is cleared where it
+        has none to keep.
 
     Raises
     ------
@@ -164,10 +165,11 @@ def make_cell_coadd(
         empty[box.slice_within(bbox)] = True
     no_data = empty | planes.get("NO_DATA", False)
     # Small holes have a value, though no data.
-    empty |= no_data & ~planes.get("INTERPOLATED", np.zeros_like(empty))
+    interpolated = planes.get("INTERPOLATED", np.zeros_like(empty)) & ~empty
+    empty |= no_data & ~interpolated
     coadd = CellCoadd(
         _image(image, empty, 0.0, bbox, u.nJy),
-        mask=_mask({**planes, "NO_DATA": no_data}, bbox),
+        mask=_mask({**planes, "NO_DATA": no_data, "INTERPOLATED": interpolated}, bbox),
         variance=_image(variance, no_data, NO_DATA_VARIANCE, bbox, u.nJy**2),
         noise_realizations=[_image(plane, no_data, 0.0, bbox, u.nJy) for plane in noise],
         sky_projection=geometry.sky_projection,

@@ -40,7 +40,8 @@ assemble_coadd.py:238-248)."""
 
 _PROPAGATED = MappingProxyType(
     {
-        # Let in by masks: where clipping then left it out CLIPPED says.
+        # Let in by masks: where clipping then left it out CLIPPED says. None
+        # is set where no input is left.
         Plane.BAD: "At least one input that was let in has a defective pixel here.",
         Plane.SUSPECT: "At least one input that was let in is near saturation here.",
         Plane.COSMIC_RAY: "A cosmic ray hit at least one input that was let in here.",
@@ -88,8 +89,9 @@ OUTPUT_PLANES: tuple[MaskPlane, ...] = (
     MaskPlane(
         UNTRUSTED,
         "The latent image must not be used here: saturated or in the halo of saturation, fewer inputs than "
-        "the limit, in a cell whose fit did not converge, or at odds with the exposures. The limits are "
-        "the fields 'trust' of the configuration; the metadata say what each has flagged.",
+        "the limit or within 5 pixels of where there are none (small holes left aside), in a cell whose fit "
+        "did not converge or was too short to tell, or at odds with the exposures. The limits are the fields "
+        "'trust' of the configuration; the metadata say what each has flagged.",
     ),
     MaskPlane(
         "BRIGHT_OBJECT",
@@ -181,6 +183,9 @@ def combine_planes(
         n_in_cell += used.reshape(n_cells).any(axis=(1, 3))
         frame = _fill_holes(frame)
         edge |= frame & ~scipy.ndimage.binary_erosion(frame, iterations=_EDGE_WIDTH, border_value=1)
+    # Of a pixel that clipping or a failed cell has left without any input the
+    # planes of those let in say nothing.
+    used_flags[n_image == 0] = 0
     expected = np.repeat(np.repeat(n_in_cell, cell_size, axis=0), cell_size, axis=1)
     planes = {plane.name or "": (used_flags & np.uint32(plane)) != 0 for plane in _PROPAGATED}
     planes["NO_DATA"] = n_image == 0

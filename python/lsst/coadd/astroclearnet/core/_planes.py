@@ -10,10 +10,9 @@
 
 from __future__ import annotations
 
-__all__ = ("Plane", "parse_planes")
+__all__ = ("Plane",)
 
 import enum
-from collections.abc import Iterable
 
 
 class Plane(enum.IntFlag):
@@ -79,31 +78,3 @@ class Plane(enum.IntFlag):
 
     FAKE = enum.auto()
     """As INJECTED, by the task ``insertFakes`` that was before it."""
-
-
-def parse_planes(names: Iterable[str]) -> Plane:
-    """Combine plane names into one set of bits.
-
-    Parameters
-    ----------
-    names
-        Canonical names (members of `Plane`).
-
-    Returns
-    -------
-    `Plane`
-        The union; empty for no names.
-
-    Raises
-    ------
-    ValueError
-        If a name is not canonical; the text lists those that are.
-    """
-    planes = Plane(0)
-    for name in names:
-        try:
-            planes |= Plane[name]
-        except KeyError:
-            known = ", ".join(plane.name or "" for plane in Plane)
-            raise ValueError(f"Unknown mask plane {name!r}; known planes: {known}.") from None
-    return planes

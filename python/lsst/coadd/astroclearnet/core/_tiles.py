@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __all__ = ("ExposureSummary", "PatchFit", "Tile", "fit_patch", "make_tiles")
 
+import contextlib
 import dataclasses
 import time
 from collections import deque
@@ -146,25 +147,23 @@ def _fit_cells(
             return found
         return FitError(f"The fit of cell ({tile.i}, {tile.j}) is not finite.", i=tile.i, j=tile.j)
 
-    threads = torch.get_num_threads()
-    workers = threads if select_device(options).type == "cpu" else 1
-    torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    workers = torch.get_num_threads() if select_device(options).type == "cpu" else 1
     waiting: deque[tuple[Tile, CellStack | None, Future[CellFit | Exception] | Exception | None]] = deque()
-    try:
-        for tile in tiles:
-            stack = faults[tile] if tile in faults else _cut_cell(get_stack, tile, options.halo)
-            if isinstance(stack, Exception):
-                waiting.append((tile, None, stack))
-            else:
-                waiting.append((tile, stack, None if stack is None else pool.submit(fit, tile, stack)))
-            if len(waiting) > workers:
-                yield _wait(*waiting.popleft())
-        for cell in waiting:
-            yield _wait(*cell)
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+    with _one_thread():
+        pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            for tile in tiles:
+                stack = faults[tile] if tile in faults else _cut_cell(get_stack, tile, options.halo)
+                if isinstance(stack, Exception):
+                    waiting.append((tile, None, stack))
+                else:
+                    waiting.append((tile, stack, None if stack is None else pool.submit(fit, tile, stack)))
+                if len(waiting) > workers:
+                    yield _wait(*waiting.popleft())
+            for cell in waiting:
+                yield _wait(*cell)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _wait(
@@ -209,20 +208,55 @@ def _prepare(
     options: FitOptions,
     report: Callable[[str], None],
 ) -> tuple[list[HistoryRow], dict[Tile, Exception]]:
-    """Let the fitter learn on a few cells, spread over the patch; return what
-    went wrong in some of them, too.
+    """Let the fitter learn on a few cells with data, spread over the patch;
+    return what went wrong in some of them, too.
 
     A cell that fails here must fail at its turn as well: whoever makes the
     stacks may have noted a part of it by now.
     """
+    faults: dict[Tile, Exception] = {}
+    stacks: list[CellStack] = []
     if not fitter.learns:
-        return [], {}
-    chosen = [tiles[k] for k in np.unique(np.linspace(0, len(tiles) - 1, _MAX_TRAINING_CELLS).astype(int))]
-    cut = {tile: _cut_cell(get_stack, tile, options.halo) for tile in chosen}
-    faults = {tile: stack for tile, stack in cut.items() if isinstance(stack, Exception)}
-    stacks = [stack for stack in cut.values() if isinstance(stack, CellStack)]
+        return [], faults
+    for tile in _spread(tiles):
+        stack = _cut_cell(get_stack, tile, options.halo)
+        if isinstance(stack, Exception):
+            faults[tile] = stack
+        elif stack is not None:
+            stacks.append(stack)
+        if len(stacks) == _MAX_TRAINING_CELLS:
+            break
     if not stacks:
         return [], faults
     report(f"training on {len(stacks)} of {len(tiles)} cells")
-    rows = fitter.prepare(stacks, report)
+    with _one_thread():
+        rows = fitter.prepare(stacks, report)
     return [{"cell_i": -1, "cell_j": -1, **row} for row in rows], faults
+
+
+def _spread(tiles: Sequence[Tile]) -> Iterator[Tile]:
+    """Yield the tiles so that the first are spread over the patch, and over
+    any part of it: each is the one that is farthest from those before it.
+
+    The end of the patch is a mirror to that: the first are not its corners.
+    """
+    places = np.array([(tile.i, tile.j) for tile in tiles])
+    distance = 2.0 * (1 + np.minimum(places, places.max(axis=0) - places).min(axis=1))
+    for _ in tiles:
+        k = int(distance.argmax())
+        yield tiles[k]
+        distance = np.minimum(distance, np.hypot(*(places - places[k]).T))
+        distance[k] = -1.0
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch use one thread meanwhile: what several share is rounded in
+    another way, and training makes that grow.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

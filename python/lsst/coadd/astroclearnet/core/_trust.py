@@ -27,6 +27,18 @@ does so in proportion to the logarithm of its steps."""
 _ONE_STEP = ("statistic", "latent")
 """Stages of the history that are no iterations of a fit."""
 
+_LEAST_STEPS = 5
+"""Steps in the history below which nobody knows whether a fit has come to
+rest."""
+
+_GAP_HALO = 5
+"""Pixels beside a place without inputs that are not trusted: about one FWHM
+of the exposures, whose light from beyond is made up."""
+
+_HOLE = 6
+"""Distance in pixels from the nearest input up to which a hole is small: what
+is around it tells of its light."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrustLimits:
@@ -65,19 +77,26 @@ def find_loss_change(history: Sequence[HistoryRow]) -> dict[tuple[int, int], flo
     -------
     `dict`
         For each cell ``(i, j)`` with rows the relative change of the loss over
-        the second half of its steps. Training that cells have in common
-        stands under ``(-1, -1)``.
+        the second half of the steps of its last stage; infinite if there are
+        too few to tell. Training that cells have in common stands under
+        ``(-1, -1)``.
     """
-    losses: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    losses: dict[tuple[int, int], dict[str, list[tuple[float, float]]]] = {}
     for row in history:
         if row["stage"] not in _ONE_STEP:
-            losses.setdefault((row["cell_i"], row["cell_j"]), []).append((row["step"], row["loss"]))
-    return {cell: _late_change(np.array(rows, dtype=float)) for cell, rows in losses.items()}
+            stages = losses.setdefault((row["cell_i"], row["cell_j"]), {})
+            stages.setdefault(row["stage"], []).append((row["step"], row["loss"]))
+    return {
+        cell: _late_change(np.array(list(stages.values())[-1], dtype=float))
+        for cell, stages in losses.items()
+    }
 
 
 def _late_change(rows: np.ndarray) -> float:
     """Change of the loss over the second half of ``(step, loss)`` rows."""
     steps, losses = rows.T
+    if len(np.unique(steps)) < _LEAST_STEPS:
+        return float("inf")
     progress = (steps - steps[0]) / max(steps[-1] - steps[0], 1.0)
 
     def typical(limits: tuple[float, float]) -> float:
@@ -118,17 +137,35 @@ def find_untrusted(
     -------
     `dict`
         For each reason (``saturated``, ``few_inputs``, ``not_converged``,
-        ``misfit``) a bool array ``(y, x)``.
+        ``misfit``) a bool array ``(y, x)``. Few inputs are also those beside
+        a place that has none, unless that is a small hole.
     """
     halo = saturated
     if saturated.any():
         halo = scipy.ndimage.distance_transform_edt(~saturated) <= limits.halo
     return {
         "saturated": halo,
-        "few_inputs": n_image < limits.min_inputs,
+        "few_inputs": (n_image < limits.min_inputs) | _find_beside_gaps(n_image == 0),
         "not_converged": _find_not_converged(chi2, history, cell_size, limits),
         "misfit": (np.abs(misfit) > limits.misfit) | (chi2 > limits.chi2),
     }
+
+
+def _find_beside_gaps(unseen: np.ndarray) -> np.ndarray:
+    """Mark what is not seen, small holes left aside, and what is near it."""
+    if not unseen.any():
+        return unseen
+    # What ends at the border of the patch goes on beyond it.
+    width = 2 * _HOLE
+    wide = np.pad(unseen, width, mode="edge")
+    depth = scipy.ndimage.distance_transform_edt(wide)
+    holes, count = scipy.ndimage.label(wide, structure=np.ones((3, 3)))
+    is_gap = scipy.ndimage.maximum(depth, holes, index=np.arange(count + 1)) > _HOLE
+    is_gap[0] = False  # what is seen
+    if not is_gap.any():
+        return np.zeros_like(unseen)
+    near = scipy.ndimage.distance_transform_edt(~is_gap[holes]) <= _GAP_HALO
+    return near[width:-width, width:-width]
 
 
 def _find_not_converged(
