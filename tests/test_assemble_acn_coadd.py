@@ -87,9 +87,9 @@ def test_no_data_is_where_no_input_is(latent):
     result, _ = latent
     no_data = result.coadd.mask.get("NO_DATA")
     np.testing.assert_array_equal(no_data, result.n_image.array == 0)
-    small_holes = no_data & result.coadd.mask.get("INTERPOLATED")
-    assert (result.coadd.image.array[no_data & ~small_holes] == 0).all()
-    assert small_holes.any() and (no_data & ~small_holes).any()
+    # Only the core of a saturated star, which is small enough to be filled.
+    assert no_data.any()
+    np.testing.assert_array_equal(no_data & result.coadd.mask.get("INTERPOLATED"), no_data)
     assert (result.coadd.variance.array[no_data] == np.float32(NO_DATA_VARIANCE)).all()
 
 

@@ -19,7 +19,12 @@ from lsst.coadd.astroclearnet.core import CellStack
 from lsst.coadd.astroclearnet.core._diagnose import PARAMETERS, diagnose, summarize
 from lsst.coadd.astroclearnet.core._misfit import measure_misfit
 from lsst.coadd.astroclearnet.core._statistic import compute_statistic
-from lsst.coadd.astroclearnet.core._trust import TrustLimits, find_loss_change, find_untrusted
+from lsst.coadd.astroclearnet.core._trust import (
+    TrustLimits,
+    describe_seeing,
+    find_loss_change,
+    find_untrusted,
+)
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 SIZE = 128
@@ -135,6 +140,7 @@ def test_missing_source_is_a_misfit():
 def untrusted(**changes):
     plain = np.ones((40, 60), np.float32)
     given = {"saturated": plain > 2, "n_image": 4 * plain, "misfit": 0 * plain, "chi2": plain, "history": []}
+    given["seeing"] = np.full((2, 3), 4.0)
     return find_untrusted(**{**given, **changes}, cell_size=20, limits=TrustLimits())
 
 
@@ -155,6 +161,16 @@ def test_each_reason_marks_what_it_concerns():
     misfit = np.zeros((40, 60))
     misfit[7, 8], misfit[7, 9] = -6, 4
     assert np.argwhere(untrusted(misfit=misfit)["misfit"]).tolist() == [[7, 8]]
+
+
+@pytest.mark.parametrize(("fwhm", "marked"), [(1.8, 400), (2.1, 0), (5.4, 0), (5.8, 400), (np.nan, 0)])
+def test_psfs_that_the_latent_cannot_do_justice_to(fwhm, marked):
+    seeing = np.full((2, 3), 4.0)
+    seeing[1, 2] = fwhm
+    found = untrusted(seeing=seeing)["seeing"]
+    assert found[20:, 40:].sum() == found.sum() == marked
+    text = describe_seeing(seeing, TrustLimits())
+    assert ("in 1 of 6 cells" in text) == bool(marked) and bool(text) == bool(marked)
 
 
 def rows(losses, cell, stage="mm"):

@@ -159,3 +159,13 @@ def test_exposures_without_any_noise_are_fitted():
     chosen = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1)
     fit = fit_patch(lambda tile, halo: stack, height=_SIZE, width=_SIZE, options=chosen)
     assert np.abs(fit.coadd).max() < 1e-6 and fit.latent.max() < 1e-6
+
+
+@pytest.mark.parametrize("fwhms", [(3.0, 3.0, 3.0), (4.0, 4.0, 4.0), (3.0, 4.0, 5.0)])
+def test_seeing_is_that_of_all_exposures_together(fwhms):
+    chosen = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1, method="kaiser")
+    stack = _make_stack(fwhms)
+    fit = fit_patch(lambda tile, halo: stack, height=_SIZE, width=_SIZE, options=chosen)
+    assert fit.seeing.shape == (1, 1)
+    assert min(fwhms) * 0.99 < fit.seeing[0, 0] < max(fwhms) * 1.01
+    assert len(set(fwhms)) > 1 or fit.seeing[0, 0] == pytest.approx(fwhms[0], rel=0.02)

@@ -48,6 +48,7 @@ def find(fit, saturated=None):
         misfit=fit.misfit,
         chi2=fit.local_chi2,
         history=fit.history,
+        seeing=fit.seeing,
         cell_size=SIZE,
         limits=TrustLimits(),
     )
@@ -164,6 +165,7 @@ def find_few(n_image):
         misfit=plain,
         chi2=plain,
         history=[],
+        seeing=np.full((n_image.shape[0] // 40, n_image.shape[1] // 40), 4.0),
         cell_size=40,
         limits=TrustLimits(),
     )

@@ -61,8 +61,8 @@ def test_untrusted_pixels_and_how_many_for_each_reason(run):
     np.testing.assert_array_equal(marked, result.coadd.mask.get("ACN_UNTRUSTED"))
     about = result.latent.metadata
     assert about["untrusted"] == pytest.approx(marked[seen].mean()) == metadata["untrusted"]
-    reasons = {name for name in about if name.startswith("untrusted_")}
-    assert reasons == {f"untrusted_{name}" for name in ("saturated", "few_inputs", "not_converged", "misfit")}
+    reasons = {name.removeprefix("untrusted_") for name in about if name.startswith("untrusted_")}
+    assert reasons == {"saturated", "few_inputs", "not_converged", "misfit", "seeing"}
     assert about["untrusted"] < 0.05
     saturated = result.latent.mask.get("SATURATED")
     assert saturated.any() and marked[saturated].all() and marked.sum() > 2 * saturated.sum()
@@ -161,3 +161,11 @@ def test_too_many_cells_that_fail_are_an_error(small_patch, broken_cell):
     ) as caught:
         assemble(small_patch)
     assert caught.value.metadata["n_failed_cells"] == 1
+
+
+def test_seeing_beyond_the_limits_is_warned_of(run, caplog):
+    """All of it is marked, and the log says why."""
+    result, _ = run(trust__max_seeing=2.5)
+    assert result.latent.mask.get("ACN_UNTRUSTED").all()
+    assert result.latent.metadata["untrusted_seeing"] == 1
+    assert "too narrow or too broad in 4 of 4 cells" in caplog.text

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __all__ = ("CellRecorder", "describe_noise", "make_coadds", "make_planes")
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from .adapters import (
 from .core._correlation import measure_noise_correlation
 from .core._options import LINEAR_METHODS, FitOptions
 from .core._register import WarpedExposure
-from .core._trust import find_untrusted
+from .core._trust import describe_seeing, find_untrusted
 
 if TYPE_CHECKING:
     from ._assemble_config import AssembleAcnCoaddConfig
@@ -109,6 +110,7 @@ def make_planes(
     geometry: PatchGeometry,
     config: AssembleAcnCoaddConfig,
     cell_size: int,
+    log: logging.Logger,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Make the mask planes of the results.
 
@@ -124,6 +126,8 @@ def make_planes(
         ``bad_planes``, ``method``, ``trust``.
     cell_size
         Side of the cells in pixels.
+    log
+        Is warned of PSFs that the fit cannot do justice to.
 
     Returns
     -------
@@ -145,14 +149,18 @@ def make_planes(
     )
     if config.method in LINEAR_METHODS:
         return planes, {}
+    limits = config.trust.make_limits()
+    if trouble := describe_seeing(fit.seeing, limits):
+        log.warning("%s All of it is %s.", trouble, UNTRUSTED)
     reasons = find_untrusted(
         saturated=planes["SATURATED"],
         n_image=fit.n_image,
         misfit=fit.misfit,
         chi2=fit.local_chi2,
         history=fit.history,
+        seeing=fit.seeing,
         cell_size=cell_size,
-        limits=config.trust.make_limits(),
+        limits=limits,
     )
     planes[UNTRUSTED] = np.any(list(reasons.values()), axis=0)
     seen = ~planes["NO_DATA"]

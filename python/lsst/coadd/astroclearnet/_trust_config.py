@@ -67,6 +67,21 @@ class TrustConfig(Config):
         inclusiveMin=False,
     )
 
+    min_seeing = RangeField[float](
+        doc="Least FWHM of the PSF of all inputs of a cell together, in pixels of the patch. Stars that are "
+        "sampled with less lose light in the latent; lower it only to look at such images.",
+        default=_DEFAULTS.min_seeing,
+        min=0.0,
+    )
+    max_seeing = RangeField[float](
+        doc="Most FWHM of the PSF of all inputs of a cell together, in pixels of the patch: with more, "
+        "bright stars are too faint and broader than the PSF of the results. Raise it to 6 with target_fwhm "
+        "of 3.5 or more.",
+        default=_DEFAULTS.max_seeing,
+        min=0.0,
+        inclusiveMin=False,
+    )
+
     def make_limits(self) -> TrustLimits:
         """Translate to what the core takes."""
         names = [field.name for field in dataclasses.fields(TrustLimits)]

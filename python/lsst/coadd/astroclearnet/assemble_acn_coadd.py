@@ -155,7 +155,7 @@ class AssembleAcnCoaddTask(PipelineTask):
             self._check_inputs(records)
             fit, recorded, n_failed = self._fit(warped, inputs, geometry, band, options)
             planes, untrusted = make_planes(
-                warped, fit, geometry=geometry, config=self.config, cell_size=options.cell_size
+                warped, fit, geometry=geometry, config=self.config, cell_size=options.cell_size, log=self.log
             )
         found = {exposure.label: exposure for exposure in fit.exposures}
         for record in records:

@@ -58,6 +58,7 @@ def fit_grid_stack(
         Arrays of the size of the grid.
     """
     from .core._tiles import fit_patch
+    from .core._trust import TrustLimits, describe_seeing
 
     _, height, width = stack.good.shape
     n_y, n_x = math.ceil(height / options.cell_size), math.ceil(width / options.cell_size)
@@ -71,6 +72,8 @@ def fit_grid_stack(
 
     padded = math.ceil(height / size) * size, math.ceil(width / size) * size
     fit = fit_patch(get_stack, height=padded[0], width=padded[1], options=options, report=report)
+    if options.method not in LINEAR_METHODS and (trouble := describe_seeing(fit.seeing, TrustLimits())):
+        report(trouble)
     planes = (
         "latent",
         "coadd",

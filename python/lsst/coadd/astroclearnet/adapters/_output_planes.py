@@ -90,8 +90,9 @@ OUTPUT_PLANES: tuple[MaskPlane, ...] = (
         UNTRUSTED,
         "The latent image must not be used here: saturated or in the halo of saturation, fewer inputs than "
         "the limit or within 5 pixels of where there are none (small holes left aside), in a cell whose fit "
-        "did not converge or was too short to tell, or at odds with the exposures. The limits are the fields "
-        "'trust' of the configuration; the metadata say what each has flagged.",
+        "did not converge or was too short to tell, at odds with the exposures, or where these are too sharp "
+        "or too broad for their pixels. The limits are the fields 'trust' of the configuration; the "
+        "metadata say what each has flagged.",
     ),
     MaskPlane(
         "BRIGHT_OBJECT",

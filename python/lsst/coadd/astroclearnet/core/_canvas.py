@@ -113,6 +113,9 @@ class PatchFit:
     latent_psf: np.ndarray
     """Kernels ``(cell_y, cell_x, p, p)``; NaN where a cell is missing."""
     coadd_psf: np.ndarray
+    seeing: np.ndarray
+    """FWHM in pixels of the PSF of all exposures together, ``(cell_y,
+    cell_x)``; NaN where a cell is missing."""
     missing: frozenset[tuple[int, int]]
     """Cells ``(i, j)`` without a result."""
     exposures: tuple[ExposureSummary, ...]
@@ -148,6 +151,7 @@ class Canvas:
         self._n_image = np.zeros((height, width), dtype=np.uint16)
         self._n_rejected = np.zeros((height, width), dtype=np.uint16)
         self._psfs: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._seeing: dict[tuple[int, int], float] = {}
         self._rows: dict[str, list[_CellRow]] = {}
         self._halo = halo
         self._band = min(_BAND, halo // 4) if mixes else 0
@@ -164,6 +168,7 @@ class Canvas:
         self._n_image[place] = (good & ~rejected).sum(0)
         self._n_rejected[place] = rejected.sum(0)
         self._psfs[tile.i, tile.j] = (fit.latent_psf, fit.coadd_psf)
+        self._seeing[tile.i, tile.j] = fit.seeing
         scale = np.full(len(stack.labels), np.nan) if fit.noise_scale is None else fit.noise_scale
         for k, label in enumerate(stack.labels):
             if n_good := int(good[k].sum()):
@@ -213,6 +218,9 @@ class Canvas:
             self._planes[name] /= np.where(self._sums[kind] > 0, self._sums[kind], 1)
             if kind != "plain":
                 self._planes[name][self._n_image == 0] = 0
+        seeing = np.full(grid, np.nan)
+        for cell, fwhm in self._seeing.items():
+            seeing[cell] = fwhm
         fill = self._planes.pop("fill")
         filled = _find_small_holes(self._n_image == 0) & (fill != 0)
         for name in ("latent", "coadd"):
@@ -224,6 +232,7 @@ class Canvas:
             n_rejected=self._n_rejected,
             latent_psf=self._gather_psfs(grid, 0),
             coadd_psf=self._gather_psfs(grid, 1),
+            seeing=seeing,
             missing=frozenset(cells - self._psfs.keys()),
             exposures=tuple(_summarize(label, rows) for label, rows in sorted(self._rows.items())),
             history=history,

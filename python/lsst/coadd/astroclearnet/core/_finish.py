@@ -34,10 +34,14 @@ from ._options import FitOptions
 from ._scatter import Scatter
 from ._stack import CellFit, CellStack, HistoryRow
 from ._statistic import Statistic, fit_quality
+from ._warped_psf import kernel_fwhm
 
 _SOURCE_REACH, _FAINT, _EVEN_FWHM = 6.0, 0.3, 16.0
 """FWHM in pixels to which light of a source is spread; S/N of it from which
 on a place belongs to a source; and FWHM of the mean over other places."""
+
+_SEEING_REACH = 20
+"""Pixels from the centre of a PSF within which its width is measured."""
 
 _LEAST_PASSED = 1e-3
 """Least part of the variance of a latent that is told: nowhere is it sure."""
@@ -271,6 +275,13 @@ def finish_linear(
     )
 
 
+def _measure_seeing(kernel: np.ndarray) -> float:
+    """FWHM of a kernel ``(rows, columns)`` that is centred on its array."""
+    y, x = (side // 2 for side in kernel.shape)
+    reach = min(_SEEING_REACH, y - 1, x - 1)
+    return kernel_fwhm(kernel[y - reach : y + reach + 1, x - reach : x + reach + 1])
+
+
 def _make_fit(statistic: Statistic, **values) -> CellFit:
     """Bring tensors home; pixels that no exposure has seen become 0."""
     values["fill"] = values["latent"]
@@ -281,7 +292,9 @@ def _make_fit(statistic: Statistic, **values) -> CellFit:
         name: value.cpu().numpy().astype(np.float32) if isinstance(value, torch.Tensor) else value
         for name, value in values.items()
     }
+    mean_psf = torch.fft.fftshift(statistic.grid.inverse(statistic.den.sqrt())).cpu().numpy()
     return CellFit(
+        seeing=_measure_seeing(mean_psf),
         rejected=statistic.rejected.cpu().numpy(),
         weight=(1.0 / statistic.sky_variance).cpu().numpy().astype(float),
         noise_scale=statistic.noise_scale.cpu().numpy().astype(float),

@@ -127,6 +127,10 @@ class CellFit:
     local_chi2: np.ndarray
     """Reduced chi2 about the model in a small window, float32 ``(h, w)``."""
 
+    seeing: float
+    """FWHM in pixels of the PSF of all exposures together: the mean of their
+    transfer functions in quadrature, by weight."""
+
     noise_scale: np.ndarray | None = None
     """What the variances of each exposure were multiplied by, ``(n,)``; `None`
     if it was not measured."""

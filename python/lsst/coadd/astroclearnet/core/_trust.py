@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("TrustLimits", "find_loss_change", "find_untrusted")
+__all__ = ("TrustLimits", "describe_seeing", "find_loss_change", "find_untrusted", "is_beyond_seeing")
 
 import dataclasses
 from collections.abc import Sequence
@@ -64,6 +64,14 @@ class TrustLimits:
     loss_change: float = 0.01
     """Most relative change of the loss over the second half of the steps."""
 
+    min_seeing: float = 2.0
+    max_seeing: float = 5.5
+    """Limits of the FWHM in pixels of the PSF of all exposures of a cell
+    together. Sampled with less, bright stars lose their light in the latent
+    (at 1.8 pixels up to a half); from more, sharp images cannot be made of
+    bright stars (with the target of 2.5 pixels they are 1 to 2 % faint at 5.5
+    and 3 to 4 % at 6)."""
+
 
 def find_loss_change(history: Sequence[HistoryRow]) -> dict[tuple[int, int], float]:
     """Measure how much the loss of iterative fits still changed at the end.
@@ -113,6 +121,7 @@ def find_untrusted(
     misfit: np.ndarray,
     chi2: np.ndarray,
     history: Sequence[HistoryRow],
+    seeing: np.ndarray,
     cell_size: int,
     limits: TrustLimits,
 ) -> dict[str, np.ndarray]:
@@ -128,6 +137,9 @@ def find_untrusted(
         Maps of ``measure_misfit``, ``(y, x)``.
     history
         Rows of the fit history of all cells.
+    seeing
+        FWHM in pixels of the PSF of each cell's exposures together,
+        ``(cell_y, cell_x)``.
     cell_size
         Side of a cell, in pixels.
     limits
@@ -137,8 +149,8 @@ def find_untrusted(
     -------
     `dict`
         For each reason (``saturated``, ``few_inputs``, ``not_converged``,
-        ``misfit``) a bool array ``(y, x)``. Few inputs are also those beside
-        a place that has none, unless that is a small hole.
+        ``misfit``, ``seeing``) a bool array ``(y, x)``. Few inputs are also
+        those beside a place that has none, unless that is a small hole.
     """
     halo = saturated
     if saturated.any():
@@ -148,7 +160,31 @@ def find_untrusted(
         "few_inputs": (n_image < limits.min_inputs) | _find_beside_gaps(n_image == 0),
         "not_converged": _find_not_converged(chi2, history, cell_size, limits),
         "misfit": (np.abs(misfit) > limits.misfit) | (chi2 > limits.chi2),
+        "seeing": np.kron(is_beyond_seeing(seeing, limits), np.ones((cell_size, cell_size), bool)),
     }
+
+
+def is_beyond_seeing(seeing: np.ndarray, limits: TrustLimits) -> np.ndarray:
+    """Tell whose PSF is too narrow or too broad for the latent, bool; not
+    what is missing, NaN.
+    """
+    return (seeing < limits.min_seeing) | (seeing > limits.max_seeing)
+
+
+def describe_seeing(seeing: np.ndarray, limits: TrustLimits) -> str:
+    """Say what is wrong with the PSFs of the exposures, and what to do about
+    it; empty if nothing is.
+    """
+    known = seeing[np.isfinite(seeing)]
+    count = int(is_beyond_seeing(known, limits).sum())
+    if not count:
+        return ""
+    return (
+        f"The PSF of the exposures together is too narrow or too broad in {count} of {len(known)} cells "
+        f"(FWHM {known.min():.1f} to {known.max():.1f} pixels, limits {limits.min_seeing:g} and "
+        f"{limits.max_seeing:g}): bright stars there do not have the PSF of the results. Leave out the "
+        "broadest exposures, choose a grid with other pixels, or take method 'kaiser' or 'mean'."
+    )
 
 
 def _find_beside_gaps(unseen: np.ndarray) -> np.ndarray:
