@@ -70,6 +70,10 @@ def assert_refused(description, *messages):
         ),
         ({"sky_map": {"name": "field", "pixel_scale": float("inf")}}, "sky_map.pixel_scale: Input should be"),
         (
+            {"sky_map": {"name": "field", "cell_size": 16, "max_patch_size": 16, "pixel_scale": 0.01}},
+            "sky_map: the tract would have ",
+        ),
+        (
             {"instrument": {"name": "Cam", "colour": "red"}},
             "instrument.colour: Extra inputs are not permitted",
         ),

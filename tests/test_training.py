@@ -23,7 +23,7 @@ from lsst.coadd.astroclearnet.core._encoder import StatisticEncoder, load_encode
 from lsst.coadd.astroclearnet.core._encoder_inputs import LATENT_FWHM, EncoderInputs
 from lsst.coadd.astroclearnet.core._errors import FitError
 from lsst.coadd.astroclearnet.core._fourier import FourierGrid
-from lsst.coadd.astroclearnet.training import TrainingOptions, _banks, train_encoder
+from lsst.coadd.astroclearnet.training import TrainingOptions, _banks, train_encoder, write_weights
 from lsst.coadd.astroclearnet.training._banks import make_galaxy_bank, make_stack_bank
 from lsst.coadd.astroclearnet.training._loss import TrainingLoss
 from lsst.coadd.astroclearnet.training._skies import SkyGenerator, SkyOptions
@@ -233,3 +233,16 @@ def test_command_writes_weights_and_keeps_existing_ones(tmp_path):
     assert path.read_bytes() == before
     result = CliRunner().invoke(main, ["train", str(tmp_path / "no" / "weights")])
     assert result.exit_code == 1 and "does not exist" in result.output
+
+
+def test_weights_are_replaced_by_whole_files_only(tmp_path, monkeypatch):
+    def fail(state, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"precious")
+    monkeypatch.setattr(safetensors.torch, "save_file", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_weights(StatisticEncoder(), path, options=TrainingOptions())
+    assert path.read_bytes() == b"precious" and list(tmp_path.iterdir()) == [path]

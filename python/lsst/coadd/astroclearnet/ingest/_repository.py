@@ -48,6 +48,9 @@ from ._config import Exposure, IngestConfig, Instrument, SkyMapConfig
 from ._errors import IngestError
 from ._read import Footprint, PlainExposure, read_footprint, read_plain_exposure
 
+_MOST_PATCHES = 10_000
+"""Patches of a tract: more are a mistake, and take minutes to write down."""
+
 
 def ingest(config: IngestConfig, root: Path, *, report: Callable[[str], None] = lambda line: None) -> None:
     """Make a repository that the pipelines can run on.
@@ -236,6 +239,11 @@ def make_tract(config: SkyMapConfig, footprints: Sequence[Footprint]) -> TractDe
     # The reference position stays in the middle, half a tract from each end.
     sides = [_divide(2 * (float(np.abs(a).max()) + 1), config) for a in (x, y)]
     (nx, width), (ny, height) = sides
+    if nx * ny > _MOST_PATCHES:
+        raise IngestError(
+            f"sky_map: the tract would have {nx * width} x {ny * height} pixels in {nx * ny} patches; bring "
+            "center nearer to the exposures, or make pixel_scale or max_patch_size larger."
+        )
     wcs.wcs.crpix = [nx * width / 2 + 0.5, ny * height / 2 + 0.5]
     patches = []
     for j in range(ny):

@@ -234,11 +234,18 @@ def _report_progress(report, phase: _Phase, step: int, losses, loss_of: Training
 
 
 def write_weights(encoder: StatisticEncoder, path: Path, *, options: TrainingOptions) -> None:
-    """Write weights as safetensors, with the options that made them."""
+    """Write weights as safetensors, with the options that made them; what is
+    there is replaced only by a whole file.
+    """
     metadata = {
         "command": "acn train",
         "options": json.dumps(dataclasses.asdict(options)),
         "torch": torch.__version__,
     }
     state = {name: value.contiguous() for name, value in encoder.state_dict().items()}
-    safetensors.torch.save_file(state, path, metadata=metadata)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        safetensors.torch.save_file(state, part, metadata=metadata)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
