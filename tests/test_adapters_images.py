@@ -216,7 +216,7 @@ def test_values_that_are_not_finite(value, caplog):
         exposure = exposure_from_visit_image(make_image(image=image), data_id=DATA_ID)
     assert np.argwhere(exposure.flags).tolist() == [[3, x] for x in range(4, 9)]
     assert np.all(exposure.flags[3, 4:9] == Plane.NO_DATA)
-    assert "visit=1228 detector=50: 5 pixels without a finite value and 0" in caplog.text
+    assert "visit=1228 detector=50: 5 pixels without a possible value and 0" in caplog.text
 
 
 @pytest.mark.parametrize("value", [0, -4, np.nan, np.inf])
@@ -226,7 +226,7 @@ def test_variance_that_is_not_positive(value, caplog):
     with caplog.at_level(logging.INFO):
         exposure = exposure_from_visit_image(make_image(variance=variance), data_id=DATA_ID)
     assert np.argwhere(exposure.flags).tolist() == [[10, 20], [11, 20]]
-    assert "0 pixels without a finite value and 2 without a positive variance" in caplog.text
+    assert "0 pixels without a possible value and 2 without a positive variance" in caplog.text
 
 
 def test_exposure_that_is_masked_as_a_whole_is_no_error():
