@@ -183,14 +183,14 @@ def _compare_scales() -> Iterator[str]:
 def _report() -> Iterator[str]:
     yield from ("## Width of the PSF", "")
     yield "Eight exposures alike. Fluxes with the declared PSF, in per cent above the true ones, in"
-    yield "`acn_coadd` and `acn_latent`; FWHM of the stars above the declared. Cells below 2.0 or above 5.5 px"
-    yield "together are not trusted."
+    yield "`acn_coadd` and `acn_latent`; FWHM of the stars above the declared. Cells below 2.0 or above"
+    yield "5.5 px together are not trusted."
     yield from ("", *_compare_widths(), "", "## Half of a cell without its sharpest exposures", "")
-    yield "That half: fluxes and FWHM as above; scatter of the sky of `acn_coadd` between four observations, and"
-    yield "of its noise realization, over the written sigma."
+    yield "That half: fluxes and FWHM as above; scatter of the sky of `acn_coadd` between four observations,"
+    yield "and of its noise realization, over the written sigma."
     yield from ("", *_compare_mixtures(), "", "## One exposure of another flux scale", "")
-    yield "Fluxes in `acn_coadd` over the true ones: mean, and that of the worst star. Times 0 is a hole that no"
-    yield "mask tells."
+    yield "Fluxes in `acn_coadd` over the true ones: mean, and that of the worst star. Times 0 is a hole that"
+    yield "no mask tells."
     yield from ("", *_compare_scales())
 
 
