@@ -8,6 +8,7 @@
 
 """What the assembly task writes of a fit, beside its images."""
 
+import dataclasses
 import functools
 import logging
 
@@ -15,6 +16,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 
+from lsst.coadd.astroclearnet._tables import InputRecord, report_oddities
 from lsst.coadd.astroclearnet.adapters import OUTPUT_PLANES
 from lsst.coadd.astroclearnet.assemble_acn_coadd import (
     AssembleAcnCoaddConfig,
@@ -169,3 +171,36 @@ def test_seeing_beyond_the_limits_is_warned_of(run, caplog):
     assert result.latent.mask.get("ACN_UNTRUSTED").all()
     assert result.latent.metadata["untrusted_seeing"] == 1
     assert "too narrow or too broad in 4 of 4 cells" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("flux_scale", 0.6, "Inputs of another flux scale than the others: visit=1 detector=7 (0.60); 1 in all."),
+        ("shift_x", -0.5, "Inputs off along x against the others, in pixels: visit=1 detector=7 (-0.50); 1 in all."),
+    ],
+)
+def test_inputs_at_odds_with_the_others_are_named(name, value, text, caplog):
+    """What is off by little, or within its error, is not."""
+    records = [InputRecord(visit=visit, detector=7, kept=True) for visit in (1, 2, 3)]
+    for record, factor, error in zip(records, (1.0, 0.05, 1.0), (0.01, 0.001, 0.4), strict=True):
+        expected = {"flux_scale": 1.0, "shift_x": 0.0, "shift_y": 0.0}
+        record.calibration = expected | {f"{key}_error": 0.01 for key in expected}
+        record.calibration |= {
+            name: expected[name] + factor * (value - expected[name]),
+            f"{name}_error": error,
+        }
+    report_oddities(records, logging.getLogger("lsst"))
+    assert text in caplog.text and caplog.text.count("WARNING") == 1
+
+
+def test_exposure_of_another_calibration_is_warned_of(small_patch, caplog):
+    inputs = list(small_patch.inputs)
+    image = inputs[3].exposure_or_handle.copy()
+    image.image.array *= 1.5
+    inputs[3] = dataclasses.replace(inputs[3], exposure_or_handle=image)
+    config = AssembleAcnCoaddConfig(cell_size=200)
+    AssembleAcnCoaddTask(config=config).run(inputs=inputs, geometry=small_patch.geometry, band="i")
+    visit = inputs[3].data_id["visit"]
+    (line,) = (line for line in caplog.text.splitlines() if "another flux scale" in line)
+    assert f"visit={visit} detector=" in line

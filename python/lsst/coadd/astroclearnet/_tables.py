@@ -10,9 +10,10 @@
 
 from __future__ import annotations
 
-__all__ = ("InputRecord", "make_history_table", "make_inputs_table")
+__all__ = ("InputRecord", "make_history_table", "make_inputs_table", "report_oddities")
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,48 @@ _HISTORY = {
     "chi2": (float, np.nan, "Reduced chi2 of the exposures against the decoded latent image (no unit)"),
 }
 """Type, value if missing, and description of each column of the history."""
+
+
+_ODD = {
+    "flux_scale": (1.0, 0.1, "of another flux scale than the others", "their photometric calibration"),
+    "shift_x": (0.0, 0.3, "off along x against the others, in pixels", "their WCS"),
+    "shift_y": (0.0, 0.3, "off along y against the others, in pixels", "their WCS"),
+}
+"""What is expected of an input, by how much it may be off, and what is said if
+it is."""
+
+_SIGNIFICANCE, _MOST_NAMED = 5.0, 5
+"""Errors by which it must be off, and inputs that are named."""
+
+
+def report_oddities(records: Sequence[InputRecord], log: logging.Logger) -> None:
+    """Warn of inputs that the fit finds at odds with the others.
+
+    Parameters
+    ----------
+    records
+        Of all inputs, after the fit.
+    log
+        Gets one warning for each kind, which names the worst.
+    """
+    for name, (expected, limit, what, cause) in _ODD.items():
+        odd = {}
+        for record in records:
+            off = abs(record.calibration.get(name, float("nan")) - expected)
+            error = record.calibration.get(f"{name}_error", float("nan"))
+            if record.kept and off > limit and off > _SIGNIFICANCE * error:
+                odd[record.label] = off
+        if odd:
+            worst = sorted(odd, key=lambda label: (-odd[label], label))[:_MOST_NAMED]
+            values = {record.label: record.calibration[name] for record in records if record.calibration}
+            log.warning(
+                "Inputs %s: %s%s; %d in all. Check %s, or leave them out (acn_coadd_inputs has every one).",
+                what,
+                ", ".join(f"{label} ({values[label]:.2f})" for label in worst),
+                ", ..." if len(odd) > len(worst) else "",
+                len(odd),
+                cause,
+            )
 
 
 def make_inputs_table(records: Sequence[InputRecord], *, pixel_scale: float) -> Table:

@@ -47,7 +47,7 @@ from ._connections import AssembleAcnCoaddConnections
 from ._errors import CellFailures, FitFailedError, UnusableInputsError
 from ._inputs import CoaddInput, prepare_inputs
 from ._products import CellRecorder, make_coadds, make_planes
-from ._tables import InputRecord, make_history_table, make_inputs_table
+from ._tables import InputRecord, make_history_table, make_inputs_table, report_oddities
 from .adapters import PatchGeometry, choose_cell_size, make_n_image
 from .core import FitError, FitOptions
 from .core._options import LINEAR_METHODS
@@ -164,6 +164,7 @@ class AssembleAcnCoaddTask(PipelineTask):
             elif record.kept:
                 record.kept, record.reason = False, "used in no cell"
                 self.log.warning("Leaving %s out: it could be used in no cell.", record.label)
+        report_oddities(records, self.log)
         n_kept = sum(record.kept for record in records)
         about = describe_run(
             self.config, options, device=device, n_inputs=n_kept, n_dropped=len(records) - n_kept
