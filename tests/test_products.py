@@ -176,8 +176,16 @@ def test_seeing_beyond_the_limits_is_warned_of(run, caplog):
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        ("flux_scale", 0.6, "Inputs of another flux scale than the others: visit=1 detector=7 (0.60); 1 in all."),
-        ("shift_x", -0.5, "Inputs off along x against the others, in pixels: visit=1 detector=7 (-0.50); 1 in all."),
+        (
+            "flux_scale",
+            0.6,
+            "Inputs of another flux scale than the others: visit=1 detector=7 (0.60); 1 in all.",
+        ),
+        (
+            "shift_x",
+            -0.5,
+            "Inputs off along x against the others, in pixels: visit=1 detector=7 (-0.50); 1 in all.",
+        ),
     ],
 )
 def test_inputs_at_odds_with_the_others_are_named(name, value, text, caplog):
