@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from ._finish import draw_noise, finish_linear
-from ._inflation import measure_share
 from ._stack import CellFit, CellStack
 from ._statistic import Statistic
 
@@ -51,7 +50,7 @@ def finish_kaiser(stack: CellStack, statistic: Statistic, *, generator: np.rando
     root = den.sqrt() * statistic.den0.sqrt()
     weighted = grid.transform(draw_noise(statistic, generator)) / statistic.sky_variance[:, None, None]
     noise = grid.inverse((statistic.psf_transfer.conj() * weighted).sum(0) / root)
-    share = measure_share(statistic.used, 1.0 / statistic.sky_variance, grid)
+    share = statistic.coverage
     kernel = torch.fft.fftshift(grid.inverse(den.sqrt() / statistic.den0.sqrt())).cpu().numpy()
     return finish_linear(
         statistic,

@@ -28,15 +28,15 @@ from ._clip import Clipper
 from ._filters import wiener_response
 from ._first_look import FirstLook
 from ._fourier import FourierGrid
-from ._inflation import measure_inflation
+from ._inflation import measure_inflation, measure_share
 from ._noise_level import find_understated_noise, measure_noise_scale
 from ._stack import CellStack, HistoryRow
 from ._wiener import WienerSolver
 
-FILL_STRENGTH = 6e-6
-"""Strength of the Wiener prior of what holes are filled with. With five times
+FILL_STRENGTH = 8e-6
+"""Strength of the Wiener prior of what holes are filled with. With four times
 as much stars are 2 to 4 % faint where the sharpest exposures are missing, with
-half as much the solver stops too early, and the size of the cells shows."""
+less the solver stops too early, and the size of the cells shows."""
 
 _STAGES = (
     # strength, steps, tolerance, clips
@@ -98,8 +98,11 @@ class Statistic:
     of a Wiener model that is fitted to the other pixels."""
     den: torch.Tensor
     """Transfer function and noise power of D."""
+    coverage: torch.Tensor
+    """Part of the weight that was seen, smooth, ``(rows, columns)``."""
     inflation: torch.Tensor
-    """Noise of D relative to full coverage, ``(rows, columns)``, >= 1."""
+    """Noise of the coadd relative to full coverage, ``(rows, columns)``, >= 1:
+    more than coverage tells where the sharp exposures are missing."""
     history: tuple[HistoryRow, ...] = ()
     """How well the Wiener model fitted after each stage."""
 
@@ -230,6 +233,7 @@ def compute_statistic(
         rejected=used < 0.5 * good,
         data=solver.complete(used, left),
         den=solver.den,
+        coverage=measure_share(used, 1.0 / sky, grid),
         inflation=measure_inflation(used, solver.power, 1.0 / sky, grid, prior=fill_strength),
         history=tuple(history),
     )
@@ -257,15 +261,15 @@ def reduce_part(whole: Statistic, which: Sequence[int]) -> Statistic:
     index = torch.as_tensor(which, device=whole.image.device)
     names = ("psf_transfer", "sky_variance", "noise_scale", "image", "variance", "used", "rejected")
     part = {name: getattr(whole, name)[index] for name in names}
+    weight = 1.0 / part["sky_variance"]
     solver = WienerSolver(part["image"], part["psf_transfer"], part["sky_variance"], whole.grid)
     left = solver.solve(part["used"], strength=_PART_STRENGTH, steps=_PART_STEPS, tolerance=_PART_TOLERANCE)
     return dataclasses.replace(
         whole,
         data=solver.complete(part["used"], left),
         den=solver.den,
-        inflation=measure_inflation(
-            part["used"], solver.power, 1.0 / part["sky_variance"], whole.grid, prior=_PART_STRENGTH
-        ),
+        coverage=measure_share(part["used"], weight, whole.grid),
+        inflation=measure_inflation(part["used"], solver.power, weight, whole.grid, prior=_PART_STRENGTH),
         history=(),
         **part,
     )
