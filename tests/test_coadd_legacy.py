@@ -159,10 +159,9 @@ def make_corrected(one, corrections):
 @pytest.mark.parametrize("linear", [True, False])
 def test_aperture_corrections(linear, tmp_path):
     """Inverses are averaged by weight; a latent has those of the PSF flux."""
-    from test_coadd_output import BOX, CELL, make_arrays, make_warped
-    from test_coadd_output import geometry as make_geometry
+    from _output_data import BOX, CELL, make_arrays, make_geometry, make_warped
 
-    geometry = make_geometry.__wrapped__()
+    geometry = make_geometry()
     place = {"offset": (-20, -20), "size": (160, 200)}
     first = {"base_PsfFlux_instFlux": 1.1, "base_PsfFlux_instFluxErr": 0.01, "k_instFlux": 1.5}
     second = {"base_PsfFlux_instFlux": 1.0, "base_PsfFlux_instFluxErr": 0.02, "k_instFlux": 1.2}

@@ -217,7 +217,9 @@ def test_limit_for_footprints_of_the_latent_is_some_sigma_of_the_coadd(small_pat
     coadd, latent = (
         float(np.median(np.sqrt(image.variance.array[known]))) for image in (result.coadd, result.latent)
     )
-    assert 1 < limit * latent / coadd < 8
+    sigma_of_coadd = limit * latent / coadd
+    assert sigma_of_coadd > 1.0
+    assert sigma_of_coadd < 8.0
     assert f"The {limit} below" in pipeline._pipelineIR.description
 
 
