@@ -98,7 +98,7 @@ class Clipper:
             model = (image[part] - residual[part]).abs_()
             noise = brightest_nearby(model, 2).mul_(_MODEL_ERROR).square_().add_(variance[part]).rsqrt_()
             torch.mul(residual[part], noise, out=score[part]).mul_(good[part])
-            if (allowed := self._look.outvotes(part)) is not None:
+            if (allowed := self._look.may_be_artifact(part)) is not None:
                 torch.where(score[part] > 0, score[part] * allowed, score[part], out=score[part])
             # For the time being: in proportion to the noise's share in it.
             torch.mul(noise.square_().mul_(variance[part]), score[part], out=used[part])

@@ -89,7 +89,7 @@ class FirstLook:
                 used[part] *= 1 - (brightest_nearby(hole, 1) & _above(-ratio, 1.5))
         return used
 
-    def outvotes(self, part: slice) -> torch.Tensor | None:
+    def may_be_artifact(self, part: slice) -> torch.Tensor | None:
         """Tell where the light of exposures may be an artifact.
 
         Where one of a few exposures lacks the light of a source, because a
