@@ -119,6 +119,34 @@ def test_noise_where_the_sharp_exposures_are_missing():
     assert inflation[40:-40, 64:84] == pytest.approx(rise, rel=0.25)
 
 
+def _scatter(fwhms, columns: slice, first: int, n_missing: int) -> float:
+    """Scatter of `acn_coadd` over its written sigma in some columns of blank
+    observations that end, or of which the first exposures do.
+    """
+    coadds, variances = [], []
+    for seed in range(10):
+        stack = _make_stack(fwhms, stars=())
+        stack.image[:] = np.random.default_rng(seed).normal(size=stack.image.shape)
+        stack = _without_the_sharp_ones(stack, n_missing, first)
+        chosen = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1, seed=seed)
+        fit = fit_patch(lambda tile, halo, stack=stack: stack, height=_SIZE, width=_SIZE, options=chosen)
+        coadds.append(fit.coadd[:, columns])
+        variances.append(fit.coadd_variance[:, columns])
+    return (np.var(coadds, axis=0, ddof=1).mean() / np.mean(variances)) ** 0.5
+
+
+@pytest.mark.parametrize("sharp", [3.0, 3.5])
+def test_sigma_where_the_sharp_exposures_are_missing(sharp):
+    fwhms = [sharp] * 4 + [4.5] * 6
+    assert _scatter(fwhms, np.s_[34:], _HALO + 24, 4) == pytest.approx(1.0, abs=0.12)
+
+
+def test_sigma_beside_the_end_of_coverage():
+    """What nothing was seen of does not make the last pixels noisier."""
+    fwhms = np.linspace(3.2, 4.6, 16)
+    assert _scatter(fwhms, np.s_[18:24], _HALO + 24, 16) == pytest.approx(1.0, abs=0.15)
+
+
 @pytest.mark.parametrize("plane", ["latent", "coadd"])
 @pytest.mark.parametrize(("noise", "written"), [(1e4, 1e8), (1.0, 1e20), (30.0, 900.0)])
 def test_exposure_of_almost_no_weight_changes_nothing(plane, noise, written):

@@ -83,7 +83,7 @@ def _match(
         latent,
         data=statistic.data if data is None else data,
         den=statistic.den,
-        inflation=statistic.coverage.rsqrt(),
+        inflation=statistic.inflation,
         grid=statistic.grid,
     )
 
@@ -122,14 +122,11 @@ class _TrainedFitter(_Fitter):
 
     def fit(self, stack: CellStack, generator: np.random.Generator) -> CellFit:
         statistic = self._reduce(stack)
-        # It was trained with what coverage tells of the noise. Told of what is
-        # more where sharp exposures are missing, it takes 1 % of the flux of
-        # faint sources everywhere.
         inputs = EncoderInputs.from_statistic(
             statistic.data[None],
             statistic.den[None],
             statistic.grid,
-            inflation=statistic.coverage.rsqrt()[None],
+            inflation=statistic.inflation[None],
         )
         output = self._encoder(inputs)
 

@@ -32,12 +32,15 @@ _BLOCK = 4
 _SMOOTH_FWHM = 5.0
 """FWHM in pixels to which the maps are smoothed."""
 
-_MOST_UNSEEN = 20.0
-"""Most power of the noise where nothing was seen, relative to all."""
-
 
 def measure_inflation(
-    used: torch.Tensor, power: torch.Tensor, weight: torch.Tensor, grid: FourierGrid, *, prior: float
+    coverage: torch.Tensor,
+    used: torch.Tensor,
+    power: torch.Tensor,
+    weight: torch.Tensor,
+    grid: FourierGrid,
+    *,
+    prior: float,
 ) -> torch.Tensor:
     """Noise of a filled statistic relative to full coverage.
 
@@ -48,8 +51,14 @@ def measure_inflation(
     at each frequency as den' tells. The map is smooth on the scale of the
     PSF, so that dividing by it leaves profiles alone.
 
+    Beside what nothing was seen of, it says what coverage says: what lies
+    there must not look like noise inside (the encoder would take 1 % of the
+    flux of faint sources in the whole cell).
+
     Parameters
     ----------
+    coverage
+        What `measure_share` returns, ``(rows, columns)``.
     used
         1 where a pixel is used, ``(n, h, w)``.
     power
@@ -68,21 +77,20 @@ def measure_inflation(
     """
     own, importance = _gather_rings(power, weight, grid)
     whole = own.sum(0)[:, None, None]
-    coverage = _count_coverage(used, grid)
+    blocks = _count_coverage(used, grid)
     # A block of which little was seen counts as seen by the weakest exposure.
-    seen = torch.einsum("nhw,nr->rhw", coverage, own)
-    present = coverage.amax((1, 2)) > 0
+    seen = torch.einsum("nhw,nr->rhw", blocks, own)
+    present = blocks.amax((1, 2)) > 0
     seen = torch.maximum(seen, own[present].amin(0)[:, None, None])
     prior = prior * weight.sum()
     rise = seen / whole * ((whole + prior) / (seen + prior)) ** 2
     rise = torch.einsum("rhw,r->hw", rise, importance)
-    share = torch.tensordot(weight, coverage, 1) / weight.sum()
+    share = torch.tensordot(weight, blocks, 1) / weight.sum()
     least = weight[present].min() / weight.sum()
-    # What nothing was seen of is not told, but must not outshine the rest.
-    rise = torch.where(share > 0.5 * least, rise, (1.0 / least).clamp(max=_MOST_UNSEEN))
-    fine = torch.nn.functional.interpolate(rise[None, None], grid.shape, mode="bilinear")[0, 0]
+    beyond = torch.where(share > 0.5 * least, rise * share, 1.0)
+    fine = torch.nn.functional.interpolate(beyond[None, None], grid.shape, mode="bilinear")[0, 0]
     smooth = grid.inverse(grid.transform(fine) * grid.gaussian(_SMOOTH_FWHM))
-    return smooth.clamp_min(1.0).sqrt()
+    return (smooth.clamp_min(1.0) / coverage).sqrt()
 
 
 def measure_share(used: torch.Tensor, weight: torch.Tensor, grid: FourierGrid) -> torch.Tensor:

@@ -59,7 +59,7 @@ class FitOptions:
     cell_size: int = 200
     """Side of a cell, in pixels."""
 
-    halo: int = 24
+    halo: int = 40
     """Border around a cell that is fitted with it and cropped, in pixels."""
 
     seed: int = 1

@@ -51,7 +51,7 @@ at first keeps artifacts from being fitted; `None` is that of the filling.
 Fewer stages would save a tenth of the time, but which pixels are clipped would
 depend on the size of the cell."""
 
-_MANY = 16
+_MANY = 22
 """Exposures from which on the tolerance is that of `_STAGES`. Of fewer a hole
 takes more of the light, and a filling that stopped early would depend on the
 size of the cell."""
@@ -222,6 +222,7 @@ def compute_statistic(
         history.append(_make_row("statistic", number, solver.residual, variance, used))
         if clips and n > 1:
             clipper.find_used(image, solver.residual, good, variance, score=solver.spare, used=used)
+    coverage = measure_share(used, 1.0 / sky, grid)
     return Statistic(
         grid=grid,
         psf_transfer=transfer,
@@ -233,8 +234,8 @@ def compute_statistic(
         rejected=used < 0.5 * good,
         data=solver.complete(used, left),
         den=solver.den,
-        coverage=measure_share(used, 1.0 / sky, grid),
-        inflation=measure_inflation(used, solver.power, 1.0 / sky, grid, prior=fill_strength),
+        coverage=coverage,
+        inflation=measure_inflation(coverage, used, solver.power, 1.0 / sky, grid, prior=fill_strength),
         history=tuple(history),
     )
 
@@ -264,12 +265,15 @@ def reduce_part(whole: Statistic, which: Sequence[int]) -> Statistic:
     weight = 1.0 / part["sky_variance"]
     solver = WienerSolver(part["image"], part["psf_transfer"], part["sky_variance"], whole.grid)
     left = solver.solve(part["used"], strength=_PART_STRENGTH, steps=_PART_STEPS, tolerance=_PART_TOLERANCE)
+    coverage = measure_share(part["used"], weight, whole.grid)
     return dataclasses.replace(
         whole,
         data=solver.complete(part["used"], left),
         den=solver.den,
-        coverage=measure_share(part["used"], weight, whole.grid),
-        inflation=measure_inflation(part["used"], solver.power, weight, whole.grid, prior=_PART_STRENGTH),
+        coverage=coverage,
+        inflation=measure_inflation(
+            coverage, part["used"], solver.power, weight, whole.grid, prior=_PART_STRENGTH
+        ),
         history=(),
         **part,
     )

@@ -52,9 +52,6 @@ _BROADER = 1.0
 """Pixels by which a trail must reach farther than the PSF tells before its own
 profile is believed: noise makes it seem so by chance."""
 
-_WINGS = 0.1
-"""Light relative to the ridge below which it is in the wings."""
-
 _OUTLIER = 3.0
 """Sigma by which a pixel may differ from others at its distance."""
 
@@ -71,10 +68,9 @@ def find_trails(light: torch.Tensor, smooth: torch.Tensor, psf: torch.Tensor) ->
 
     Small squares that hold light vote for the strips that they lie in (Duda &
     Hart 1972, Comm. ACM 15, 11). A strip with more votes than chance can give
-    it is a trail. It is as wide as the PSF makes one of its brightness and of
-    what is seen in its wings: two numbers are known better than where noise
-    hides a profile, and hardly depend on how much of it a cell shows. It is
-    wider if its own profile says so.
+    it is a trail. It is as wide as the PSF makes one of its brightness, which
+    is known better than where noise hides a profile, and hardly depends on
+    how much of it a cell shows. It is wider if its own profile says so.
 
     Parameters
     ----------
@@ -210,16 +206,10 @@ def _fit_profile(profile: torch.Tensor, number: torch.Tensor, spread: torch.Tens
     Returns
     -------
     `torch.Tensor`
-        `spread` times the brightness of the trail, in its wings not more
-        than what is seen there and its error: the wings of a PSF are not
-        always what its model says.
+        `spread` times the brightness of the trail.
     """
     weight = spread * number
-    brightness = (weight @ profile) / (weight @ spread)
-    wings = spread < _WINGS * spread[0]
-    power = (weight * spread)[wings].sum().clamp_min(1e-10)
-    seen = (weight * profile)[wings].sum() / power + power.rsqrt()
-    return spread * torch.where(wings, torch.minimum(brightness, seen.clamp_min(0.0)), brightness)
+    return spread * ((weight @ profile) / (weight @ spread))
 
 
 def _spread(psf: torch.Tensor, normal: list[float]) -> torch.Tensor:
