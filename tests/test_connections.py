@@ -54,18 +54,18 @@ def test_inputs_follow_the_config(fields, inputs):
     ("fields", "warns"),
     [
         ({}, False),
-        ({"target_fwhm": 16.0}, False),
-        ({"target_fwhm": 17.0}, True),
+        ({"target_fwhm": 26.0}, False),
+        ({"target_fwhm": 27.0}, True),
         ({"halo": 3}, True),
-        ({"target_fwhm": 17.0, "halo": 26}, False),
-        ({"target_fwhm": 17.0, "method": "mean"}, False),
+        ({"target_fwhm": 27.0, "halo": 41}, False),
+        ({"target_fwhm": 27.0, "method": "mean"}, False),
     ],
 )
 def test_halo_too_small_for_the_target_is_told(fields, warns, caplog):
     make_connections(**fields)
     assert ("less than 1.5 times target_fwhm" in caplog.text and "halo is" in caplog.text) == warns
-    if fields.get("target_fwhm") == 17 and warns:
-        assert "Set halo to 26 or more" in caplog.text
+    if fields.get("target_fwhm") == 27 and warns:
+        assert "Set halo to 41 or more" in caplog.text
 
 
 @pytest.mark.parametrize(("image_model", "storage_class"), [("images", "MaskV2"), ("afw", "Mask")])

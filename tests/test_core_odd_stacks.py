@@ -142,9 +142,11 @@ def test_sigma_where_the_sharp_exposures_are_missing(sharp):
 
 
 def test_sigma_beside_the_end_of_coverage():
-    """What nothing was seen of does not make the last pixels noisier."""
+    """What nothing was seen of does not make the last pixels noisier; only the
+    fill of what is beyond adds its error.
+    """
     fwhms = np.linspace(3.2, 4.6, 16)
-    assert _scatter(fwhms, np.s_[18:24], _HALO + 24, 16) == pytest.approx(1.0, abs=0.15)
+    assert _scatter(fwhms, np.s_[18:24], _HALO + 24, 16) == pytest.approx(1.0, abs=0.2)
 
 
 @pytest.mark.parametrize("plane", ["latent", "coadd"])

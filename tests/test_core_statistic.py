@@ -142,9 +142,10 @@ def test_artifacts_are_clipped(simulated):
     bright = truth.artifacts & (stack.image > 8 * np.sqrt(stack.variance))
     assert bright.sum() > 20
     assert rejected[bright].mean() > 0.95
-    # With a border of two pixels, where they are below 0.2 sigma.
-    assert rejected[stack.good & ~truth.artifacts].mean() < 0.012
-    assert rejected[stack.good & ~binary_dilation(truth.artifacts, _DISC)].mean() < 0.002
+    # With a border of three pixels, where they are below 0.2 sigma: a trail
+    # is as wide as the PSF tells.
+    assert rejected[stack.good & ~truth.artifacts].mean() < 0.016
+    assert rejected[stack.good & ~binary_dilation(truth.artifacts, _DISC)].mean() < 0.003
 
 
 def test_star_survives_its_best_seeing():
