@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 from _adapter_scenes import DATA_ID, DIALECTS, SCALE, SHAPE, X0, Y0, Scene, all_libraries, make_wcs
 
-from lsst.coadd.astroclearnet.adapters import _afw, _images
+from lsst.coadd.astroclearnet.adapters import ALWAYS_LEFT_OUT, PlaneTranslator, _afw, _images
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane, UncalibratedExposureError
 from lsst.coadd.astroclearnet.core._register import warp_exposure
 from lsst.images import Box
@@ -143,6 +143,18 @@ def test_unknown_plane_is_ignored_with_one_warning_of_each_adapter(library, capl
         warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
         assert len(warnings) == count and "HOME_MADE" in warnings[-1]
     assert adapter == library.adapter()  # what it has named is no setting
+
+
+def test_own_plane_of_a_site_is_left_out(library, caplog):
+    """If the configuration names it; of others it is still told."""
+    image = library.make(Scene(unknown_plane="HOME_MADE"))
+    adapter = dataclasses.replace(
+        library.adapter(), planes=PlaneTranslator(extra_bad=frozenset(["HOME_MADE"]))
+    )
+    flags = adapter.adapt(image, data_id=DATA_ID).flags
+    assert flags.all() and (flags & ALWAYS_LEFT_OUT != 0).all()
+    assert not [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert adapter != library.adapter()
 
 
 def test_value_that_no_detector_gives_becomes_no_data(library):

@@ -183,6 +183,13 @@ def test_bad_planes_may_be_spelt_as_in_either_library(small_patch):
     assert stack in default.bad_plane_bits and Plane.INTERPOLATED not in default.bad_plane_bits
 
 
+@pytest.mark.parametrize("image_model", ["images", "afw"])
+def test_own_planes_of_a_site_reach_the_adapter(image_model):
+    config = make_config(image_model=image_model, extra_bad_planes=["GLINT"])
+    assert config.make_adapter().planes.extra_bad == {"GLINT"}
+    assert config.bad_plane_bits == make_config(image_model=image_model).bad_plane_bits
+
+
 def test_planes_that_are_passed_on_may_be_left_out_too():
     for name in ("ITL_DIP", "INJECTED", "INJECTED_CORE", "FAKE"):
         assert not Plane[name] & AssembleAcnCoaddConfig().bad_plane_bits

@@ -26,6 +26,7 @@ from lsst.pex.config import FieldValidationError
         ("image_model", "fits", "image_model"),
         ("bad_planes", ["SAT", "SATURN"], "Unknown mask plane 'SATURN'; known planes: .*NO_DATA"),
         ("bad_planes", ["DETECTED"], "'DETECTED' says nothing of bad pixels; those that do: .*NO_DATA"),
+        ("extra_bad_planes", ["GLINT", "SAT"], "must not have \\['SAT'\\], which bad_planes knows"),
         ("cell_size", 4, "cell_size must be at least 16"),
         ("target_fwhm", 0.5, "target_fwhm must be at least 1.5"),
         ("halo", -1, "halo must be at least 0"),

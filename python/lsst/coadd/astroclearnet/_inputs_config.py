@@ -15,7 +15,15 @@ __all__ = ("InputsConfig",)
 from lsst.pex.config import ChoiceField, Config, ConfigField, Field, FieldValidationError, ListField
 
 from ._select_config import SelectInputsConfig
-from .adapters import ALWAYS_LEFT_OUT, FROM_NEIGHBOURS, ImageAdapter, make_adapter, parse_input_planes
+from .adapters import (
+    ALWAYS_LEFT_OUT,
+    FROM_NEIGHBOURS,
+    INPUT_PLANES,
+    ImageAdapter,
+    PlaneTranslator,
+    make_adapter,
+    parse_input_planes,
+)
 from .core import Plane
 from .core._gridded import variance_share
 
@@ -119,6 +127,11 @@ class InputsConfig(Config):
         "and cosmic rays that were not interpolated are left out in any case. Add SUSPECT for HSC.",
         default=["NO_DATA", "BAD", "SATURATED", "DETECTION_EDGE", "STREAK"],
     )
+    extra_bad_planes = ListField[str](
+        doc="Mask planes of your own, which bad_planes does not know, whose pixels are left out, too. Other "
+        "unknown planes are ignored, with a warning.",
+        default=[],
+    )
     use_interpolated = Field[bool](
         doc="Use pixels of COSMIC_RAY and INTERPOLATED, whose values were made from neighbours, as coadds of "
         "the Science Pipelines do. Unset it to leave them out; the PSF is then less exact around them.",
@@ -145,6 +158,8 @@ class InputsConfig(Config):
                 check()
             except ValueError as error:
                 raise FieldValidationError(getattr(type(self), name), self, str(error)) from error
+        known = [name for name in self.extra_bad_planes if name in INPUT_PLANES]
+        self._require(not known, "extra_bad_planes", f"must not have {known}, which bad_planes knows")
         if self.image_model == "images":
             self._require(not self.use_visit_summary, "use_visit_summary", "needs image_model='afw'")
             self._require(
@@ -183,16 +198,19 @@ class InputsConfig(Config):
 
     def make_adapter(self) -> ImageAdapter:
         """Make the adapter of the image library, set as the fields say."""
+        planes = PlaneTranslator(extra_bad=frozenset(self.extra_bad_planes))
         if self.image_model == "afw":
             replace = frozenset(part for part, name in _SUMMARY_SWITCHES.items() if getattr(self, name))
             return make_adapter(
                 "afw",
+                planes=planes,
                 replace=replace,
                 warp_kernel=self.warp_kernel,
                 calibrate_backgrounds=self.calibrate_backgrounds,
             )
         return make_adapter(
             "images",
+            planes=planes,
             revert_background=self.revert_background,
             apply_background=self.background_name if self.apply_background else "",
         )

@@ -39,6 +39,7 @@ from ._afw_models import ExposurePsf, SkyWcsMap, read_aperture_corrections, tran
 from ._afw_summary import summarize_exposure_f, summarize_row, summarize_warp_inputs
 from ._background import calibrate_level, change_exposure_f_background
 from ._make_exposure import make_exposure
+from ._masks import PlaneTranslator
 from ._warps import cut_warp
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ class ExposureFAdapter:
     """Whether backgrounds are in counts and images in nJy already, as those
     of ``visit_image`` are (drp/tasks/reprocess_visit_image.py:123-130)."""
 
-    reported: set[str] = dataclasses.field(default_factory=set, init=False, repr=False, compare=False)
-    """Unknown mask planes that a warning has named."""
+    planes: PlaneTranslator = dataclasses.field(default_factory=PlaneTranslator)
+    """Translates masks."""
 
     def adapt(
         self, image: Any, *, data_id: Mapping[str, Any], extras: InputExtras = NO_EXTRAS
@@ -94,7 +95,7 @@ class ExposureFAdapter:
             data_id=data_id,
             visit_summary_row=row,
             replace=self.replace,
-            reported=self.reported,
+            planes=self.planes,
         )
 
     def adapt_warp(
@@ -110,7 +111,7 @@ class ExposureFAdapter:
             box=box,
             bad=bad,
             kernel=self.warp_kernel,
-            reported=self.reported,
+            planes=self.planes,
         )
 
     def summarize(
@@ -157,7 +158,7 @@ def exposure_from_exposure_f(
     data_id: Mapping[str, Any],
     visit_summary_row: ExposureRecord | None = None,
     replace: frozenset[str] = frozenset(SUMMARY_PARTS),
-    reported: set[str] | None = None,
+    planes: PlaneTranslator | None = None,
 ) -> InputExposure:
     """Adapt a `~lsst.afw.image.ExposureF`.
 
@@ -175,8 +176,8 @@ def exposure_from_exposure_f(
         (drp/tasks/make_direct_warp.py:748-868).
     replace
         Members of `SUMMARY_PARTS` that the row replaces.
-    reported
-        As in `~._masks.translate_planes`.
+    planes
+        Translates its mask; `None` for one that knows `INPUT_PLANES` alone.
 
     Returns
     -------
@@ -231,7 +232,7 @@ def exposure_from_exposure_f(
         image=masked_image.image.array,
         variance=masked_image.variance.array,
         scale=scale,
-        flags=translate_mask(exposure_f.mask, reported=reported),
+        flags=translate_mask(exposure_f.mask, planes=planes),
         bbox=Box.from_shape(array.shape, start=(exposure_f.getY0(), exposure_f.getX0())),
         psf=ExposurePsf(found["psf"], label),
         wcs=SkyWcsMap(found["wcs"]),

@@ -30,7 +30,7 @@ import numpy as np
 from ..core._errors import InvalidExposureError
 from ..core._exposure import ScalarField
 from ._adapter import centre_kernel
-from ._masks import translate_planes
+from ._masks import PlaneTranslator
 
 if TYPE_CHECKING:
     from lsst.afw.detection import Psf
@@ -112,17 +112,16 @@ class BoundedFieldValue:
         return float(self.field.evaluate(float(x), float(y)))
 
 
-def translate_mask(mask: Mask, *, reported: set[str] | None = None) -> np.ndarray:
-    """Return the bits of `Plane` of a `lsst.afw.image.Mask`, ``(y, x)``;
-    ``reported`` as in `translate_planes`.
+def translate_mask(mask: Mask, *, planes: PlaneTranslator | None = None) -> np.ndarray:
+    """Return the bits of `Plane` of a `lsst.afw.image.Mask`, ``(y, x)``; None
+    for a translator that knows `INPUT_PLANES` alone.
 
     ``getMaskPlaneDict`` (afw/image/_image/_image.cc:247) gives plane names
     and their bit numbers.
     """
     bits, array = mask.getMaskPlaneDict(), mask.array
-    return translate_planes(
-        bits, lambda name: (array >> bits[name]) & 1 != 0, shape=array.shape, reported=reported
-    )
+    translate = planes or PlaneTranslator()
+    return translate(bits, lambda name: (array >> bits[name]) & 1 != 0, shape=array.shape)
 
 
 def read_aperture_corrections(ap_corr_map: Any) -> dict[str, ScalarField]:

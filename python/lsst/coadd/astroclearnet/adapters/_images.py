@@ -44,7 +44,7 @@ from ._adapter import (
 from ._background import change_visit_image_background
 from ._geometry import SkyProjectionMap
 from ._make_exposure import make_exposure
-from ._masks import translate_planes
+from ._masks import PlaneTranslator
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,8 +97,8 @@ class VisitImageAdapter:
     """Name of a background of the image to subtract from it; none if
     empty."""
 
-    reported: set[str] = dataclasses.field(default_factory=set, init=False, repr=False, compare=False)
-    """Unknown mask planes that a warning has named."""
+    planes: PlaneTranslator = dataclasses.field(default_factory=PlaneTranslator)
+    """Translates masks."""
 
     def adapt(
         self, image: Any, *, data_id: Mapping[str, Any], extras: InputExtras = NO_EXTRAS
@@ -112,7 +112,7 @@ class VisitImageAdapter:
             apply=self.apply_background,
             label=_label(data_id),
         )
-        return exposure_from_visit_image(visit_image, data_id=data_id, reported=self.reported)
+        return exposure_from_visit_image(visit_image, data_id=data_id, planes=self.planes)
 
     def adapt_warp(
         self, warp: Any, *, data_id: Mapping[str, Any], wcs: PixelSkyMap, box: Box, bad: Plane
@@ -175,7 +175,7 @@ class VisitImageAdapter:
 
 
 def exposure_from_visit_image(
-    visit_image: VisitImage, *, data_id: Mapping[str, Any], reported: set[str] | None = None
+    visit_image: VisitImage, *, data_id: Mapping[str, Any], planes: PlaneTranslator | None = None
 ) -> InputExposure:
     """Adapt a `~lsst.images.VisitImage`.
 
@@ -186,8 +186,8 @@ def exposure_from_visit_image(
         its ``photometric_scaling`` (which may vary over the frame) converts.
     data_id
         Values of ``visit`` and ``detector``.
-    reported
-        As in `~._masks.translate_planes`.
+    planes
+        Translates its mask; `None` for one that knows `INPUT_PLANES` alone.
 
     Returns
     -------
@@ -219,7 +219,7 @@ def exposure_from_visit_image(
     if not isinstance(psf, PointSpreadFunction):
         raise InvalidExposureError(f"{label} has no PSF; attach one or leave the exposure out.")
     mask = calibrated.mask
-    flags = translate_planes(mask.schema.names, mask.get, shape=mask.bbox.shape, reported=reported)
+    flags = (planes or PlaneTranslator())(mask.schema.names, mask.get, shape=mask.bbox.shape)
     bounds = visit_image.bounds
     if bounds != visit_image.bbox:
         box = visit_image.bbox

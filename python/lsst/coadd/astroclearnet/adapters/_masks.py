@@ -13,8 +13,9 @@ Nothing else in the package knows these spellings.
 
 from __future__ import annotations
 
-__all__ = ("ALWAYS_LEFT_OUT", "FROM_NEIGHBOURS", "INPUT_PLANES", "parse_input_planes", "translate_planes")
+__all__ = ("ALWAYS_LEFT_OUT", "FROM_NEIGHBOURS", "INPUT_PLANES", "PlaneTranslator", "parse_input_planes")
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -110,43 +111,51 @@ def parse_input_planes(names: Iterable[str]) -> Plane:
     return planes
 
 
-def translate_planes(
-    names: Iterable[str],
-    get: Callable[[str], np.ndarray],
-    *,
-    shape: tuple[int, int],
-    reported: set[str] | None = None,
-) -> np.ndarray:
-    """Translate the mask of an input image.
-
-    Parameters
-    ----------
-    names
-        Planes that its mask defines.
-    get
-        Returns a plane as a bool array ``(y, x)``.
-    shape
-        Shape of the image.
-    reported
-        Planes that a warning has named already; those that are named now are
-        added. `None` for none.
-
-    Returns
-    -------
-    `numpy.ndarray`
-        Bits of `Plane`, uint32 ``(y, x)``. Planes that `INPUT_PLANES` does
-        not know are left out, and named in a warning. A pixel hit by a cosmic
-        ray that was not interpolated becomes ``UNREPAIRED`` too.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlaneTranslator:
+    """Translates the masks of input images; what it does not know it names in
+    one warning.
     """
-    flags = np.zeros(shape, np.uint32)
-    reported = set() if reported is None else reported
-    for name in names:
-        if name not in INPUT_PLANES:
-            if name not in reported:
-                reported.add(name)
-                _LOG.warning("Mask plane %s of an input is not known; it is ignored.", name)
-        elif plane := INPUT_PLANES[name]:
-            flags[get(name)] |= np.uint32(plane)
-    unrepaired = (flags & np.uint32(FROM_NEIGHBOURS)) == np.uint32(Plane.COSMIC_RAY)
-    flags[unrepaired] |= np.uint32(Plane.UNREPAIRED)
-    return flags
+
+    extra_bad: frozenset[str] = frozenset()
+    """Planes that `INPUT_PLANES` does not know and whose pixels hold nothing
+    of the sky."""
+
+    reported: set[str] = dataclasses.field(default_factory=set, init=False, repr=False, compare=False)
+    """Unknown planes that the warning has named."""
+
+    def __call__(
+        self, names: Iterable[str], get: Callable[[str], np.ndarray], *, shape: tuple[int, int]
+    ) -> np.ndarray:
+        """Translate a mask.
+
+        Parameters
+        ----------
+        names
+            Planes that it defines.
+        get
+            Returns a plane as a bool array ``(y, x)``.
+        shape
+            Shape of the image.
+
+        Returns
+        -------
+        `numpy.ndarray`
+            Bits of `Plane`, uint32 ``(y, x)``. A pixel hit by a cosmic ray
+            that was not interpolated becomes ``UNREPAIRED`` too, as are those
+            of `extra_bad`; other planes that `INPUT_PLANES` does not know are
+            left out.
+        """
+        flags = np.zeros(shape, np.uint32)
+        for name in names:
+            if name in self.extra_bad:
+                flags[get(name)] |= np.uint32(Plane.UNREPAIRED)
+            elif name not in INPUT_PLANES:
+                if name not in self.reported:
+                    self.reported.add(name)
+                    _LOG.warning("Mask plane %s of an input is not known; it is ignored.", name)
+            elif plane := INPUT_PLANES[name]:
+                flags[get(name)] |= np.uint32(plane)
+        unrepaired = (flags & np.uint32(FROM_NEIGHBOURS)) == np.uint32(Plane.COSMIC_RAY)
+        flags[unrepaired] |= np.uint32(Plane.UNREPAIRED)
+        return flags

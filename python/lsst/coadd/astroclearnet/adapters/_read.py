@@ -31,9 +31,9 @@ def make_adapter(image_model: str, **options: Any) -> ImageAdapter:
     image_model
         One of `IMAGE_MODELS`.
     **options
-        Fields of the adapter: ``replace``, ``warp_kernel`` and
-        ``calibrate_backgrounds`` for ``afw``, ``revert_background`` and
-        ``apply_background`` for ``images``.
+        Fields of the adapter: ``planes`` for both, ``replace``,
+        ``warp_kernel`` and ``calibrate_backgrounds`` for ``afw``,
+        ``revert_background`` and ``apply_background`` for ``images``.
 
     Raises
     ------

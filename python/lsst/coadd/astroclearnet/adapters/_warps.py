@@ -33,6 +33,7 @@ from ..core._planes import Plane
 from ..core._register import WarpedExposure, WarpedField
 from ._adapter import FaultyDetector, read_image
 from ._afw_models import ExposurePsf, SkyWcsMap, read_aperture_corrections, translate_mask
+from ._masks import PlaneTranslator
 
 if TYPE_CHECKING:
     from lsst.afw.image import ExposureF
@@ -49,7 +50,7 @@ def cut_warp(
     box: Box,
     bad: Plane,
     kernel: str,
-    reported: set[str] | None = None,
+    planes: PlaneTranslator | None = None,
 ) -> list[WarpedExposure | FaultyDetector]:
     """Cut a warp to a box and into its detectors; nothing is resampled.
 
@@ -70,8 +71,8 @@ def cut_warp(
         Interpolation with which the warp was made: its variance plane holds
         the variance of a pixel, which interpolation lowers
         (`~..core._gridded.variance_share`).
-    reported
-        As in `~._masks.translate_planes`.
+    planes
+        Translates its mask; `None` for one that knows `INPUT_PLANES` alone.
 
     Returns
     -------
@@ -110,7 +111,7 @@ def cut_warp(
     x0, y0 = int(exposure_f.getX0()), int(exposure_f.getY0())
     image = exposure_f.image.array
     variance = exposure_f.variance.array / np.float32(variance_share(kernel))
-    flags = translate_mask(exposure_f.mask, reported=reported)
+    flags = translate_mask(exposure_f.mask, planes=planes)
     pieces: list[WarpedExposure | FaultyDetector] = []
     free = np.ones(image.shape, bool)
     for row in inputs.ccds:
