@@ -21,9 +21,9 @@ from click.testing import CliRunner
 from lsst.coadd.astroclearnet.cli._main import main
 from lsst.coadd.astroclearnet.core._encoder import StatisticEncoder, load_encoder, weights_file
 from lsst.coadd.astroclearnet.core._encoder_inputs import LATENT_FWHM, EncoderInputs
-from lsst.coadd.astroclearnet.core._errors import FitError
+from lsst.coadd.astroclearnet.core._errors import CoreError, FitError
 from lsst.coadd.astroclearnet.core._fourier import FourierGrid
-from lsst.coadd.astroclearnet.training import TrainingOptions, _banks, train_encoder, write_weights
+from lsst.coadd.astroclearnet.training import TrainingOptions, _banks, _train, train_encoder, write_weights
 from lsst.coadd.astroclearnet.training._banks import make_galaxy_bank, make_stack_bank
 from lsst.coadd.astroclearnet.training._loss import TrainingLoss
 from lsst.coadd.astroclearnet.training._skies import SkyGenerator, SkyOptions
@@ -136,6 +136,27 @@ def test_training_is_reproducible():
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
+def test_interrupted_training_goes_on(tmp_path, monkeypatch):
+    """To the same bits, with the same options."""
+    whole = train_encoder(_SMALL, report=lambda line: None).state_dict()
+    checkpoint, lines = tmp_path / "checkpoint", []
+
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(_train, "train_scatter", stop)
+        train_encoder(_SMALL, report=lines.append, checkpoint=checkpoint)
+    lines.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(_train, "_run_phase", stop)  # What was done is not done again.
+        resumed = train_encoder(_SMALL, report=lines.append, checkpoint=checkpoint).state_dict()
+    assert any("going on after part 4" in line for line in lines)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    with pytest.raises(CoreError, match="other options .* remove it to begin anew"):
+        train_encoder(dataclasses.replace(_SMALL, seed=2), report=lines.append, checkpoint=checkpoint)
+
+
 def test_training_stops_when_the_loss_is_no_number(monkeypatch):
     """Not after hours of steps that change nothing."""
     lines = []
@@ -227,6 +248,7 @@ def test_command_writes_weights_and_keeps_existing_ones(tmp_path):
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     StatisticEncoder().load_state_dict(safetensors.torch.load_file(path))
+    assert list(tmp_path.iterdir()) == [path]  # No checkpoint is left.
     before = path.read_bytes()
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1 and "exists" in result.output

@@ -52,7 +52,8 @@ def train(weights: Path, threads: int, overwrite: bool, **counts: int) -> None:
 
     The shipped weights took these steps, part by part; the whole takes about
     150 minutes on one core. The skies and stacks are simulated: nothing is
-    read.
+    read. After each part WEIGHTS.checkpoint is written: the same command goes
+    on from there.
 
     \b
     Example, to try it in some minutes:
@@ -71,7 +72,9 @@ def train(weights: Path, threads: int, overwrite: bool, **counts: int) -> None:
         pass  # Whether it can be written is known now, not in an hour.
     torch.set_num_threads(threads)
     options = TrainingOptions(**counts)
+    checkpoint = weights.with_name(f"{weights.name}.checkpoint")
     with Progress() as progress:
-        encoder = train_encoder(options, report=progress)
+        encoder = train_encoder(options, report=progress, checkpoint=checkpoint)
     write_weights(encoder, weights, options=options)
+    checkpoint.unlink(missing_ok=True)
     click.echo(f"Wrote {weights}.")

@@ -24,6 +24,7 @@ import torch
 
 from ..core._encoder import StatisticEncoder
 from ..core._encoder_inputs import EncoderInputs
+from ..core._errors import CoreError
 from ..core._fourier import FourierGrid
 from ._banks import make_galaxy_bank, make_stack_bank
 from ._loss import TrainingLoss, read_loss
@@ -131,7 +132,12 @@ def _phases(options: TrainingOptions) -> list[_Phase]:
     ]
 
 
-def train_encoder(options: TrainingOptions, *, report: Callable[[str], None] = print) -> StatisticEncoder:
+def train_encoder(
+    options: TrainingOptions,
+    *,
+    report: Callable[[str], None] = print,
+    checkpoint: Path | None = None,
+) -> StatisticEncoder:
     """Train an encoder.
 
     Parameters
@@ -140,11 +146,19 @@ def train_encoder(options: TrainingOptions, *, report: Callable[[str], None] = p
         Sizes, seed and duration.
     report
         Takes a line of progress.
+    checkpoint
+        File that is written after each part of the training, and from which
+        it goes on if it exists: to the same weights.
 
     Returns
     -------
     `StatisticEncoder`
         With the running mean of the weights of the last steps.
+
+    Raises
+    ------
+    CoreError
+        If the checkpoint was written with other options.
     """
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
@@ -152,14 +166,34 @@ def train_encoder(options: TrainingOptions, *, report: Callable[[str], None] = p
     report(f"drawing {options.n_galaxies} galaxies and {options.n_stacks} stacks")
     banks = make_galaxy_bank(rng, options.n_galaxies), make_stack_bank(rng, options.n_stacks, grid=grid)
     encoder = StatisticEncoder().to(memory_format=torch.channels_last)
+    done = _resume(encoder, checkpoint, options) if checkpoint else 0
+    if done:
+        report(f"going on after part {done} of {checkpoint}")
     for number, phase in enumerate(_phases(options)):
-        if not phase.steps:
+        if number < done or not phase.steps:
             continue
         skies = SkyGenerator(*banks, grid=grid, options=phase.skies, seed=options.seed + 1000 * number)
         _run_phase(encoder.train(), phase, skies, grid, batch=options.batch, report=report)
+        if checkpoint:
+            write_weights(encoder, checkpoint, options=options, parts=number + 1)
     skies = SkyGenerator(*banks, grid=grid, options=_SCATTER_SKIES, seed=options.seed + 9000)
     train_scatter(encoder, skies, grid, steps=options.scatter_steps, batch=options.batch, report=report)
     return encoder.eval()
+
+
+def _resume(encoder: StatisticEncoder, checkpoint: Path, options: TrainingOptions) -> int:
+    """Load what was trained before; return how many parts were done."""
+    if not checkpoint.exists():
+        return 0
+    with safetensors.safe_open(checkpoint, framework="pt") as file:
+        metadata = file.metadata()
+        if json.loads(metadata["options"]) != dataclasses.asdict(options):
+            raise CoreError(
+                f"{checkpoint} was written with other options ({metadata['options']}): give these, or "
+                "remove it to begin anew."
+            )
+        encoder.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
+    return int(metadata["parts"])
 
 
 def _run_phase(
@@ -233,15 +267,20 @@ def _report_progress(report, phase: _Phase, step: int, losses, loss_of: Training
     )
 
 
-def write_weights(encoder: StatisticEncoder, path: Path, *, options: TrainingOptions) -> None:
-    """Write weights as safetensors, with the options that made them; what is
-    there is replaced only by a whole file.
+def write_weights(
+    encoder: StatisticEncoder, path: Path, *, options: TrainingOptions, parts: int | None = None
+) -> None:
+    """Write weights as safetensors, with the options that made them and, if
+    it is not the whole, the number of parts of the training; what is there is
+    replaced only by a whole file.
     """
     metadata = {
         "command": "acn train",
         "options": json.dumps(dataclasses.asdict(options)),
         "torch": torch.__version__,
     }
+    if parts is not None:
+        metadata["parts"] = str(parts)
     state = {name: value.contiguous() for name, value in encoder.state_dict().items()}
     part = path.with_name(f"{path.name}.part")
     try:
