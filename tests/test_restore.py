@@ -184,6 +184,10 @@ def replace(key, function):
         ),
         (put("variance", (0, 5, 5), 0), "variance is zero or negative in 1 pixels of exposure 0"),
         (put("variance", (0, 5, 5), -1), "variance is zero or negative in 1 pixels of exposure 0"),
+        (
+            lambda arrays: [arrays[key].__setitem__(3, arrays[key][1]) for key in ("image", "good")],
+            "exposures 1 and 3 are the same; give each of them once",
+        ),
         (put("psf", (4, 0, 0), np.nan), "the PSF of exposure 4 holds NaN"),
         (replace("psf", lambda a: a * 1.03), "the PSF of exposure 0 sums to 1.0300, not to 1"),
         (

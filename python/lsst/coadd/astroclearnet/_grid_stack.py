@@ -13,6 +13,7 @@ from __future__ import annotations
 __all__ = ("GridStack", "RestoreError", "read_grid_stack")
 
 import dataclasses
+import hashlib
 import math
 import os
 import zipfile
@@ -108,6 +109,7 @@ def read_grid_stack(path: str | os.PathLike[str]) -> GridStack:
     _check_shapes(path, arrays)
     good = _as_bool(path, arrays["good"])
     _check_pixels(path, arrays, good)
+    _refuse_duplicates(path, arrays["image"], good)
     psf = _check_psf(path, arrays["psf"])
     return GridStack(
         image=np.where(good, arrays["image"], 0.0).astype(np.float32),
@@ -193,6 +195,18 @@ def _check_pixels(path: str | os.PathLike[str], arrays: dict[str, np.ndarray], g
                 f"{path}: the noise of a pixel of exposure {t} is {noise:.1e}; give image and variance in a "
                 f"unit in which it lies between {_LEAST_NOISE:.0e} and {_MOST_NOISE:.0e}, such as nJy."
             )
+
+
+def _refuse_duplicates(path: str | os.PathLike[str], image: np.ndarray, good: np.ndarray) -> None:
+    """Refuse an exposure that is there twice: it would count double, and its
+    noise would be taken for sky.
+    """
+    seen: dict[bytes, int] = {}
+    for t in np.flatnonzero(good.any(axis=(1, 2))):
+        pixels = np.where(good[t], image[t], 0.0)
+        first = seen.setdefault(hashlib.sha256(pixels.tobytes()).digest(), int(t))
+        if first != t and pixels.any():
+            raise RestoreError(f"{path}: exposures {first} and {t} are the same; give each of them once.")
 
 
 def _find_peak(stamp: np.ndarray) -> tuple[float, float]:
