@@ -42,7 +42,7 @@ _WIDTHS = (1.8, 2.0, 3.0, 4.0, 5.0, 5.5, 6.0, 7.0, 8.0)
 _MIXTURES = ((3.5, 4, 6), (3.0, 4, 6), (3.0, 7, 3))
 """FWHM of the sharp exposures, number of them, and of those of 4.5 px."""
 
-_STRENGTHS = (3e-5, 1e-5, 8e-6, 3e-6)
+_STRENGTHS = (3e-5, 1e-5, 6e-6, 3e-6)
 """Priors that holes are filled with."""
 
 _SEEING = (4.0, 3.0, 5.0, 4.0, 3.5, 4.5, 4.0, 3.0)
