@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -221,6 +222,15 @@ def _draw(path: Path, patch: SimulatedPatch, fits: dict[str, PatchFit]) -> None:
     plt.close(figure)
 
 
+def _describe(number: int, source: str, options: argparse.Namespace) -> str:
+    return (
+        f"{number} galaxies of {source}, each at every S/N, {options.observations} observations of "
+        f"{_N_EXPOSURES} exposures; seed {options.seed}; {platform.machine()}. Medians: rms of the "
+        "difference to the truth at the PSF of the plane over that of the truth, above 1 % of its peak; "
+        "flux of the whole galaxy against the true one; share with a peak or a dip that the truth has not."
+    )
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
@@ -239,15 +249,7 @@ def main() -> None:
     else:
         galaxies = sorted(read_deep_field(), key=lambda one: -np.count_nonzero(one[0]))[: options.number]
     source = options.catalog.name if options.catalog else "the Hubble eXtreme Deep Field"
-    lines = [
-        "# Real galaxies",
-        "",
-        f"{len(galaxies)} galaxies of {source}, each at every S/N, {options.observations} observations of",
-        f"{_N_EXPOSURES} exposures; seed {options.seed}; {platform.machine()}. Medians: rms of the",
-        "difference to the truth at the PSF of the plane over that of the truth, above 1 % of its peak; flux",
-        "of the whole galaxy against the true one; share with a peak or a dip that the truth has not.",
-        "",
-    ]
+    lines = ["# Real galaxies", "", *textwrap.wrap(_describe(len(galaxies), source, options), 100), ""]
     patch, fits, errors = _observe(galaxies, options.observations, options.seed)
     lines += _tabulate(errors)
     print("\n".join(lines))
