@@ -201,8 +201,8 @@ def run_without_rights(*words):
 def test_no_right_to_write_is_a_line(words, files, tmp_path):
     stack, psf = tmp_path / "stack.npz", np.zeros((2, 5, 5))
     psf[:, 2, 2] = 1
-    image = np.ones((2, 32, 32), np.float32)
-    np.savez(stack, image=image, variance=image, good=image > 0, psf=psf)
+    image = np.random.default_rng(1).normal(size=(2, 32, 32)).astype(np.float32)
+    np.savez(stack, image=image, variance=np.ones_like(image), good=np.ones(image.shape, bool), psf=psf)
     locked = tmp_path / "locked"
     locked.mkdir()
     locked.chmod(0o555)
