@@ -14,7 +14,7 @@ scikit-image (``pip install -e '.[bench]'``), observes them from the ground at
 five brightnesses, and compares planes and peers. ``--catalog FILE`` takes
 galaxies of a catalogue in GalSim's format instead, e.g. those of COSMOS that
 ``galsim_download_cosmos`` brings. ``--out FILE`` writes the table, and a
-picture beside it. Five minutes on one core.
+picture beside it. Ten minutes on one core.
 """
 
 from __future__ import annotations

@@ -123,10 +123,7 @@ class _TrainedFitter(_Fitter):
     def fit(self, stack: CellStack, generator: np.random.Generator) -> CellFit:
         statistic = self._reduce(stack)
         inputs = EncoderInputs.from_statistic(
-            statistic.data[None],
-            statistic.den[None],
-            statistic.grid,
-            inflation=statistic.inflation[None],
+            statistic.data[None], statistic.den[None], statistic.grid, inflation=statistic.inflation[None]
         )
         output = self._encoder(inputs)
 

@@ -52,8 +52,8 @@ def measure_inflation(
     PSF, so that dividing by it leaves profiles alone.
 
     Beside what nothing was seen of, it says what coverage says: what lies
-    there must not look like noise inside (the encoder would take 1 % of the
-    flux of faint sources in the whole cell).
+    there must not look like noise inside (faint sources of the whole cell
+    would come out half a per cent fainter).
 
     Parameters
     ----------
@@ -87,8 +87,8 @@ def measure_inflation(
     rise = torch.einsum("rhw,r->hw", rise, importance)
     share = torch.tensordot(weight, blocks, 1) / weight.sum()
     least = weight[present].min() / weight.sum()
-    beyond = torch.where(share > 0.5 * least, rise * share, 1.0)
-    fine = torch.nn.functional.interpolate(beyond[None, None], grid.shape, mode="bilinear")[0, 0]
+    excess = torch.where(share > 0.5 * least, rise * share, 1.0)
+    fine = torch.nn.functional.interpolate(excess[None, None], grid.shape, mode="bilinear")[0, 0]
     smooth = grid.inverse(grid.transform(fine) * grid.gaussian(_SMOOTH_FWHM))
     return (smooth.clamp_min(1.0) / coverage).sqrt()
 
