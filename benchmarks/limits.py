@@ -187,7 +187,7 @@ def _report() -> Iterator[str]:
     yield "5.5 px together are not trusted."
     yield from ("", *_compare_widths(), "", "## Half of a cell without its sharpest exposures", "")
     yield "That half: fluxes and FWHM as above; scatter of the sky of `acn_coadd` between four observations,"
-    yield "and of its noise realization, over the written sigma."
+    yield f"and of its noise realization, over the written sigma. The prior in use is {_fit.FILL_STRENGTH:g}."
     yield from ("", *_compare_mixtures(), "", "## One exposure of another flux scale", "")
     yield "Fluxes in `acn_coadd` over the true ones: mean, and that of the worst star. Times 0 is a hole that"
     yield "no mask tells."

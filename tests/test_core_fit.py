@@ -14,10 +14,13 @@ import functools
 import galsim.hsm
 import numpy as np
 import pytest
+import torch
 
 from lsst.coadd.astroclearnet.core import CellStack, FitError, FitOptions, fit_patch, make_tiles
 from lsst.coadd.astroclearnet.core._encoder import load_encoder
 from lsst.coadd.astroclearnet.core._encoder_inputs import EncoderInputs
+from lsst.coadd.astroclearnet.core._errors import InvalidStackError
+from lsst.coadd.astroclearnet.core._paper import PaperNetwork
 from lsst.coadd.astroclearnet.core._statistic import compute_statistic
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
@@ -287,3 +290,34 @@ def test_weights_commute_with_shifts():
     moved = latent(image.roll((8, 12), (0, 1))).roll((-8, -12), (0, 1))
     inner = np.s_[50:110, 50:110]
     assert float((moved - latent(image))[inner].abs().max()) < 1e-3 * float(latent(image).max())
+
+
+def test_paper_history_is_of_all_cells():
+    """Not of each in turn: what its loss changes at the end tells whether it
+    has come to rest.
+    """
+    bright, _ = _scene()
+    dark = dataclasses.replace(bright, image=np.random.default_rng(2).normal(size=bright.image.shape))
+    network = PaperNetwork(bright.labels, FitOptions(recipe="paper", paper_steps=40), torch.device("cpu"))
+    cells = [(compute_statistic(one), one.labels) for one in (bright, dark, dark, dark)]
+    losses = np.array([row["loss"] for row in network.train(cells, lambda line: None)])
+    late = losses[-8:]
+    assert np.abs(late / np.median(late) - 1).max() < 0.2
+
+
+@pytest.mark.parametrize("total", [0.992, 1.008])
+@pytest.mark.parametrize("method", ["acn", "mean"])
+def test_what_a_stamp_lacks_of_its_light_is_no_flux(total, method):
+    stack, _ = _scene()
+    cut = dataclasses.replace(stack, psf=stack.psf * np.float32(total))
+    np.testing.assert_allclose(cut.psf.sum((1, 2)), 1.0, atol=1e-5)
+    peak = _fitted(method).coadd.max()
+    np.testing.assert_allclose(_fit(cut, method=method).coadd, _fitted(method).coadd, atol=1e-3 * peak)
+
+
+def test_exposure_without_a_good_pixel_is_refused():
+    stack, _ = _scene()
+    good = stack.good.copy()
+    good[1] = False
+    with pytest.raises(InvalidStackError, match=f"{stack.labels[1]} has no good pixel"):
+        dataclasses.replace(stack, good=good)

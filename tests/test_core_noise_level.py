@@ -150,3 +150,69 @@ def test_deep_exposure_is_believed(depth):
     image = np.random.default_rng(2).normal(stack.image, np.sqrt(variance))
     scale = compute_statistic(dataclasses.replace(stack, image=image, variance=variance)).noise_scale
     assert scale.numpy() == pytest.approx(1.0, abs=0.15)
+
+
+def _blank(good: np.ndarray, *, seed: int = 0) -> CellStack:
+    """Noise of 1 in pixels that are good, ``(n, h, w)``."""
+    n = len(good)
+    stack, _ = simulate_stack(n_exposures=n, size=len(good[0]), seed=seed)
+    image = np.random.default_rng(seed).normal(size=good.shape).astype(np.float32)
+    return dataclasses.replace(stack, image=image * good, variance=np.ones_like(image), good=good)
+
+
+def _quadrants() -> np.ndarray:
+    good = np.zeros((4, 240, 240), bool)
+    for k, part in enumerate((np.s_[:130, :130], np.s_[:130, 110:], np.s_[110:, :130], np.s_[110:, 110:])):
+        good[(k, *part)] = True
+    return good
+
+
+def _dithers(n: int, seed: int) -> np.ndarray:
+    good = np.zeros((n, 240, 240), bool)
+    for one, (y, x) in zip(good, np.random.default_rng(seed).integers(-170, 170, (n, 2)), strict=True):
+        one[max(0, y) : 240 + min(0, y), max(0, x) : 240 + min(0, x)] = True
+    return good
+
+
+def _ends(n: int, *which: tuple[int, slice]) -> np.ndarray:
+    good = np.ones((n, 240, 240), bool)
+    for exposure, columns in which:
+        good[exposure, :, columns] = False
+    return good
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        pytest.param(_quadrants(), id="quadrants"),
+        pytest.param(_ends(2, (0, np.s_[130:]), (1, np.s_[:110])), id="little overlap"),
+        pytest.param(_ends(2, (0, np.s_[80:])), id="one on a third"),
+        pytest.param(_ends(6, *((k, np.s_[100:]) for k in range(5))), id="one left"),
+        pytest.param(_ends(8, *((k, np.s_[205:]) for k in range(7))), id="one on the edge"),
+        *(pytest.param(_dithers(n, n), id=f"{n} dithers") for n in (2, 3, 4, 5, 8)),
+    ],
+)
+def test_exposures_that_see_different_parts(good):
+    """An exposure that is alone is fitted by the model, noise and all: its
+    residuals say nothing of its noise.
+    """
+    statistic = compute_statistic(_blank(good))
+    assert statistic.noise_scale.numpy() == pytest.approx(1.0, abs=0.15)
+    assert float(statistic.rejected.sum()) < 1e-3 * good.sum()
+
+
+@pytest.mark.parametrize("kind", ["photons", "moire"])
+def test_variance_plane_that_scatters_is_right_in_the_mean(simulated, kind):
+    """As that of a few electrons of sky, or with waves from resampling."""
+    stack, truth = simulated
+    image = np.random.default_rng(1).normal(size=stack.image.shape) * truth.sky_sigma[:, None, None]
+    y, x = np.indices(image.shape[1:])
+    level = {
+        "photons": np.random.default_rng(2).poisson(60, image.shape) / 60,
+        "moire": 1.0 + 0.25 * np.sin(0.3 * x) * np.cos(0.4 * y) * np.ones((len(image), 1, 1)),
+    }[kind]
+    variance = (truth.sky_sigma[:, None, None] ** 2 * level).astype(np.float32)
+    image = (image * stack.good).astype(np.float32)
+    statistic = compute_statistic(dataclasses.replace(stack, image=image, variance=variance))
+    assert statistic.noise_scale.numpy() == pytest.approx(1.0, abs=0.03)
+    assert statistic.sky_variance.numpy() == pytest.approx(truth.sky_sigma**2, rel=0.06)

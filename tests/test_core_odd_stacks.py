@@ -119,34 +119,58 @@ def test_noise_where_the_sharp_exposures_are_missing():
     assert inflation[40:-40, 64:84] == pytest.approx(rise, rel=0.25)
 
 
-def _scatter(fwhms, columns: slice, first: int, n_missing: int) -> float:
-    """Scatter of `acn_coadd` over its written sigma in some columns of blank
-    observations that end, or of which the first exposures do.
+def _scatter(fwhms, where, hide) -> np.ndarray:
+    """Scatter of `acn_coadd` over its written sigma, by column of blank
+    observations that an array of what is good ``(n, h, w)`` is taken from.
     """
     coadds, variances = [], []
     for seed in range(10):
         stack = _make_stack(fwhms, stars=())
         stack.image[:] = np.random.default_rng(seed).normal(size=stack.image.shape)
-        stack = _without_the_sharp_ones(stack, n_missing, first)
+        hide(stack.good)
+        stack.image[~stack.good] = 0.0
         chosen = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1, seed=seed)
         fit = fit_patch(lambda tile, halo, stack=stack: stack, height=_SIZE, width=_SIZE, options=chosen)
-        coadds.append(fit.coadd[:, columns])
-        variances.append(fit.coadd_variance[:, columns])
-    return (np.var(coadds, axis=0, ddof=1).mean() / np.mean(variances)) ** 0.5
+        coadds.append(fit.coadd[:, where])
+        variances.append(fit.coadd_variance[:, where])
+    return (np.var(coadds, axis=0, ddof=1).mean(0) / np.mean(variances, axis=(0, 1))) ** 0.5
+
+
+def _end(n: int, column: int):
+    """Let the first exposures end at a column of the patch."""
+
+    def hide(good: np.ndarray) -> None:
+        good[:n, :, _HALO + column :] = False
+
+    return hide
 
 
 @pytest.mark.parametrize("sharp", [3.0, 3.5])
 def test_sigma_where_the_sharp_exposures_are_missing(sharp):
     fwhms = [sharp] * 4 + [4.5] * 6
-    assert _scatter(fwhms, np.s_[34:], _HALO + 24, 4) == pytest.approx(1.0, abs=0.12)
+    assert _scatter(fwhms, np.s_[34:], _end(4, 24)).mean() == pytest.approx(1.0, abs=0.12)
 
 
 def test_sigma_beside_the_end_of_coverage():
-    """What nothing was seen of does not make the last pixels noisier; only the
-    fill of what is beyond adds its error.
-    """
+    """The fill of what is beyond adds its error to the last pixels."""
     fwhms = np.linspace(3.2, 4.6, 16)
-    assert _scatter(fwhms, np.s_[18:24], _HALO + 24, 16) == pytest.approx(1.0, abs=0.2)
+    scatter = _scatter(fwhms, np.s_[16:24], _end(16, 24))
+    assert scatter.mean() == pytest.approx(1.0, abs=0.2) and scatter.max() < 1.5
+
+
+@pytest.mark.parametrize(
+    ("fwhms", "missing"), [((3.4, 4.4), [0]), ((3.4, 4.4), [1]), ((3.2, 3.8, 4.6), [0, 1])]
+)
+def test_sigma_in_a_masked_column(fwhms, missing):
+    """Of five pixels, where one exposure is left: as noisy as it says, and so
+    is what lies beside it.
+    """
+
+    def hide(good: np.ndarray) -> None:
+        good[missing, :, _HALO + 20 : _HALO + 25] = False
+
+    scatter = _scatter(fwhms, np.s_[14:31], hide)
+    assert scatter.min() > 0.7 and scatter.max() < 1.2
 
 
 @pytest.mark.parametrize("plane", ["latent", "coadd"])

@@ -15,9 +15,11 @@ import pytest
 import scipy.spatial.distance
 import torch
 
-from lsst.coadd.astroclearnet.core import CellFit, CellStack, FitError, FitOptions, Tile, fit_patch
+from lsst.coadd.astroclearnet.core import CellFit, CellStack, FitError, FitOptions, Tile, _batches, fit_patch
+from lsst.coadd.astroclearnet.core import _fit as _fit_module
 from lsst.coadd.astroclearnet.core._canvas import Canvas
 from lsst.coadd.astroclearnet.core._diagnose import Diagnosis
+from lsst.coadd.astroclearnet.core._statistic import compute_statistic
 from lsst.coadd.astroclearnet.core._tiles import _spread, make_tiles
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
@@ -309,3 +311,61 @@ def test_cells_of_a_linear_coadd_are_those_of_their_own(exposures):
         )
         place = np.s_[64 * i : 64 * i + 64, 64 * j : 64 * j + 64]
         np.testing.assert_array_equal(whole.coadd[place], alone.coadd)
+
+
+def test_exposure_without_weight_is_no_input(exposures):
+    """Where the others end nothing is seen, whatever it says."""
+    copies = {name: getattr(exposures, name).copy() for name in ("image", "variance", "good")}
+    stack = dataclasses.replace(exposures, **copies)
+    stack.good[1:, :, _HALO + 90 :] = False
+    stack.image[~stack.good] = 0.0
+    stack.variance[0] *= 1e7
+    fit = _fit(stack, 1, method="mean")
+    assert fit.n_image[:128].max() == 3 and not fit.n_image[:, 90:].any() and not fit.coadd[:, 100:].any()
+    assert [one.label for one in fit.exposures] == list(stack.labels[1:])
+
+
+@pytest.mark.parametrize("recipe", ["self", "paper"])
+def test_cell_of_which_nothing_is_left_costs_nothing_else(exposures, recipe):
+    """Two exposures that disagree on a few pixels of it."""
+    stack = dataclasses.replace(exposures, good=exposures.good.copy(), image=exposures.image.copy())
+    stack.good[:, _HALO + 64 :] = False
+    stack.good[:2, _HALO + 150, _HALO + 30 : _HALO + 35] = True
+    stack.image[1, _HALO + 150] += 1e4
+    stack.image[~stack.good] = 0.0
+    told: list[Tile] = []
+    options = {"recipe": recipe, f"{recipe}_steps": 2}
+
+    def cut(tile: Tile, halo: int) -> CellStack | None:
+        cell = _cut(stack, tile, halo)
+        seen = [] if cell is None else np.flatnonzero(cell.good.any((1, 2)))
+        return cell.take(seen) if len(seen) else None
+
+    fit = _fit(stack, 1, cut, on_failed_cell=lambda tile, error: told.append(tile), **options)
+    assert fit.n_image[:64].any() and np.isfinite(fit.coadd).all()
+    assert (0, 0) not in fit.missing
+
+
+@pytest.mark.parametrize("recipe", ["self", "paper"])
+def test_training_that_is_out_of_memory_tries_again(exposures, recipe, monkeypatch):
+    calls = []
+
+    def fail_once(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return compute_statistic(*args, **kwargs)
+
+    monkeypatch.setattr(_fit_module, "compute_statistic", fail_once)
+    monkeypatch.setattr(_batches._Limit, "images", _batches._Limit.images)
+    assert _fit(exposures, 1, recipe=recipe, **{f"{recipe}_steps": 1}).coadd.any()
+
+
+def test_threads_of_torch_are_set_back_after_a_fault(exposures):
+    before = torch.get_num_threads()
+    try:
+        with pytest.raises(ValueError, match="no field") as caught:
+            _fit(exposures, 2, _broken_in(exposures, (0, 1), ValueError("no field"), []))
+        assert torch.get_num_threads() == 2 and caught
+    finally:
+        torch.set_num_threads(before)

@@ -193,3 +193,14 @@ def test_noise_and_spots_are_no_trails(seed):
     rows, columns = np.mgrid[:_SIDE, :_SIDE]
     light += 5 * _gaussian(np.hypot(rows - 60, columns - 90), 20.0)
     assert not _find(light).any()
+
+
+def test_cosmic_ray_is_no_trail():
+    """However long, and whatever chance has lit farther along its line."""
+    light = np.random.default_rng(3).normal(size=(_SIDE, _SIDE))
+    rows = np.arange(60, 95)
+    light[rows, (0.6 * rows).astype(int) + 30] += 30.0
+    assert not _find(light).any()
+    for row in (68, 88, 116):
+        light[row - 2 : row + 3, int(0.6 * row) + 28 : int(0.6 * row) + 33] += 1.0
+    assert not _find(light).any()

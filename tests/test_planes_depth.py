@@ -202,7 +202,7 @@ def test_light_from_beyond_the_end_of_the_coverage_is_not_trusted():
     fit = dataclasses.replace(patch, stack=stack).fit(cell_size=SIZE)
     seen = fit.n_image > 0
     assert not seen[:, :60].any()
-    wrong = seen & (np.abs(fit.coadd - patch.truth.image[patch.inner]) > 6 * np.sqrt(fit.coadd_variance))
+    wrong = seen & (np.abs(fit.coadd - patch.truth.image[patch.inner]) > 4 * np.sqrt(fit.coadd_variance))
     near = np.hypot(*(np.indices(seen.shape) - [[[60]], [[57]]])) < 20
     assert wrong[near].sum() > 5
     untrusted = np.any(list(find(fit).values()), axis=0)

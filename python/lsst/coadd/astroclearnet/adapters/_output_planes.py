@@ -42,25 +42,23 @@ _PROPAGATED = MappingProxyType(
     {
         # Let in by masks: where clipping then left it out CLIPPED says. None
         # is set where no input is left.
-        Plane.BAD: "At least one input that was let in has a defective pixel here.",
-        Plane.SUSPECT: "At least one input that was let in is near saturation here.",
-        Plane.COSMIC_RAY: "A cosmic ray hit at least one input that was let in here.",
-        Plane.INTERPOLATED: "At least one input that was let in has a value made from neighbours here; "
-        "with NO_DATA, none was let in and the result itself is made so.",
-        Plane.CROSSTALK: "At least one input that was let in is affected by another amplifier here.",
-        Plane.STREAK: "A satellite or aeroplane trail crosses at least one input that was let in here.",
-        Plane.UNMASKED_NAN: "At least one input that was let in was NaN here for no known reason.",
-        Plane.VIGNETTED: "At least one input that was let in is shadowed by the optics here.",
-        Plane.PARTLY_VIGNETTED: "At least one input that was let in is partly shadowed by the optics here.",
-        Plane.SPIKE: "A diffraction spike is near in at least one input that was let in here.",
+        Plane.BAD: "At least one input used here has a defective pixel.",
+        Plane.SUSPECT: "At least one input used here is near saturation.",
+        Plane.COSMIC_RAY: "A cosmic ray hit at least one input used here.",
+        Plane.INTERPOLATED: "At least one input used here has a value made from neighbours; "
+        "with NO_DATA, no input was used and the result itself is made so.",
+        Plane.CROSSTALK: "At least one input used here is affected by another amplifier.",
+        Plane.STREAK: "A satellite or aeroplane trail crosses at least one input used here.",
+        Plane.UNMASKED_NAN: "At least one input used here was NaN for no known reason.",
+        Plane.VIGNETTED: "At least one input used here is shadowed by the optics.",
+        Plane.PARTLY_VIGNETTED: "At least one input used here is partly shadowed by the optics.",
+        Plane.SPIKE: "A diffraction spike is near in at least one input used here.",
         Plane.ITL_DIP: "A dark vertical trail from a bright source, on an ITL CCD, affects at least one "
-        "input that was let in here.",
-        Plane.INJECTED: "A synthetic source that was injected into at least one input that was let in "
-        "affects it here.",
+        "input used here.",
+        Plane.INJECTED: "A synthetic source that was injected affects at least one input used here.",
         Plane.INJECTED_CORE: "In the core of a synthetic source that was injected into at least one input "
-        "that was let in here.",
-        Plane.FAKE: "A synthetic source that insertFakes added to at least one input that was let in "
-        "affects it here.",
+        "used here.",
+        Plane.FAKE: "A synthetic source that insertFakes added affects at least one input used here.",
     }
 )
 
@@ -72,7 +70,7 @@ OUTPUT_PLANES: tuple[MaskPlane, ...] = (
     ),
     MaskPlane(
         "SATURATED",
-        "Saturation has taken away more than 10 % of the weight that the pixel would have had. "
+        "More than 10 % of the weight of this pixel was lost to saturation. "
         "Saturated values themselves are never used.",
     ),
     MaskPlane("SENSOR_EDGE", "At least one input frame ends within a few pixels."),

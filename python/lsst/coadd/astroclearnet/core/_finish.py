@@ -43,6 +43,9 @@ on a place belongs to a source; and FWHM of the mean over other places."""
 _SEEING_REACH = 20
 """Pixels from the centre of a PSF within which its width is measured."""
 
+_LEAST_POWER = 1e-3
+"""Least noise power of a place, in units of the sky's: none is without."""
+
 _LEAST_PASSED = 1e-3
 """Least part of the variance of a latent that is told: nowhere is it sure."""
 
@@ -80,12 +83,13 @@ class _DataNoise:
         self._grid = statistic.grid
         self._transfer = statistic.den.sqrt()
         sky = statistic.sky_variance[:, None, None]
-        excess = (statistic.variance / sky - 1.0).clamp_min(0.0)
+        excess = statistic.variance / sky - 1.0
         # Power that each place adds, (rows, columns), at frequency 0 and in
         # units of its weight: 1 on blank sky under full coverage, more where
         # sources shine or pixels are missing.
-        self._power = statistic.inflation**2
+        self._power = statistic.noise_power.clone()
         self._grid.crop(self._power)[:] += (excess * statistic.used / sky).sum(0) / statistic.den0
+        self._power.clamp_min_(_LEAST_POWER)
 
     def draw(self, generator: np.random.Generator) -> torch.Tensor:
         """Draw one realization, ``(rows, columns // 2 + 1)``."""

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("measure_inflation", "measure_share")
+__all__ = ("measure_inflation", "measure_noise_power", "measure_share")
 
 import torch
 
@@ -30,7 +30,13 @@ _BLOCK = 4
 """Pixels on each side of the blocks in which coverage is counted."""
 
 _SMOOTH_FWHM = 5.0
-"""FWHM in pixels to which the maps are smoothed."""
+"""FWHM in pixels to which the maps of coverage are smoothed."""
+
+_LEAST_SEEN, _UNSEEN = 0.01, 0.04
+"""Part of the weight that a pixel counts with at least, and one that nothing
+was seen of: with these the noise that is told is that of the coadd where the
+sharp exposures are missing, in narrow strips, and beside the end of coverage.
+"""
 
 
 def measure_inflation(
@@ -76,21 +82,62 @@ def measure_inflation(
         Factor of the noise of the coadd, ``(rows, columns)``, >= 1.
     """
     own, importance = _gather_rings(power, weight, grid)
-    whole = own.sum(0)[:, None, None]
+    whole = own.sum(0)[:, None]
     blocks = _count_coverage(used, grid)
     # A block of which little was seen counts as seen by the weakest exposure.
-    seen = torch.einsum("nhw,nr->rhw", blocks, own)
     present = blocks.amax((1, 2)) > 0
-    seen = torch.maximum(seen, own[present].amin(0)[:, None, None])
-    prior = prior * weight.sum()
-    rise = seen / whole * ((whole + prior) / (seen + prior)) ** 2
-    rise = torch.einsum("rhw,r->hw", rise, importance)
+    if not present.any():
+        return coverage.rsqrt()
+    seen = torch.maximum(own.T @ blocks.flatten(1), own[present].amin(0)[:, None])
+    rise = _rise(seen, whole, prior * weight.sum(), importance).reshape(blocks.shape[1:])
     share = torch.tensordot(weight, blocks, 1) / weight.sum()
     least = weight[present].min() / weight.sum()
     excess = torch.where(share > 0.5 * least, rise * share, 1.0)
     fine = torch.nn.functional.interpolate(excess[None, None], grid.shape, mode="bilinear")[0, 0]
     smooth = grid.inverse(grid.transform(fine) * grid.gaussian(_SMOOTH_FWHM))
     return (smooth.clamp_min(1.0) / coverage).sqrt()
+
+
+def measure_noise_power(
+    used: torch.Tensor, power: torch.Tensor, weight: torch.Tensor, grid: FourierGrid, *, prior: float
+) -> torch.Tensor:
+    """Noise power of a filled statistic, relative to full coverage.
+
+    The same as `measure_inflation` tells, pixel by pixel: what a filter makes
+    of it is as sharp as the filter, and a strip of a few pixels, such as a
+    masked column, is as noisy as it is. Of what nothing was seen, the filling
+    has the noise of pixels that count little.
+
+    Parameters
+    ----------
+    used, power, weight, grid, prior
+        As of `measure_inflation`.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Factor of the noise power, ``(rows, columns)``.
+    """
+    own, importance = _gather_rings(power, weight, grid)
+    whole = own.sum(0)[:, None]
+    pixels = used.flatten(1)
+    seen = torch.where(
+        pixels.amax(0) > 0, torch.maximum(own.T @ pixels, _LEAST_SEEN * whole), _UNSEEN * whole
+    )
+    rise = _rise(seen, whole, prior * weight.sum(), importance)
+    beyond = _rise(_UNSEEN * whole, whole, prior * weight.sum(), importance)
+    result = beyond.expand(grid.shape).clone()
+    grid.crop(result)[:] = rise.reshape(used.shape[1:])
+    return result
+
+
+def _rise(
+    seen: torch.Tensor, whole: torch.Tensor, prior: torch.Tensor, importance: torch.Tensor
+) -> torch.Tensor:
+    """Return by what the noise power rises where a part of the whole was
+    seen, both ``(rings, pixels)``.
+    """
+    return importance @ (seen / whole * ((whole + prior) / (seen + prior)) ** 2)
 
 
 def measure_share(used: torch.Tensor, weight: torch.Tensor, grid: FourierGrid) -> torch.Tensor:

@@ -41,6 +41,10 @@ spread over the exposures to be corrected at all. What chance makes of a right
 variance differs from cell to cell, and with it the weights of the exposures:
 few of them, weighted otherwise, are another coadd."""
 
+_EVEN = (0.8, 1.35)
+"""Number of exposures of a pixel, relative to the typical one, within which
+one share of the noise in the model holds for all."""
+
 _LIMITS = (0.2, 5.0)
 """Least and largest correction of a variance."""
 
@@ -111,20 +115,23 @@ def measure_noise_scale(
     residual: torch.Tensor,
     model: torch.Tensor,
     used: torch.Tensor,
+    variance: torch.Tensor,
     transfer: torch.Tensor,
     power: torch.Tensor,
     sky_variance: torch.Tensor,
     prior: float,
     grid: FourierGrid,
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Measure by what factor the noise power of each exposure is off.
 
     Residuals of a Wiener model are filtered with the PSF of their exposure,
     so that noise counts as it does in the flux of a star: a variance plane
     can be wrong, and resampling moves noise to low frequencies. The width of
     what is left between the sources is compared with the width that it would
-    have if `sky_variance` were true. That one is known: the model is linear
-    in the data, and takes its share of the noise of each.
+    have if their variance there were true. That one is known: the model is
+    linear in the data, and takes its share of the noise of each. How large
+    that is depends on how many exposures see a place, so that only places of
+    about the usual number count.
 
     Parameters
     ----------
@@ -134,12 +141,14 @@ def measure_noise_scale(
         Transform of the model.
     used
         1 where a pixel is used, ``(n, h, w)``.
+    variance
+        Variance of the pixels, ``(n, h, w)``.
     transfer
         Transfer functions of the PSFs, ``(n, rows, columns // 2 + 1)``.
     power
         Their squares.
     sky_variance
-        Noise power that is assumed, ``(n,)``.
+        Noise power that the model assumes, ``(n,)``.
     prior
         What the Wiener model adds to the power of the stack.
     grid
@@ -147,11 +156,16 @@ def measure_noise_scale(
 
     Returns
     -------
-    `torch.Tensor`
-        Factors ``(n,)`` for `sky_variance`, each with the weight that its
+    factors
+        Factors ``(n,)`` for the variances, each with the weight that its
         own error, 2-5 % for a cell of 200 pixels, allows: at 1 where the
         data do not say otherwise. Two exposures share one factor, since
         only their difference is known; one has 1.
+    told
+        Mean of the variance between the sources, ``(n,)``, which the factors
+        belong to: a low quantile of it is too low where the plane scatters,
+        by the pixels' own photons or by resampling. It is `sky_variance`
+        where nothing could be measured.
 
     Notes
     -----
@@ -160,39 +174,61 @@ def measure_noise_scale(
     """
     n = len(residual)
     if n < 2:
-        return torch.ones(n, device=residual.device)
+        return torch.ones_like(sky_variance), sky_variance
+    chosen = _evenly_shared(used)
     half = _HalfGrid(grid)
     squared = half.lowpass(power)
-    mixing, expected = _expected_power(squared, used, 1.0 / sky_variance, prior, half)
+    mixing, expected = _expected_power(squared, used, chosen, 1.0 / sky_variance, prior, half)
     faint = _FAINT * (sky_variance * half.mean(squared)).sqrt()
     sky = half.lowpass(model)
-    ratio, error = np.ones(n), np.full(n, np.inf)
-    scale = (mixing @ sky_variance).cpu().numpy().astype(float)
+    width, modes, told = np.zeros(n), np.zeros(n), sky_variance.clone()
     independent = half.independent_share(expected).cpu().numpy().astype(float)
     for part in parts(residual):
-        spectra = half.lowpass(grid.transform(residual[part] * used[part]))
+        spectra = half.lowpass(grid.transform(residual[part] * chosen[part]))
         filtered = half.inverse(spectra.mul_(half.lowpass(transfer[part]).conj_physical_()))
         bright = half.near(half.inverse(squared[part] * sky), faint[part])
         # Neighbours tell the same: every other row is enough.
-        empty = (half.near_hole(used[part]) + bright)[:, ::2] == 0
-        for t, values, chosen in zip(range(n)[part], filtered[:, ::2], empty, strict=True):
-            kept = values[chosen].cpu().numpy()
-            modes = 2 * independent[t] * len(kept)
-            width = _width(kept)
-            # Without any noise, as of exposures that are 0, nothing is known.
-            if modes > _MIN_MODES and scale[t] > 0 and width > 0:
-                ratio[t] = width**2 / scale[t]
-                # Asymptotic variance of the squared width between these
-                # percentiles; 1.3 times less since what lies beyond them is
-                # less correlated.
-                error[t] = ratio[t] * (2.86 / modes) ** 0.5
-    share = (mixing * sky_variance).cpu().numpy().astype(float) / scale[:, None].clip(1e-30)
+        empty = (half.near_hole(chosen[part]) + bright)[:, ::2] == 0
+        for t, values, where in zip(range(n)[part], filtered[:, ::2], empty, strict=True):
+            kept = values[where].cpu().numpy()
+            width[t], modes[t] = _width(kept), 2 * independent[t] * len(kept)
+            if len(kept):
+                beside = variance[t, ::4, ::2][where]
+                told[t] = beside.clamp_max(2.0 * beside.median()).mean()
+    scale = (mixing @ told).cpu().numpy().astype(float)
+    share = (mixing * told).cpu().numpy().astype(float) / scale[:, None].clip(1e-30)
+    # Without any noise, as of exposures that are 0, nothing is known.
+    known = (modes > _MIN_MODES) & (scale > 0) & (width > 0)
+    ratio = np.where(known, width**2 / scale.clip(1e-30), 1.0)
+    # Asymptotic variance of the squared width between these percentiles; 1.3
+    # times less since what lies beyond them is less correlated.
+    error = np.where(known, ratio * (2.86 / modes.clip(1.0)) ** 0.5, np.inf)
     factors = _shrink(ratio, error, share)
-    return torch.as_tensor(factors, dtype=torch.float32, device=residual.device)
+    return torch.as_tensor(factors, dtype=torch.float32, device=residual.device), told
+
+
+def _evenly_shared(used: torch.Tensor) -> torch.Tensor:
+    """Return `used` where about as many exposures were seen as in the median
+    of each one's pixels that it shares with others: how much of its noise the
+    model takes up depends on their number, and alone it is nearly all.
+    """
+    depth = (used > 0.5).sum(0)
+    even = torch.empty_like(used)
+    for one, kept in zip(used, even, strict=True):
+        shared = depth[(one > 0.5) & (depth > 1)]
+        typical = int(shared.median()) if len(shared) else 0
+        low, high = (share * typical for share in _EVEN)
+        torch.mul(one, (depth > 1) & (depth >= low) & (depth <= high), out=kept)
+    return even
 
 
 def _expected_power(
-    squared: torch.Tensor, used: torch.Tensor, weight: torch.Tensor, prior: float, half: _HalfGrid
+    squared: torch.Tensor,
+    used: torch.Tensor,
+    chosen: torch.Tensor,
+    weight: torch.Tensor,
+    prior: float,
+    half: _HalfGrid,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what each exposure's noise adds to each filtered residual.
 
@@ -206,8 +242,8 @@ def _expected_power(
     """
     flat = squared.flatten(1)
     # Only exposures that see the same sky share in its model.
-    seen = used[:, ::4, ::4].flatten(1)
-    overlap = (seen @ seen.T) / seen.sum(1, keepdim=True).clamp_min(1.0)
+    seen = chosen[:, ::4, ::4].flatten(1)
+    overlap = (seen @ used[:, ::4, ::4].flatten(1).T) / seen.sum(1, keepdim=True).clamp_min(1.0)
     total = overlap @ (flat * weight[:, None]) + prior
     own = flat * weight[:, None] / total
     kept = flat * (1.0 - own) ** 2

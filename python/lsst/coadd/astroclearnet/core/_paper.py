@@ -13,6 +13,7 @@ from __future__ import annotations
 __all__ = ("PaperEncoder", "PaperNetwork")
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -145,6 +146,7 @@ class PaperNetwork:
         decoders = [Decoder(s.psf_transfer, s.grid, latent_fwhm=PAPER_LATENT_FWHM) for s, _ in cells]
         stride = max(1, steps // 20)
         history: list[HistoryRow] = []
+        recent: deque[dict[str, float]] = deque(maxlen=len(cells))
         self._encoder.train()
         for step in range(steps):
             which = step % len(cells)
@@ -154,7 +156,10 @@ class PaperNetwork:
             nn.utils.clip_grad_norm_(self._encoder.parameters(), _GRADIENT_CLIP)
             optimiser.step()
             schedule.step()
+            # Each step is of one cell: what all of them last had is a row.
+            recent.append(row)
             if step % stride == 0 or step == steps - 1:
+                row = {name: float(np.mean([one[name] for one in recent])) for name in row}
                 history.append({"stage": "paper", "step": step, **row})
                 report(describe_step(row, done=step + 1, steps=steps, started=started))
         self._encoder.eval().requires_grad_(False)

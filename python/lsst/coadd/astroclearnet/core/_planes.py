@@ -77,4 +77,4 @@ class Plane(enum.IntFlag):
     """In the core of a synthetic source that was injected."""
 
     FAKE = enum.auto()
-    """As INJECTED, by the task ``insertFakes`` that was before it."""
+    """As INJECTED, by the task insertFakes that was before it."""

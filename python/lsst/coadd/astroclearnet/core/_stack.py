@@ -13,6 +13,7 @@ from __future__ import annotations
 __all__ = ("CellFit", "CellStack", "HistoryRow")
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +37,8 @@ class CellStack:
     Raises
     ------
     InvalidStackError
-        If shapes disagree or a PSF is not a normalised kernel.
+        If shapes disagree, a PSF is not a normalised kernel, or an exposure
+        has no good pixel.
     """
 
     image: np.ndarray
@@ -50,7 +52,8 @@ class CellStack:
     """Pixels to be used, bool ``(n, h, w)``."""
 
     psf: np.ndarray
-    """PSF kernels, float32 ``(n, p, p)``, p odd, each centred with sum 1."""
+    """PSF kernels, float32 ``(n, p, p)``, p odd, each centred with sum 1 (to
+    1 %; what is missing is made good)."""
 
     labels: tuple[str, ...]
     """Name of each exposure, for tables and messages; unique."""
@@ -73,10 +76,27 @@ class CellStack:
         for label, total in zip(self.labels, sums, strict=True):
             if not abs(total - 1.0) < 0.01:
                 raise InvalidStackError(f"The PSF of {label} sums to {total:.4f}, not to 1.")
+        # What a stamp lacks of its light would be taken for flux.
+        object.__setattr__(self, "psf", (self.psf / sums[:, None, None]).astype(np.float32))
+        for label, seen in zip(self.labels, self.good.any(axis=(1, 2)), strict=True):
+            if not seen:
+                raise InvalidStackError(f"{label} has no good pixel; leave it out.")
         if np.any(self.good & ~((self.variance > 0) & (self.variance < np.inf))):
             raise InvalidStackError("variance must be finite and positive where good.")
         if not np.all(np.isfinite(self.image)):
             raise InvalidStackError("image must be finite everywhere; set it to 0 where it is not good.")
+
+    def take(self, chosen: Sequence[int]) -> CellStack:
+        """Return the stack of some of the exposures, in the order of their
+        indices.
+        """
+        return CellStack(
+            image=self.image[chosen],
+            variance=self.variance[chosen],
+            good=self.good[chosen],
+            psf=self.psf[chosen],
+            labels=tuple(self.labels[k] for k in chosen),
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

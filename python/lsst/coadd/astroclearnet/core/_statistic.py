@@ -16,7 +16,14 @@ of D (Kaiser 2004; Bosch et al., DMTN-015; Zackay & Ofek 2017).
 
 from __future__ import annotations
 
-__all__ = ("FILL_STRENGTH", "Statistic", "compute_statistic", "fit_quality", "reduce_part")
+__all__ = (
+    "FILL_STRENGTH",
+    "Statistic",
+    "compute_statistic",
+    "fit_quality",
+    "leave_out_weightless",
+    "reduce_part",
+)
 
 import dataclasses
 from collections.abc import Sequence
@@ -28,7 +35,7 @@ from ._clip import Clipper
 from ._filters import wiener_response
 from ._first_look import FirstLook
 from ._fourier import FourierGrid
-from ._inflation import measure_inflation, measure_share
+from ._inflation import measure_inflation, measure_noise_power, measure_share
 from ._noise_level import find_understated_noise, measure_noise_scale
 from ._stack import CellStack, HistoryRow
 from ._wiener import WienerSolver
@@ -41,10 +48,10 @@ and the size of the cells shows."""
 
 _STAGES = (
     # strength, steps, tolerance, clips
-    (1e-3, 4, 0.05, True),
-    (1e-4, 4, 0.05, True),
-    (3e-5, 4, 0.05, True),
-    (None, 60, 0.02, False),
+    (1e-3, 40, 0.05, True),
+    (1e-4, 40, 0.05, True),
+    (3e-5, 40, 0.05, True),
+    (None, 300, 0.02, False),
 )
 """Strength of the Wiener prior, most solver steps, error relative to the
 noise at which to stop before, and whether to clip after them. A strong prior
@@ -104,6 +111,8 @@ class Statistic:
     inflation: torch.Tensor
     """Noise of the coadd relative to full coverage, ``(rows, columns)``, >= 1:
     more than coverage tells where the sharp exposures are missing."""
+    noise_power: torch.Tensor
+    """The same as noise power, pixel by pixel, ``(rows, columns)``."""
     history: tuple[HistoryRow, ...] = ()
     """How well the Wiener model fitted after each stage."""
 
@@ -143,6 +152,13 @@ def _sky_variance(stack: CellStack) -> np.ndarray:
     return np.array(levels, dtype=np.float32)
 
 
+def leave_out_weightless(stack: CellStack) -> CellStack:
+    """Return a stack without the exposures whose weight is next to nothing."""
+    level = _sky_variance(stack)
+    kept = np.flatnonzero(level < level.min() / _LEAST_WEIGHT)
+    return stack if len(kept) == len(level) else stack.take(kept)
+
+
 def compute_statistic(
     stack: CellStack,
     *,
@@ -180,10 +196,10 @@ def compute_statistic(
         D, den and what belongs to them.
     """
     n, height, width = stack.image.shape
+    good = stack.good
     level = _sky_variance(stack)
     understated = find_understated_noise(stack, level)
     level = level * understated
-    good = stack.good & (level < level.min() / _LEAST_WEIGHT)[:, None, None]
     pad = max(_LEAST_PAD, _REACH - halo)
     grid = FourierGrid.for_images(height=height, width=width, pad=pad, device=device)
     variance = np.where(good, stack.variance * understated[:, None, None], level[:, None, None])
@@ -201,15 +217,16 @@ def compute_statistic(
     used = look.find_used() if n > 1 else good
     history: list[HistoryRow] = []
     for number, (strength, steps, tolerance, clips) in enumerate(_STAGES):
-        error = tolerance * min(1.0, n / _MANY) ** 2
+        error = tolerance * min(1.0, n / _MANY) ** 2.5
         strength = strength or fill_strength
         left = solver.solve(used, strength=strength, steps=steps, tolerance=error)
         if number == len(_STAGES) - 2:
             # Its residuals are the last to be clipped.
-            factor = measure_noise_scale(
+            factor, told = measure_noise_scale(
                 residual=solver.residual,
                 model=solver.spectrum,
                 used=used,
+                variance=variance,
                 transfer=transfer,
                 power=solver.power,
                 sky_variance=sky,
@@ -217,13 +234,14 @@ def compute_statistic(
                 grid=grid,
             )
             noise_scale = noise_scale * factor
-            sky = sky * factor
+            sky = told * factor
             variance.mul_(factor[:, None, None])
             solver.reweigh(sky)
         history.append(_make_row("statistic", number, solver.residual, variance, used))
         if clips and n > 1:
             clipper.find_used(image, solver.residual, good, variance, score=solver.spare, used=used)
-    coverage = measure_share(used, 1.0 / sky, grid)
+    weight = 1.0 / sky
+    coverage = measure_share(used, weight, grid)
     return Statistic(
         grid=grid,
         psf_transfer=transfer,
@@ -236,7 +254,8 @@ def compute_statistic(
         data=solver.complete(used, left),
         den=solver.den,
         coverage=coverage,
-        inflation=measure_inflation(coverage, used, solver.power, 1.0 / sky, grid, prior=fill_strength),
+        inflation=measure_inflation(coverage, used, solver.power, weight, grid, prior=fill_strength),
+        noise_power=measure_noise_power(used, solver.power, weight, grid, prior=fill_strength),
         history=tuple(history),
     )
 
@@ -267,14 +286,14 @@ def reduce_part(whole: Statistic, which: Sequence[int]) -> Statistic:
     solver = WienerSolver(part["image"], part["psf_transfer"], part["sky_variance"], whole.grid)
     left = solver.solve(part["used"], strength=_PART_STRENGTH, steps=_PART_STEPS, tolerance=_PART_TOLERANCE)
     coverage = measure_share(part["used"], weight, whole.grid)
+    about = solver.power, weight, whole.grid
     return dataclasses.replace(
         whole,
         data=solver.complete(part["used"], left),
         den=solver.den,
         coverage=coverage,
-        inflation=measure_inflation(
-            coverage, part["used"], solver.power, weight, whole.grid, prior=_PART_STRENGTH
-        ),
+        inflation=measure_inflation(coverage, part["used"], *about, prior=_PART_STRENGTH),
+        noise_power=measure_noise_power(part["used"], *about, prior=_PART_STRENGTH),
         history=(),
         **part,
     )

@@ -13,10 +13,9 @@ from __future__ import annotations
 __all__ = ("ExposureSummary", "PatchFit", "Tile", "fit_patch", "make_tiles")
 
 import contextlib
-import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -29,6 +28,7 @@ from ._errors import FitError
 from ._fit import CellFitter, make_fitter
 from ._options import LINEAR_METHODS, FitOptions
 from ._stack import CellFit, CellStack, HistoryRow
+from ._statistic import leave_out_weightless
 
 _MAX_TRAINING_CELLS = 6
 
@@ -97,24 +97,25 @@ def fit_patch(
     started = time.monotonic()
     history, faults = _prepare(fitter, tiles, get_stack, options, report)
     canvas = Canvas(height, width, halo=options.halo, mixes=options.method not in LINEAR_METHODS)
-    cells = _fit_cells(fitter, tiles, get_stack, options, faults)
-    for count, (tile, stack, fit) in enumerate(cells, start=1):
-        if isinstance(fit, Exception):
-            if on_failed_cell is None:
-                raise fit
-            on_failed_cell(tile, fit)
-            continue
-        if stack is None or fit is None:
-            report(f"cell {count}/{len(tiles)} ({tile.i}, {tile.j}): no data")
-            continue
-        canvas.add(tile, stack, fit)
-        history += [{"cell_i": tile.i, "cell_j": tile.j, **row} for row in fit.history]
-        elapsed = time.monotonic() - started
-        left = elapsed / count * (len(tiles) - count)
-        report(
-            f"cell {count}/{len(tiles)} ({tile.i}, {tile.j}): {len(stack.labels)} exposures, "
-            f"chi2 {np.mean(fit.diagnosis.chi2):.3f}, {elapsed:.0f} s, about {left:.0f} s left"
-        )
+    # Closed at once when something is raised: threads of torch are set back.
+    with contextlib.closing(_fit_cells(fitter, tiles, get_stack, options, faults)) as cells:
+        for count, (tile, stack, fit) in enumerate(cells, start=1):
+            if isinstance(fit, Exception):
+                if on_failed_cell is None:
+                    raise fit
+                on_failed_cell(tile, fit)
+                continue
+            if stack is None or fit is None:
+                report(f"cell {count}/{len(tiles)} ({tile.i}, {tile.j}): no data")
+                continue
+            canvas.add(tile, stack, fit)
+            history += [{"cell_i": tile.i, "cell_j": tile.j, **row} for row in fit.history]
+            elapsed = time.monotonic() - started
+            left = elapsed / count * (len(tiles) - count)
+            report(
+                f"cell {count}/{len(tiles)} ({tile.i}, {tile.j}): {len(stack.labels)} exposures, "
+                f"chi2 {np.mean(fit.diagnosis.chi2):.3f}, {elapsed:.0f} s, about {left:.0f} s left"
+            )
     return canvas.finish(tuple(history), grid=(height // options.cell_size, width // options.cell_size))
 
 
@@ -124,7 +125,7 @@ def _fit_cells(
     get_stack: Callable[[Tile, int], CellStack | None],
     options: FitOptions,
     faults: Mapping[Tile, Exception],
-) -> Iterator[tuple[Tile, CellStack | None, CellFit | Exception | None]]:
+) -> Generator[tuple[Tile, CellStack | None, CellFit | Exception | None]]:
     """Fit cells side by side, one thread each, and yield them in order, or
     what went wrong in their place; of some, that is known before.
 
@@ -179,7 +180,7 @@ def _cut_cell(
     """Return the exposures on a cell, or what went wrong with them."""
     try:
         stack = get_stack(tile, halo)
-        return None if stack is None else _in_fixed_order(stack)
+        return None if stack is None else _in_fixed_order(leave_out_weightless(stack))
     except MemoryError:
         raise
     except Exception as error:
@@ -191,14 +192,7 @@ def _in_fixed_order(stack: CellStack) -> CellStack:
     order = np.argsort(stack.labels)
     if (order == np.arange(len(order))).all():
         return stack
-    return dataclasses.replace(
-        stack,
-        image=stack.image[order],
-        variance=stack.variance[order],
-        good=stack.good[order],
-        psf=stack.psf[order],
-        labels=tuple(stack.labels[k] for k in order),
-    )
+    return stack.take(order)
 
 
 def _prepare(
@@ -230,7 +224,8 @@ def _prepare(
         return [], faults
     report(f"training on {len(stacks)} of {len(tiles)} cells")
     with _one_thread():
-        rows = fitter.prepare(stacks, report)
+        n = max(len(stack.labels) for stack in stacks)
+        rows = try_smaller_batches(lambda: fitter.prepare(stacks, report), n=n)
     return [{"cell_i": -1, "cell_j": -1, **row} for row in rows], faults
 
 

@@ -41,6 +41,9 @@ _GAP = 30.0
 SHORTEST_TRAIL = 50.0
 """Length in pixels of the shortest trail; cosmic rays are shorter."""
 
+_OUTER = 0.1
+"""Share of the votes at each end that do not tell how long a trail is."""
+
 _MARGIN = 12.0
 """Pixels by which a trail goes on beyond its outermost votes."""
 
@@ -155,7 +158,9 @@ def _find_line(
     along = (votes[near] @ torch.stack([-normal[1], normal[0]])).sort().values
     runs = along.tensor_split((along.diff() > _GAP).nonzero()[:, 0] + 1)
     longest = max(runs, key=len)
-    if len(longest) < least or longest[-1] - longest[0] < SHORTEST_TRAIL:
+    # Chance may add a vote far from a cosmic ray, not make it evenly lit.
+    low, high = longest.quantile(longest.new_tensor([_OUTER, 1.0 - _OUTER]))
+    if len(longest) < least or high - low < (1.0 - 2.0 * _OUTER) * SHORTEST_TRAIL:
         return None
     return normal.tolist(), offset, (float(longest[0]) - _MARGIN, float(longest[-1]) + _MARGIN)
 

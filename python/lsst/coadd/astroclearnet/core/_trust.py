@@ -67,10 +67,10 @@ class TrustLimits:
     min_seeing: float = 2.0
     max_seeing: float = 5.5
     """Limits of the FWHM in pixels of the PSF of all exposures of a cell
-    together. Sampled with less, bright stars lose their light in the latent
-    (at 1.8 pixels up to a half); from more, sharp images cannot be made of
-    bright stars (with the target of 2.5 pixels they are 1 to 2 % faint at 5.5
-    and 3 to 4 % at 6)."""
+    together. Sampled with less, stars lose light in the latent (at 1.8 pixels
+    7 per cent); from more, sharp images cannot be made of bright stars (with
+    the target of 2.5 pixels they are 1 to 2 % faint at 5.5 and 3 to 4 % at
+    6)."""
 
 
 def find_loss_change(history: Sequence[HistoryRow]) -> dict[tuple[int, int], float]:
