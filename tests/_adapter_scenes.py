@@ -250,6 +250,29 @@ class Afw(StandIns):
         return mask
 
 
+def make_exposure(**changes):
+    """A stand-in for an ExposureF with changed parts."""
+    exposure = StandIns().make(Scene())
+    exposure.__dict__.update(changes)
+    return exposure
+
+
+def make_row(columns=None, **changes):
+    """A row of a visit summary whose every part differs from those."""
+    wcs = make_wcs()
+    wcs.wcs.crval = [151.0, 2.0]
+    correction = fake.Afw(evaluate=lambda x, y: 0.9)
+    fields = {
+        "Psf": fake.GaussianPsf(fwhm=7.0),
+        "Wcs": fake.FlatWcs(wcs),
+        "PhotoCalib": fake.PhotoCalib(2.0),
+        "ApCorrMap": {"base_PsfFlux_instFlux": correction},
+        "BBox": fake.Box.of(SHAPE, x0=X0, y0=Y0),
+        **changes,
+    }
+    return fake.Record({"id": 50} | (columns or {}), **fields)
+
+
 def all_libraries():
     """Return a parameter for each library; afw is skipped where it is not."""
     try:

@@ -24,6 +24,9 @@ import numpy as np
 PLANES = {"BAD": 0, "SAT": 1, "INTRP": 2, "CR": 3, "EDGE": 4, "DETECTED": 5, "NO_DATA": 8, "CLIPPED": 9}
 """Mask planes with bits that are not in the order of the library's own."""
 
+INFO = ("ApCorrMap", "SummaryStats", "CoaddInputs", "ValidPolygon")
+"""What an ExposureInfo may hold; None by default."""
+
 
 class Afw(types.SimpleNamespace):
     """Stand-in for an afw object: a getter for each field."""
@@ -142,7 +145,7 @@ class Exposure(Afw):
             Y0=y0,
             BBox=Box.of(image.shape, x0=x0, y0=y0),
             metadata=metadata or {},
-            Info=Afw(**({"ApCorrMap": None, "SummaryStats": None, "CoaddInputs": None} | (info or {}))),
+            Info=Afw(**(dict.fromkeys(INFO) | (info or {}))),
             **fields,
         )
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import _afw_stand_ins as fake
 import numpy as np
 import pytest
-from _adapter_scenes import DATA_ID, SCALE, SHAPE, X0, Y0, Afw, Scene, StandIns, make_wcs
+from _adapter_scenes import DATA_ID, SCALE, SHAPE, X0, Y0, Afw, Scene, make_exposure, make_row
 
 from lsst.coadd.astroclearnet.adapters import (
     InputExtras,
@@ -42,28 +42,6 @@ FWHM = 2.354820045
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch):
     fake.install(monkeypatch)
-
-
-def make_exposure(**changes):
-    exposure = StandIns().make(Scene())
-    exposure.__dict__.update(changes)
-    return exposure
-
-
-def make_row(columns=None, **changes):
-    """A row whose every part differs from the exposure's."""
-    wcs = make_wcs()
-    wcs.wcs.crval = [151.0, 2.0]
-    correction = fake.Afw(evaluate=lambda x, y: 0.9)
-    fields = {
-        "Psf": fake.GaussianPsf(fwhm=7.0),
-        "Wcs": fake.FlatWcs(wcs),
-        "PhotoCalib": fake.PhotoCalib(2.0),
-        "ApCorrMap": {"base_PsfFlux_instFlux": correction},
-        "BBox": fake.Box.of(SHAPE, x0=X0, y0=Y0),
-        **changes,
-    }
-    return fake.Record({"id": 50} | (columns or {}), **fields)
 
 
 def adapt(exposure, row=None, replace=SUMMARY_PARTS):
@@ -205,63 +183,6 @@ def test_column_of_text_is_no_fault_of_the_summary():
         visit_statistics(fake.Catalog([row]), ["band"])
 
 
-def test_backgrounds_are_divided_by_their_ratio():
-    """Illumination corrections flatten backgrounds and stars differently."""
-    library, scene = StandIns(), Scene(background=6.0, sky_correction=1.0)
-    extras = library.extras(scene, revert=True, apply=True)
-    ratio = fake.Afw(array=np.full(SHAPE, 2.0, np.float32))
-    extras = InputExtras(**{**vars(extras), "background_ratio": ratio})
-    exposure = library.adapter().adapt(library.make(scene), data_id=DATA_ID, extras=extras)
-    np.testing.assert_allclose(exposure.image, 30 * (2 + 6 / 2 - 1 / 2), rtol=1e-6)
-
-
-def test_backgrounds_in_counts_of_images_in_njy():
-    """As visit_image_background: the row of the detector calibrates it."""
-    x = np.linspace(20.0, 40.0, SHAPE[1])
-    library, scene = StandIns(), Scene(calibration=(1.0, 0.0), background=6.0, sky_correction=1.0)
-    extras = library.extras(scene, revert=True, apply=True)
-    row = make_row(PhotoCalib=fake.PhotoCalib(np.broadcast_to(x, SHAPE)))
-    extras = InputExtras(**{**vars(extras), "visit_summary_row": row})
-    others = frozenset(SUMMARY_PARTS) - {"photo_calib"}
-    adapter = ExposureFAdapter(replace=others, calibrate_backgrounds=True)
-    exposure = adapter.adapt(library.make(scene), data_id=DATA_ID, extras=extras)
-    np.testing.assert_allclose(exposure.image, np.broadcast_to(2 + 5 * x, SHAPE), rtol=1e-5)
-    np.testing.assert_allclose(exposure.variance, 4)
-    bare = InputExtras(**{**vars(extras), "visit_summary_row": make_row(PhotoCalib=None)})
-    with pytest.raises(SkippedExposureError, match="no photometric calibration in its row"):
-        adapter.adapt(library.make(scene), data_id=DATA_ID, extras=bare)
-
-
-@pytest.mark.parametrize("calibration", [None, fake.PhotoCalib(np.nan)])
-def test_calibration_of_backgrounds_is_asked_for_only_with_a_background(calibration):
-    """Its failure is no reason to lose a detector that is in nJy already."""
-    row = make_row(PhotoCalib=calibration)
-    others = frozenset(SUMMARY_PARTS) - {"photo_calib"}
-    adapter = ExposureFAdapter(replace=others, calibrate_backgrounds=True)
-    for none in (None, []):
-        extras = InputExtras(visit_summary_row=row, background_revert=none, background_apply=none)
-        exposure = adapter.adapt(make_exposure(), data_id=DATA_ID, extras=extras)
-        np.testing.assert_allclose(exposure.image, 60)
-
-
-def test_background_of_another_size_is_an_error():
-    class BackgroundList(list):
-        def getImage(self):
-            return fake.Afw(array=np.zeros((3, 3), np.float32))
-
-    extras = InputExtras(background_apply=BackgroundList([None]))
-    with pytest.raises(InvalidExposureError, match=f"background of {LABEL} has shape .3, 3."):
-        ExposureFAdapter().adapt(make_exposure(), data_id=DATA_ID, extras=extras)
-
-
-def test_empty_background_changes_nothing():
-    """As in makeDirectWarp: a list of no backgrounds has no image."""
-    exposure = ExposureFAdapter().adapt(
-        make_exposure(), data_id=DATA_ID, extras=InputExtras(background_apply=[], background_revert=[])
-    )
-    np.testing.assert_allclose(exposure.image, 60)
-
-
 def test_summary_of_a_row():
     row = make_row({"psfSigma": 2.0, "pixelScale": 0.2, "nPsfStar": 30, "meanVar": 5.0})
     adapter, extras = ExposureFAdapter(), InputExtras(visit_summary_row=row)
@@ -280,7 +201,17 @@ def test_summary_of_a_row_without_sizes_measures_its_psf():
 def test_visit_statistics_are_means_over_detectors_with_a_wcs():
     """One that failed has no WCS; NaN among the others is left out."""
     catalog = fake.Catalog(
-        make_row({"id": n, "psfSigma": sigma, "pixelScale": 0.2, "effTime": time}, **parts)
+        make_row(
+            {
+                "id": n,
+                "psfSigma": sigma,
+                "pixelScale": 0.2,
+                "effTime": time,
+                "nPsfStar": 0,
+                "starEMedian": np.nan,
+            },
+            **parts,
+        )
         for n, sigma, time, parts in (
             (1, 2.0, 10.0, {}),
             (2, 3.0, np.nan, {}),
@@ -288,9 +219,12 @@ def test_visit_statistics_are_means_over_detectors_with_a_wcs():
             (4, 99.0, 99.0, {"Wcs": None}),
         )
     )
-    statistics = visit_statistics(catalog, ["effTime", "no_such_column"])
+    names = ["effTime", "no_such_column", "nPsfStar", "starEMedian"]
+    statistics = visit_statistics(catalog, names)
     assert statistics.psf_fwhm == pytest.approx(2.5 * 0.2 * FWHM)
-    assert statistics.means == {"effTime": 20.0}
+    assert statistics.means == {"effTime": 20.0, "nPsfStar": 0.0} and statistics.measured == {"effTime"}
+    catalog[1].columns |= {"nPsfStar": 9, "starEMedian": 0.1}
+    assert visit_statistics(catalog, names).measured == {"effTime", "nPsfStar", "starEMedian"}
     assert catalog.find(3)["psfSigma"] != catalog.find(3)["psfSigma"]
     assert catalog.find(7) is None
 
@@ -338,30 +272,6 @@ def test_visit_summary_with_afw():
     row.setApCorrMap(None)
     with pytest.raises(SkippedExposureError, match="aperture corrections"):
         adapter.adapt(exposure_f, data_id=DATA_ID, extras=extras)
-
-
-def test_background_with_afw():
-    image = pytest.importorskip("lsst.afw.image", reason=NEEDS_AFW)
-    import lsst.afw.math
-    import lsst.afw.table
-
-    exposure_f = Afw().make(Scene())
-    level = exposure_f.image.clone()
-    level.array[:, :] = 0.5
-    background = lsst.afw.math.makeBackground(level, lsst.afw.math.BackgroundControl(4, 4))
-    backgrounds = lsst.afw.math.BackgroundList()
-    styles = (lsst.afw.math.Interpolate.AKIMA_SPLINE, lsst.afw.math.REDUCE_INTERP_ORDER)
-    backgrounds.append((background, *styles, lsst.afw.math.ApproximateControl.UNKNOWN, 0, 0, False))
-    extras = InputExtras(background_apply=backgrounds)
-    exposure = ExposureFAdapter().adapt(exposure_f, data_id=DATA_ID, extras=extras)
-    np.testing.assert_allclose(exposure.image, 30 * 1.5, rtol=1e-4)
-    catalog = lsst.afw.table.ExposureCatalog(lsst.afw.table.ExposureTable.makeMinimalSchema())
-    row = catalog.addNew()
-    row.setPhotoCalib(image.PhotoCalib(2.0))
-    extras = InputExtras(background_apply=backgrounds, visit_summary_row=row)
-    adapter = ExposureFAdapter(replace=frozenset(), calibrate_backgrounds=True)
-    exposure = adapter.adapt(exposure_f, data_id=DATA_ID, extras=extras)
-    np.testing.assert_allclose(exposure.image, 30 * (2 - 2 * 0.5), rtol=1e-4)
 
 
 def test_geometry_from_a_sky_map():

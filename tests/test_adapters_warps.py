@@ -10,100 +10,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import _afw_stand_ins as fake
 import numpy as np
 import pytest
-from _adapter_scenes import SCALE, SIGMA_TO_FWHM, make_wcs
-from scipy.ndimage import map_coordinates
+from _adapter_scenes import SCALE, SIGMA_TO_FWHM
+from _warp_scenes import BOX, DATA_ID, GAP, SHAPE, X0, Y0, TractMap, cut, make_planes, make_warp
 
 from lsst.coadd.astroclearnet.adapters import FaultyDetector, make_adapter
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane, UncalibratedExposureError
-from lsst.coadd.astroclearnet.core._gridded import variance_share
 from lsst.images import Box
 
-DATA_ID = {"instrument": "HSC", "visit": 1228, "physical_filter": "HSC-R2", "band": "r"}
-SHAPE = (80, 160)
-X0, Y0 = 5000, -40
-GAP = slice(70, 90)
-"""Columns between the detectors, where there are no data."""
-BOX = Box.factory[-30:30, 5010:5150]
-"""What is wanted: the border of the warp is cut away."""
 NEEDS_AFW = "lsst.afw is part of the full LSST stack and is not on PyPI"
 
 
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch):
     fake.install(monkeypatch)
-
-
-def tract_wcs(*, x=X0 + 80, y=Y0 + 40):
-    wcs = make_wcs()
-    wcs.wcs.crpix = [x + 1, y + 1]
-    return wcs
-
-
-@dataclasses.dataclass
-class TractMap:
-    wcs: object = dataclasses.field(default_factory=tract_wcs)
-
-    def pixel_to_sky(self, *, x, y):
-        return self.wcs.all_pix2world(x, y, 0)
-
-    def sky_to_pixel(self, *, ra, dec):
-        return self.wcs.all_world2pix(ra, dec, 0)
-
-
-def make_planes():
-    """Image, variance and mask of a warp with a gap, in nJy."""
-    image = np.random.default_rng(3).normal(0, 2, SHAPE).astype(np.float32)
-    variance, no_data = np.full(SHAPE, 4.0, np.float32), np.zeros(SHAPE, bool)
-    no_data[:, GAP] = True
-    image[no_data], variance[no_data] = np.nan, np.inf
-    saturated = np.zeros(SHAPE, bool)
-    saturated[20:23, 30:34] = True
-    return image, variance, {"NO_DATA": no_data, "SAT": saturated}
-
-
-def covers(x, y):
-    """Say where the CoaddPsf has a value: on the detectors."""
-    return not X0 + GAP.start <= x < X0 + GAP.stop
-
-
-def make_warp(*, ccds=2, **changes):
-    """Two detectors of 70 x 80 pixels with a gap of 20 between them."""
-    image, variance, planes = make_planes()
-    rows, correction = [], fake.Afw(evaluate=lambda x, y: x + 100 * y)
-    for n, first in enumerate((X0, X0 + GAP.stop)[:ccds]):
-        # Its own pixels begin at (0, 0); the WCS says where that is.
-        wcs = tract_wcs(x=X0 + 80 - first, y=40)
-        rows.append(
-            fake.Record(
-                {"ccd": 50 + n, "visit": 1228, "filter": "HSC-R2"},
-                Wcs=fake.FlatWcs(wcs),
-                Psf=fake.GaussianPsf(fwhm=4.0 + n),
-                BBox=fake.Box.of((80, 70), x0=0, y0=0),
-                ApCorrMap=None if n else {"base_PsfFlux_instFlux": correction},
-            )
-        )
-    fields = {
-        "metadata": {"BUNIT": "nJy"},
-        "info": {"CoaddInputs": fake.Afw(ccds=rows, visits=[])},
-        "Psf": fake.GaussianPsf(fwhm=4.0, covers=covers),
-        "Wcs": fake.FlatWcs(tract_wcs()),
-        "PhotoCalib": fake.PhotoCalib(1.0),
-        "Filter": None,
-        **changes,
-    }
-    return fake.Exposure(
-        image=image, variance=variance, mask=fake.Mask(planes, SHAPE), x0=X0, y0=Y0, **fields
-    )
-
-
-def cut(warp, box=BOX, bad=Plane.SATURATED, **options):
-    adapter = make_adapter("afw", **options)
-    return adapter.adapt_warp(warp, data_id=DATA_ID, wcs=TractMap(), box=box, bad=bad)
 
 
 def test_warp_is_cut_and_not_resampled():
@@ -181,25 +103,15 @@ def test_aperture_corrections_are_those_of_the_detectors():
     assert second.aperture_corrections == {}
 
 
-@pytest.mark.parametrize("kernel", ["bilinear", "lanczos3", "lanczos5"])
-def test_variance_is_the_power_of_the_noise_before_interpolation(kernel):
-    piece = cut(make_warp(), warp_kernel=kernel)[0]
-    np.testing.assert_allclose(piece.variance, 4.0 / variance_share(kernel), rtol=1e-6)
-
-
-def test_share_of_the_variance_is_that_of_interpolated_noise():
-    """Measured on noise that is shifted by all parts of a pixel."""
-    rng = np.random.default_rng(5)
-    noise = rng.normal(size=(512, 512))
-    y, x = np.mgrid[10:500:1.03, 10:500:1.03]
-    assert map_coordinates(noise, (y, x), order=1).var() == pytest.approx(
-        variance_share("bilinear"), rel=0.02
-    )
-    # A sinc of infinite length would keep all of it.
-    shares = [variance_share(f"lanczos{order}") for order in (2, 3, 5, 9)]
-    assert shares == sorted(shares) and 0.65 < shares[0] and 0.9 < shares[-1] < 1
-    with pytest.raises(ValueError, match="'spline' is not known"):
-        variance_share("spline")
+def test_pixel_of_an_overlap_is_that_of_the_last_detector():
+    """It was copied over those of the others."""
+    warp = make_warp()
+    first, last = warp.getInfo().getCoaddInputs().ccds
+    last.Wcs, last.BBox = first.Wcs, fake.Box.of((80, 70), x0=30, y0=0)
+    pieces = cut(warp)
+    assert [piece.detector for piece in pieces] == [50, 51]
+    # The last one begins at 30, and grows by two pixels.
+    assert pieces[0].x0 + pieces[0].image.shape[1] == pieces[1].x0 == X0 + 28
 
 
 @pytest.mark.parametrize(("metadata", "text"), [({}, "is not said"), ({"BUNIT": "adu"}, "is adu")])

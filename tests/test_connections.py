@@ -182,6 +182,14 @@ def test_graph_holds_exposures_that_lack_a_summary_or_background(afw_repo):
     }
 
 
+def test_patch_with_too_few_visits_is_told(afw_repo, caplog):
+    """A graph of nothing would not say why it is empty."""
+    assert build_graphs(afw_repo, min_inputs=9) == []
+    (line,) = (line for line in caplog.messages if "min_inputs is 9" in line)
+    assert "assembleAcnCoadd" in line and "patch: 40" in line
+    assert line.endswith("4 visits reach this patch, min_inputs is 9.")
+
+
 def test_graph_of_warps(afw_repo):
     inputs = build_graph(afw_repo, inputs="warps", use_artifact_masks=True)
     assert {name: len(refs) for name, refs in inputs.items()} == {

@@ -21,6 +21,7 @@ from conftest import DATA_ID
 
 from lsst.coadd.astroclearnet._assemble_config import AssembleAcnCoaddConfig
 from lsst.coadd.astroclearnet._inputs import CoaddInput, prepare_inputs
+from lsst.coadd.astroclearnet._inputs_scratch import Scratch
 from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddTask, UnusableInputsError
 from lsst.coadd.astroclearnet.core import Plane
 from lsst.daf.butler import Butler, DatasetType
@@ -41,7 +42,7 @@ def prepare(patch, inputs=None, config=None, band="i"):
         band=band,
         halo=10,
         pixel_scale=0.168,
-        scratch=None,
+        scratch=Scratch(),
         log=LOG,
     )
 
@@ -72,7 +73,7 @@ def with_statistics(one, **values):
 
 
 def test_cuts_take_the_statistics_that_a_visit_image_carries(small_patch, caplog):
-    bad = [{"psfApFluxDelta": 0.3}, {"nPsfStar": 3}, {"starEMedian": np.nan}, {}]
+    bad = [{"psfApFluxDelta": 0.3}, {"nPsfStar": 3}, {"starEMedian": 0.5}, {}]
     inputs = [with_statistics(one, **values) for one, values in zip(small_patch.inputs, bad, strict=True)]
     with caplog.at_level(logging.INFO):
         warped, records = prepare(small_patch, inputs)
@@ -188,6 +189,13 @@ def test_own_planes_of_a_site_reach_the_adapter(image_model):
     config = make_config(image_model=image_model, extra_bad_planes=["GLINT"])
     assert config.make_adapter().planes.extra_bad == {"GLINT"}
     assert config.bad_plane_bits == make_config(image_model=image_model).bad_plane_bits
+
+
+@pytest.mark.parametrize(("names", "warns"), [(["GHOSTS"], True), ([], False)])
+def test_own_plane_that_no_input_has_is_named(small_patch, caplog, names, warns):
+    prepare(small_patch, small_patch.inputs[:1], config=make_config(extra_bad_planes=names))
+    text = "No input has the mask plane GHOSTS of extra_bad_planes"
+    assert (text in caplog.text) == warns
 
 
 def test_planes_that_are_passed_on_may_be_left_out_too():

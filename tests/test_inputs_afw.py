@@ -24,7 +24,8 @@ from _inputs_data import change, make_config
 from lsst.coadd.astroclearnet.adapters import InputExtras, exposure_from_visit_image
 from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddTask, UnusableInputsError
 from lsst.coadd.astroclearnet.core import Plane
-from lsst.coadd.astroclearnet.core._gridded import variance_share
+from lsst.coadd.astroclearnet.core._grid_map import GridMap
+from lsst.coadd.astroclearnet.core._gridded import find_gain
 from lsst.coadd.astroclearnet.core._register import warp_exposure
 from lsst.images import get_legacy_visit_image_mask_planes
 
@@ -90,6 +91,10 @@ def make_exposure_f(one):
     )
 
 
+def size_of(array):
+    return {"height": array.shape[0], "width": array.shape[1]}
+
+
 def make_warp(one, geometry, *, border, kernel):
     """An ExposureF on the grid of the patch, as makeDirectWarp makes it."""
     core = exposure_from_visit_image(one.exposure_or_handle, data_id=one.data_id)
@@ -104,7 +109,9 @@ def make_warp(one, geometry, *, border, kernel):
     flags = np.full(shape, np.uint32(Plane.NO_DATA))
     covered = (warped.flags[here] & np.uint32(Plane.NO_DATA)) == 0
     image[there][covered] = warped.image[here][covered]
-    variance[there][covered] = warped.variance[here][covered] * variance_share(kernel)
+    grid = GridMap.fit(geometry.wcs, core, x0=warped.x0, y0=warped.y0, **size_of(warped.image))
+    gain = find_gain(grid, kernel=kernel, **size_of(warped.image))
+    variance[there][covered] = (warped.variance * gain)[here][covered]
     flags[there] = warped.flags[here]
     names = {"NO_DATA": Plane.NO_DATA, "SAT": Plane.SATURATED, "BAD": Plane.BAD, "EDGE": Plane.DETECTION_EDGE}
     names |= {"CR": Plane.COSMIC_RAY, "INTRP": Plane.INTERPOLATED, "STREAK": Plane.STREAK}
@@ -224,7 +231,9 @@ def test_detector_of_a_warp_that_cannot_be_used_is_dropped_alone(small_patch, ca
 
 
 def test_exposures_of_an_older_stack_are_used(small_patch, caplog):
-    """afw fills in what their files lack: NaN, which says nothing of them."""
+    """afw fills in what their files lack: NaN, which says nothing of them,
+    and not more where another input has a value.
+    """
     known = {"psfSigma": 2.0, "pixelScale": 0.168, "nPsfStar": 50, "psfTraceRadiusDelta": 0.1}
     known |= {"psfStarDeltaE1Median": 0.001, "psfStarDeltaE2Median": 0.001}
     lacking = ("psfStarScaledDeltaSizeScatter", "psfApFluxDelta", "starEMedian", "starUnNormalizedEMedian")
@@ -233,13 +242,12 @@ def test_exposures_of_an_older_stack_are_used(small_patch, caplog):
         exposure_f = make_exposure_f(one)
         exposure_f.Info.SummaryStats = fake.Afw(**known, **dict.fromkeys(lacking, np.nan))
         inputs.append(dataclasses.replace(one, exposure_or_handle=exposure_f))
-    with caplog.at_level("INFO"):
-        assert run(small_patch, inputs, image_model="afw").inputs_table["kept"].all()
-    (record,) = [one for one in caplog.records if "are not applied to inputs that lack" in one.getMessage()]
-    assert all(name in record.getMessage() for name in lacking)
-    inputs[0].exposure_or_handle.Info.SummaryStats.starEMedian = 0.1
+    assert run(small_patch, inputs, image_model="afw").inputs_table["kept"].all()
+    (record,) = [one for one in caplog.records if "that have no value of them" in one.getMessage()]
+    assert record.levelname == "WARNING" and all(name in record.getMessage() for name in lacking)
+    inputs[0].exposure_or_handle.Info.SummaryStats.starEMedian = 0.9
     table = run(small_patch, inputs, image_model="afw").inputs_table
-    assert list(table["kept"]) == [True, False, False, False]
+    assert list(table["kept"]) == [False, True, True, True]
 
 
 def test_warp_that_is_not_calibrated_is_an_error(small_patch):

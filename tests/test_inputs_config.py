@@ -47,6 +47,43 @@ def test_config_is_checked(name, value, text):
         config.validate()
 
 
+IN_NJY = {
+    "image_model": "afw",
+    "use_visit_summary": True,
+    "use_visit_summary_photo_calib": False,
+    "calibrate_backgrounds": True,
+}
+
+
+@pytest.mark.parametrize("background", ["revert_background", "apply_background"])
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"use_visit_summary": False}, "calibrate_backgrounds needs use_visit_summary"),
+        ({"use_visit_summary_photo_calib": True}, "is for images in nJy.*for images in counts: unset one"),
+    ],
+)
+def test_unit_of_backgrounds_is_one(background, fields, text):
+    """Otherwise a background in nJy is subtracted from counts."""
+    config = AssembleAcnCoaddConfig()
+    config.update(**IN_NJY, **{background: True})
+    config.validate()
+    config.update(**fields)
+    with pytest.raises(FieldValidationError, match=f"(?s){text}"):
+        config.validate()
+    setattr(config, background, False)
+    config.validate()
+
+
+def test_background_has_a_name():
+    config = AssembleAcnCoaddConfig()
+    config.update(apply_background=True, background_name="")
+    with pytest.raises(FieldValidationError, match="background_name must not be empty with apply_background"):
+        config.validate()
+    config.image_model = "afw"  # where it is a dataset
+    config.validate()
+
+
 def test_config_of_the_comparison_is_checked():
     config = CompareAcnCoaddConfig()
     config.snr_edges = [20.0, 6.0]

@@ -194,7 +194,10 @@ class AssembleAcnCoaddConnections(
         _, refs = inputs["calexps" if self.config.inputs == "visits" else "warps"]
         visits = {ref.dataId["visit"] for ref in refs}
         if len(visits) < self.config.min_inputs:
-            raise NoWorkFound(f"Inputs of {len(visits)} visits; min_inputs is {self.config.min_inputs}.")
+            # The graph builder tells nobody why a quantum is not there.
+            text = f"{len(visits)} visits reach this patch, min_inputs is {self.config.min_inputs}"
+            _LOG.warning("Nothing to do for %s %s: %s.", label, data_id, text)
+            raise NoWorkFound(f"{text}.")
         for name, field in _WANTED_BY.items():
             connection, refs = inputs.get(name, (None, ()))
             if connection is not None and not refs:

@@ -16,17 +16,18 @@ import dataclasses
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsst.images import Box
 
 from ._errors import UnusableInputsError
+from ._inputs_scratch import Scratch
 from ._inputs_summary import naming, summarize_input
 from ._select import find_exclusion, select_inputs, wanted_statistics
 from ._tables import InputRecord
 from .adapters import (
     NO_EXTRAS,
+    ArtifactMask,
     FaultyDetector,
     ImageAdapter,
     InputExtras,
@@ -91,7 +92,7 @@ def prepare_inputs(
     band: str,
     halo: int,
     pixel_scale: float,
-    scratch: Path | None,
+    scratch: Scratch,
     log: logging.Logger,
 ) -> tuple[list[WarpedExposure], list[InputRecord]]:
     """Select exposures, read them one at a time and put them on the grid.
@@ -111,7 +112,7 @@ def prepare_inputs(
     pixel_scale
         Side of a pixel of the patch, in arcsec.
     scratch
-        Folder for the resampled exposures; `None` keeps them in memory.
+        Keeps the resampled exposures.
     log
         Takes progress and warnings.
 
@@ -128,6 +129,8 @@ def prepare_inputs(
     UnusableInputsError
         If pixels cannot be converted to nJy, or an exposure cannot be used
         and `on_bad_input` says so; the text names it.
+    OSError
+        If a resampled exposure cannot be written to its folder.
     """
     ordered = sorted(inputs, key=lambda one: one.order)
     adapter = config.make_adapter()
@@ -141,17 +144,19 @@ def prepare_inputs(
     started = time.monotonic()
     for count, (one, summary, reason) in enumerate(zip(ordered, summaries, reasons, strict=True), start=1):
         found, new = registrar.register(one, summary, reason, log=log, n_inputs=len(ordered))
-        warped += found if scratch is None else [result.moved_to(scratch) for result in found]
+        warped += [scratch.keep(result) for result in found]
         records += new
         for result in found:
             log.info(
                 "Registered %s (%d/%d): PSF FWHM %.2f px, %.0f s.",
                 *(result.label, count, len(ordered), result.psf_fwhm, time.monotonic() - started),
             )
+    for name in adapter.planes.find_absent():
+        log.warning("No input has the mask plane %s of extra_bad_planes; check how it is spelt.", name)
     return warped, records
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class _Registrar:
     """Puts inputs on the grid of a patch."""
 
@@ -162,7 +167,7 @@ class _Registrar:
     halo: int
     pixel_scale: float
 
-    last_mask: list[Any] = dataclasses.field(default_factory=lambda: [None, None])
+    last_mask: tuple[Any, ArtifactMask | None] = (None, None)
     """Handle of the artifact mask that was read last, and its content."""
 
     @property
@@ -274,7 +279,7 @@ class _Registrar:
             return result
         if self.last_mask[0] is not one.artifact_mask:
             with naming(one, "read"):
-                self.last_mask[:] = one.artifact_mask, self.adapter.read_artifacts(one.artifact_mask)
+                self.last_mask = one.artifact_mask, self.adapter.read_artifacts(one.artifact_mask)
         artifacts = self.last_mask[1]
         return result.with_artifacts(artifacts.clipped, x0=artifacts.x0, y0=artifacts.y0)
 

@@ -12,12 +12,15 @@ from __future__ import annotations
 
 __all__ = ("InputsConfig",)
 
+import numpy as np
+
 from lsst.pex.config import ChoiceField, Config, ConfigField, Field, FieldValidationError, ListField
 
 from ._select_config import SelectInputsConfig
 from .adapters import (
     ALWAYS_LEFT_OUT,
     FROM_NEIGHBOURS,
+    IMAGE_MODELS,
     INPUT_PLANES,
     ImageAdapter,
     PlaneTranslator,
@@ -40,10 +43,7 @@ class InputsConfig(Config):
 
     image_model = ChoiceField[str](
         doc="Library of the input images. Change it to 'afw' in the full Science Pipelines.",
-        allowed={
-            "images": "VisitImage of lsst.images, geometry from acn_sky_geometry.",
-            "afw": "ExposureF of lsst.afw, geometry from skyMap.",
-        },
+        allowed=dict(IMAGE_MODELS),
         default="images",
         optional=False,
     )
@@ -59,7 +59,8 @@ class InputsConfig(Config):
     )
     warp_kernel = Field[str](
         doc="Interpolation with which the warps were made, as makeDirectWarp.warper.warpingKernelName; the "
-        "weights need it, because interpolation lowers the variance of a pixel. Used if inputs is 'warps'.",
+        "weights need it, because interpolation lowers the variance of single pixels. Used if inputs is "
+        "'warps'.",
         default="lanczos3",
     )
     use_visit_summary = Field[bool](
@@ -100,8 +101,8 @@ class InputsConfig(Config):
     )
     calibrate_backgrounds = Field[bool](
         doc="Multiply those backgrounds by the photometric calibration of visit_summaries. Set it where "
-        "images are in nJy and backgrounds still in counts, as visit_image and visit_image_background are; "
-        "needs use_visit_summary.",
+        "images are in nJy (BUNIT) and backgrounds still in counts, as visit_image and "
+        "visit_image_background are; needs use_visit_summary, without use_visit_summary_photo_calib.",
         default=False,
     )
     background_name = Field[str](
@@ -129,7 +130,7 @@ class InputsConfig(Config):
     )
     extra_bad_planes = ListField[str](
         doc="Mask planes of your own, which bad_planes does not know, whose pixels are left out, too. Other "
-        "unknown planes are ignored, with a warning.",
+        "unknown planes are ignored, with a warning; so are those named here that no input has.",
         default=[],
     )
     use_interpolated = Field[bool](
@@ -152,7 +153,7 @@ class InputsConfig(Config):
         super().validate()
         for name, check in (
             ("bad_planes", lambda: parse_input_planes(self.bad_planes)),
-            ("warp_kernel", lambda: variance_share(self.warp_kernel)),
+            ("warp_kernel", lambda: variance_share(self.warp_kernel, np.zeros(1))),
         ):
             try:
                 check()
@@ -178,13 +179,23 @@ class InputsConfig(Config):
             "apply_background_ratio",
             "needs revert_background or apply_background",
         )
+        if self.revert_background or self.apply_background:
+            self._check_backgrounds()
 
+    def _check_backgrounds(self) -> None:
+        """Check what is said of backgrounds, where there are some."""
         self._require(
-            self.use_visit_summary
-            or not (self.calibrate_backgrounds and (self.revert_background or self.apply_background)),
-            "calibrate_backgrounds",
-            "needs use_visit_summary",
+            self.background_name or not self.apply_background or self.image_model == "afw",
+            "background_name",
+            "must not be empty with apply_background",
         )
+        if self.calibrate_backgrounds:
+            self._require(self.use_visit_summary, "calibrate_backgrounds", "needs use_visit_summary")
+            self._require(
+                not self.use_visit_summary_photo_calib,
+                "calibrate_backgrounds",
+                "is for images in nJy, and use_visit_summary_photo_calib for images in counts: unset one",
+            )
 
     def _require(self, holds: bool, name: str, text: str) -> None:
         if not holds:

@@ -19,10 +19,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ._select_config import FALLBACK, SelectInputsConfig
-from .adapters import InputSummary
+from .adapters import InputSummary, is_measured
 
 if TYPE_CHECKING:
     from ._inputs import CoaddInput
+
+_MOST_NAMED = 5
+"""Inputs that a warning names."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,12 +38,17 @@ class _Cut:
     compute: Callable[..., float] = float
     is_minimum: bool = False
 
-    def find_fault(self, config: SelectInputsConfig, statistics: Mapping[str, float], band: str) -> str:
-        """Say why a detector fails; empty if it does not."""
+    def find_limit(self, config: SelectInputsConfig, band: str) -> float | None:
+        """Return the limit of a band; `None` if there is none."""
         limit = getattr(config, self.field)
         if not isinstance(limit, float | int | None):
             limit = limit.get(band, limit[FALLBACK])
-        if limit is None or limit == math.inf or any(name not in statistics for name in self.columns):
+        return None if limit == (0 if self.is_minimum else math.inf) else limit
+
+    def find_fault(self, config: SelectInputsConfig, statistics: Mapping[str, float], band: str) -> str:
+        """Say why a detector fails; empty if it does not."""
+        limit = self.find_limit(config, band)
+        if limit is None or any(name not in statistics for name in self.columns):
             return ""
         value = self.compute(*(statistics[name] for name in self.columns))
         if (value >= limit) if self.is_minimum else (value <= limit):
@@ -139,11 +147,13 @@ def select_inputs(
     Notes
     -----
     A cut whose statistics an input does not have (an image without summary
-    statistics, a column that older visit summaries lack) is not applied to
-    it, nor one whose statistics no input has a value of; a statistic that is
-    NaN where another input has a value fails.
+    statistics, a column that older visit summaries lack, or have no value in)
+    is not applied to it, with a warning. A statistic that is NaN fails where
+    the visit summary has a value of another detector; without a visit summary
+    nothing tells it from one that the file was written too early for. What
+    else is on the patch makes no difference to either.
     """
-    summaries = _drop_unmeasured(summaries)
+    summaries = [_drop_unmeasured(summary) for summary in summaries]
     reasons = [one.skip for one in inputs]
     visits = [(str(one.data_id.get("instrument", "")), int(one.data_id["visit"])) for one in inputs]
     for n, (one, summary) in enumerate(zip(inputs, summaries, strict=True)):
@@ -151,7 +161,8 @@ def select_inputs(
             reasons[n] = _find_detector_fault(one, summary, config, band)
     left_over = [n for n in range(len(inputs)) if not reasons[n]]
     whole = [n for n in left_over if not inputs[n].fault]
-    _report_missing(inputs, summaries, whole, config, log)
+    wanted = {name for cut in _CUTS if cut.find_limit(config, band) is not None for name in cut.columns}
+    _report_missing(inputs, summaries, whole, wanted, log)
     means = _average_visits(visits, summaries)
     usable = {visits[n] for n in whole}
     _report_unknown_means(usable, means, config, log)
@@ -175,26 +186,18 @@ def find_exclusion(detector: int | None, config: SelectInputsConfig) -> str:
     return f"detector {detector} is in select.exclude_detectors" if excluded else ""
 
 
-def _drop_unmeasured(summaries: Sequence[InputSummary]) -> list[InputSummary]:
-    """Leave out statistics that no input has a value of.
-
-    What a file was written too early for is read as its default: NaN, or 0 for
-    the number of stars (lsst/afw 714e0ed6d _exposureSummaryStats.py:102, 253).
-    To cut on it would drop everything that an older stack has processed.
+def _drop_unmeasured(summary: InputSummary) -> InputSummary:
+    """Leave out statistics without a value, but for those that the detectors
+    of the visit have: to cut on the others would drop everything that an older
+    stack has processed.
     """
-    measured = {
-        name
-        for summary in summaries
+    measured = summary.visit.measured if summary.visit is not None else frozenset()
+    known = {
+        name: value
         for name, value in summary.statistics.items()
-        if not math.isnan(value) and (name != "nPsfStar" or value > 0)
+        if name in measured or is_measured(name, value)
     }
-    return [
-        dataclasses.replace(
-            summary,
-            statistics={name: value for name, value in summary.statistics.items() if name in measured},
-        )
-        for summary in summaries
-    ]
+    return dataclasses.replace(summary, statistics=known)
 
 
 def _find_detector_fault(
@@ -290,7 +293,7 @@ def _report_missing(
     inputs: Sequence[CoaddInput],
     summaries: Sequence[InputSummary],
     left_over: Sequence[int],
-    config: SelectInputsConfig,
+    wanted: Collection[str],
     log: logging.Logger,
 ) -> None:
     """Log which cuts on detectors could not be applied."""
@@ -302,11 +305,16 @@ def _report_missing(
             len(bare),
             "; ".join(bare),
         )
-    known = [set(summaries[n].statistics) for n in left_over if summaries[n].statistics]
-    wanted = {name for cut in _CUTS for name in cut.columns}
-    missing = set().union(*(wanted - names for names in known))
-    if missing:
-        log.info("Cuts on %s are not applied to inputs that lack them.", ", ".join(sorted(missing)))
+    missing = {n: set(wanted) - set(summaries[n].statistics) for n in left_over if summaries[n].statistics}
+    blind = [inputs[n].label for n, names in missing.items() if names]
+    if blind:
+        log.warning(
+            "Cuts on %s are not applied to %d inputs that have no value of them: %s%s.",
+            ", ".join(sorted(set().union(*missing.values()))),
+            len(blind),
+            "; ".join(blind[:_MOST_NAMED]),
+            "; ..." if len(blind) > _MOST_NAMED else "",
+        )
 
 
 def _report_unknown_means(

@@ -122,7 +122,7 @@ class SelectInputsConfig(Config):
         Raises
         ------
         lsst.pex.config.FieldValidationError
-            If a limit is missing or not positive.
+            If a limit is missing or not positive, or no visit can pass.
         """
         super().validate()
         for name in ("min_n_psf_star", "max_star_e", "max_star_unnormalized_e"):
@@ -131,6 +131,13 @@ class SelectInputsConfig(Config):
         for name, value in self.items():
             if name.startswith("max_"):
                 self._check_positive(name, value)
+        low, high = self.min_visit_psf_fwhm, self.max_visit_psf_fwhm
+        if low is not None and high is not None and low > high:
+            text = f"min_visit_psf_fwhm ({low:g}) must not be above max_visit_psf_fwhm ({high:g})."
+            raise FieldValidationError(type(self).min_visit_psf_fwhm, self, text)
+        if self.n_visits_max == 0:
+            text = "n_visits_max must not be 0, which leaves nothing; use -1 for all."
+            raise FieldValidationError(type(self).n_visits_max, self, text)
 
     def _check_positive(self, name: str, value: float | Mapping[str, float] | None) -> None:
         """Refuse limits that reject all inputs: 0 is no limit in most of

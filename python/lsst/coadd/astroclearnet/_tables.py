@@ -14,6 +14,7 @@ __all__ = ("InputRecord", "make_history_table", "make_inputs_table", "report_odd
 
 import dataclasses
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -113,8 +114,13 @@ it is."""
 _SIGNIFICANCE, _MOST_NAMED = 5.0, 5
 """Errors by which it must be off, and inputs that are named."""
 
+_LINEAR_ERROR = {"flux_scale": 0.05}
+"""Errors of what linear methods give, beside those by noise: their image is
+smoothed by a model of the power of the sky, and with it the fluxes that the
+inputs are compared with."""
 
-def report_oddities(records: Sequence[InputRecord], log: logging.Logger) -> None:
+
+def report_oddities(records: Sequence[InputRecord], log: logging.Logger, *, linear: bool = False) -> None:
     """Warn of inputs that the fit finds at odds with the others.
 
     Parameters
@@ -123,12 +129,15 @@ def report_oddities(records: Sequence[InputRecord], log: logging.Logger) -> None
         Of all inputs, after the fit.
     log
         Gets one warning for each kind, which names the worst.
+    linear
+        Whether the method is one of `LINEAR_METHODS`.
     """
     for name, (expected, limit, what, cause) in _ODD.items():
         odd = {}
         for record in records:
             off = abs(record.calibration.get(name, float("nan")) - expected)
             error = record.calibration.get(f"{name}_error", float("nan"))
+            error = math.hypot(error, _LINEAR_ERROR.get(name, 0.0) if linear else 0.0)
             if record.kept and off > limit and off > _SIGNIFICANCE * error:
                 odd[record.label] = off
         if odd:

@@ -20,12 +20,9 @@ __all__ = (
 )
 
 import collections
-import contextlib
 import dataclasses
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +43,7 @@ from ._collect import collect_inputs, read_geometry
 from ._connections import AssembleAcnCoaddConnections
 from ._errors import CellFailures, FitFailedError, UnusableInputsError
 from ._inputs import CoaddInput, prepare_inputs
+from ._inputs_scratch import open_scratch
 from ._products import CellRecorder, make_coadds, make_planes
 from ._tables import InputRecord, make_history_table, make_inputs_table, report_oddities
 from .adapters import PatchGeometry, choose_cell_size, make_n_image
@@ -55,11 +53,6 @@ from .core._register import WarpedExposure, cut_stack
 
 if TYPE_CHECKING:
     from .core import CellStack, PatchFit, Tile
-
-
-_BYTES_A_PIXEL, _MOST_BYTES_IN_MEMORY = 13, 1e9
-"""Of resampled exposures: what a pixel takes, and what all may take before
-they are written to disk."""
 
 
 class AssembleAcnCoaddTask(PipelineTask):
@@ -131,6 +124,8 @@ class AssembleAcnCoaddTask(PipelineTask):
             cannot be converted to nJy.
         FitFailedError
             If the fit gives nothing that can be used.
+        OSError
+            If the folder for the resampled exposures is not there, or full.
         """
         from .core._device import describe_device, select_device
 
@@ -140,8 +135,9 @@ class AssembleAcnCoaddTask(PipelineTask):
         options = self._choose_options(geometry, band, n_threads)
         device = describe_device(select_device(options))
         pixel_scale = _measure_pixel_scale(geometry)
-        n_pixels = len(inputs) * geometry.outer_bbox.x.size * geometry.outer_bbox.y.size
-        with _open_scratch(self.config.scratch, n_pixels=n_pixels) as scratch:
+        n_pixels = geometry.outer_bbox.x.size * geometry.outer_bbox.y.size
+        place = dict(n_inputs=len(inputs), n_pixels=n_pixels, log=self.log)
+        with open_scratch(self.config.scratch, **place) as scratch:
             warped, records = prepare_inputs(
                 inputs,
                 config=self.config,
@@ -164,7 +160,7 @@ class AssembleAcnCoaddTask(PipelineTask):
             elif record.kept:
                 record.kept, record.reason = False, "used in no cell"
                 self.log.warning("Leaving %s out: it could be used in no cell.", record.label)
-        report_oddities(records, self.log)
+        report_oddities(records, self.log, linear=options.method in LINEAR_METHODS)
         n_kept = sum(record.kept for record in records)
         about = describe_run(
             self.config, options, device=device, n_inputs=n_kept, n_dropped=len(records) - n_kept
@@ -296,18 +292,6 @@ class AssembleAcnCoaddTask(PipelineTask):
         except FitError as error:
             raise FitFailedError(f"{failures.where}: {error}", error.metadata) from error
         return fit, recorder.finish(cell_size=options.cell_size), len(failures.cells)
-
-
-@contextlib.contextmanager
-def _open_scratch(folder: str, *, n_pixels: int) -> Iterator[Path | None]:
-    """Make a folder of our own below one, or below that for temporary files
-    where memory will not do, and remove it at the end; `None` for none.
-    """
-    if not folder and _BYTES_A_PIXEL * n_pixels < _MOST_BYTES_IN_MEMORY:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="acn-", dir=folder or None) as scratch:
-        yield Path(scratch)
 
 
 def _name_patch(geometry: PatchGeometry, band: str) -> str:

@@ -20,6 +20,7 @@ __all__ = (
     "StatisticTypeError",
     "VisitStatistics",
     "centre_kernel",
+    "is_measured",
     "model_fwhm",
     "read_image",
     "statistics_fwhm",
@@ -41,6 +42,7 @@ from ..core._exposure import InputExposure, PixelSkyMap, PsfModel
 from ..core._planes import Plane
 from ..core._register import WarpedExposure
 from ..core._warped_psf import kernel_fwhm, normalise_kernel
+from ._masks import PlaneTranslator
 
 SIGMA_TO_FWHM = math.sqrt(8 * math.log(2))
 """FWHM of a Gaussian of sigma 1."""
@@ -84,6 +86,10 @@ class VisitStatistics:
 
     means: Mapping[str, float] = MappingProxyType({})
     """Means of other statistics, by the names of `InputSummary.statistics`."""
+
+    measured: frozenset[str] = frozenset()
+    """Those that some detector has a value of: of the others they could not
+    be measured."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -135,6 +141,9 @@ class ImageAdapter(Protocol):
     An adapter names an unknown mask plane in one warning: a task makes one for
     each run, so that the log of every quantum has it.
     """
+
+    planes: PlaneTranslator
+    """Translates masks."""
 
     def adapt(self, image: Any, *, data_id: Mapping[str, Any], extras: InputExtras = ...) -> InputExposure:
         """Convert a detector image to nJy and canonical mask planes.
@@ -235,6 +244,14 @@ def to_number(value: Any, *, name: str) -> float:
         raise StatisticTypeError(
             f"Statistic {name!r} is not a number ({value!r}); take it out of select.min_visit_values."
         ) from error
+
+
+def is_measured(name: str, value: float) -> bool:
+    """Return whether a summary statistic was measured: what a file was written
+    too early for is read as its default, NaN, or 0 for the number of stars
+    (lsst/afw 714e0ed6d _exposureSummaryStats.py:102, 253).
+    """
+    return not math.isnan(value) and (name != "nPsfStar" or value > 0)
 
 
 def statistics_fwhm(statistics: Mapping[str, float]) -> float:

@@ -27,6 +27,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import shapely
 
 from lsst.images import Box
 
@@ -43,6 +44,7 @@ from ._masks import PlaneTranslator
 from ._warps import cut_warp
 
 if TYPE_CHECKING:
+    from lsst.afw.geom import Polygon
     from lsst.afw.image import ExposureF, Mask, PhotoCalib
     from lsst.afw.table import ExposureRecord
 
@@ -80,10 +82,12 @@ class ExposureFAdapter:
         revert, apply = read_image(extras.background_revert), read_image(extras.background_apply)
         # Without a background (or with an empty list) it is not needed, and a
         # row that lacks it is no reason to lose the detector.
+        exposure_f = read_image(image)
         if self.calibrate_backgrounds and row is not None and (revert or apply):
+            _check_calibrated(exposure_f, label=label)
             photo_calib = _part_of_row(row, "photo_calib", name=_PHOTO_CALIB, label=label)
         exposure_f = change_exposure_f_background(
-            read_image(image),
+            exposure_f,
             revert=revert,
             apply=apply,
             ratio=read_image(extras.background_ratio),
@@ -199,6 +203,9 @@ def exposure_from_exposure_f(
 
     Notes
     -----
+    Pixels outside of the polygon of validity get ``NO_DATA``, as those outside
+    of the bounds of a `~lsst.images.VisitImage` do.
+
     Getters of the exposure: afw/image/_exposure/_exposure.cc:93-127 and
     afw/image/_exposure/_exposureContinued.py:76-98; of its info:
     afw/image/_exposureInfo.cc:204-205; of the row:
@@ -225,15 +232,17 @@ def exposure_from_exposure_f(
     scale = calibrate_level(1.0, found["photo_calib"], like=exposure_f)
     if visit_summary_row is not None and "photo_calib" in replace:
         _check_counts(exposure_f, scale, label=label)
-    array = exposure_f.mask.array
+    flags = translate_mask(exposure_f.mask, planes=planes)
+    bbox = Box.from_shape(flags.shape, start=(exposure_f.getY0(), exposure_f.getX0()))
+    _mark_outside(flags, exposure_f.getInfo().getValidPolygon(), bbox)
     return make_exposure(
         data_id=data_id,
         physical_filter=_physical_filter(exposure_f) or str(data_id.get("physical_filter", "")),
         image=masked_image.image.array,
         variance=masked_image.variance.array,
         scale=scale,
-        flags=translate_mask(exposure_f.mask, planes=planes),
-        bbox=Box.from_shape(array.shape, start=(exposure_f.getY0(), exposure_f.getX0())),
+        flags=flags,
+        bbox=bbox,
         psf=ExposurePsf(found["psf"], label),
         wcs=SkyWcsMap(found["wcs"]),
         aperture_corrections=read_aperture_corrections(found["ap_corr"]),
@@ -292,6 +301,30 @@ def _check_counts(exposure_f: ExposureF, scale: np.ndarray, *, label: str) -> No
             f"{label} is in nJy (BUNIT), and its row of the visit summary calibrates counts; unset "
             "use_visit_summary_photo_calib."
         )
+
+
+def _check_calibrated(exposure_f: ExposureF, *, label: str) -> None:
+    """Refuse to add a background in nJy to pixels that are not."""
+    metadata = exposure_f.metadata
+    unit = metadata["BUNIT"] if "BUNIT" in metadata else "not said (no BUNIT)"
+    if unit != "nJy":
+        raise UncalibratedExposureError(
+            f"The unit of {label} is {unit}; calibrate_backgrounds is for images in nJy: unset it."
+        )
+
+
+def _mark_outside(flags: np.ndarray, polygon: Polygon | None, bbox: Box) -> None:
+    """Put pixels outside of the polygon of validity into ``NO_DATA``.
+
+    Vertices are in the pixels of the image (``getVertices``:
+    afw/geom/polygon/_polygon.cc).
+    """
+    if polygon is None:
+        return
+    outline = shapely.Polygon([(point.x, point.y) for point in polygon.getVertices()])
+    shapely.prepare(outline)
+    y, x = np.mgrid[bbox.y.start : bbox.y.stop, bbox.x.start : bbox.x.stop]
+    flags[~shapely.intersects_xy(outline, x, y)] |= np.uint32(Plane.NO_DATA)
 
 
 def _label(data_id: Mapping[str, Any]) -> str:

@@ -26,7 +26,15 @@ import numpy as np
 from lsst.daf.butler import DeferredDatasetHandle
 from lsst.images import Box
 
-from ._adapter import InputSummary, VisitStatistics, model_fwhm, read_image, statistics_fwhm, to_number
+from ._adapter import (
+    InputSummary,
+    VisitStatistics,
+    is_measured,
+    model_fwhm,
+    read_image,
+    statistics_fwhm,
+    to_number,
+)
 from ._afw_models import ExposurePsf, SkyWcsMap
 
 if TYPE_CHECKING:
@@ -62,6 +70,9 @@ def visit_statistics(catalog: ExposureCatalog, names: Iterable[str] = ()) -> Vis
     return VisitStatistics(
         psf_fwhm=_mean(np.array([statistics_fwhm(row) for row in rows])),
         means={name: _mean(values) for name, values in columns.items() if np.isfinite(values).any()},
+        measured=frozenset(
+            name for name, values in columns.items() if any(is_measured(name, value) for value in values)
+        ),
     )
 
 

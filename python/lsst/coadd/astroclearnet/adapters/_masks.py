@@ -124,6 +124,9 @@ class PlaneTranslator:
     reported: set[str] = dataclasses.field(default_factory=set, init=False, repr=False, compare=False)
     """Unknown planes that the warning has named."""
 
+    seen: set[str] = dataclasses.field(default_factory=set, init=False, repr=False, compare=False)
+    """All planes of the masks that were translated."""
+
     def __call__(
         self, names: Iterable[str], get: Callable[[str], np.ndarray], *, shape: tuple[int, int]
     ) -> np.ndarray:
@@ -148,6 +151,7 @@ class PlaneTranslator:
         """
         flags = np.zeros(shape, np.uint32)
         for name in names:
+            self.seen.add(name)
             if name in self.extra_bad:
                 flags[get(name)] |= np.uint32(Plane.UNREPAIRED)
             elif name not in INPUT_PLANES:
@@ -159,3 +163,7 @@ class PlaneTranslator:
         unrepaired = (flags & np.uint32(FROM_NEIGHBOURS)) == np.uint32(Plane.COSMIC_RAY)
         flags[unrepaired] |= np.uint32(Plane.UNREPAIRED)
         return flags
+
+    def find_absent(self) -> list[str]:
+        """Return those of `extra_bad` that no mask had, if one was seen."""
+        return sorted(self.extra_bad - self.seen) if self.seen else []

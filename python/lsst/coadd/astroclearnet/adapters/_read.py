@@ -18,9 +18,10 @@ from ._adapter import ImageAdapter
 from ._images import VisitImageAdapter
 
 IMAGE_MODELS = {
-    "images": "VisitImage of lsst.images",
-    "afw": "ExposureF of lsst.afw",
+    "images": "VisitImage of lsst.images, geometry from acn_sky_geometry.",
+    "afw": "ExposureF of lsst.afw, geometry from skyMap.",
 }
+"""The libraries, with what a configuration says of each."""
 
 
 def make_adapter(image_model: str, **options: Any) -> ImageAdapter:

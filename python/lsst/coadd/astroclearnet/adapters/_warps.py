@@ -16,6 +16,7 @@ from __future__ import annotations
 
 __all__ = ("cut_warp",)
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +27,9 @@ from lsst.daf.butler import DeferredDatasetHandle
 from lsst.images import Box, NoOverlapError
 
 from ..core._errors import InvalidExposureError, UncalibratedExposureError
-from ..core._exposure import PixelSkyMap, ScalarField
-from ..core._grid_map import box_outline
-from ..core._gridded import place_exposure, variance_share
+from ..core._exposure import InputExposure, PixelSkyMap, ScalarField
+from ..core._grid_map import GridMap, box_outline
+from ..core._gridded import find_gain, place_exposure
 from ..core._planes import Plane
 from ..core._register import WarpedExposure, WarpedField
 from ._adapter import FaultyDetector, read_image
@@ -69,8 +70,8 @@ def cut_warp(
         Planes whose pixels must not be used.
     kernel
         Interpolation with which the warp was made: its variance plane holds
-        the variance of a pixel, which interpolation lowers
-        (`~..core._gridded.variance_share`).
+        the variance of single pixels (lsst/afw WarpAtOnePoint.h:127-132), of
+        which the power of the noise is made (`~..core._gridded.find_gain`).
     planes
         Translates its mask; `None` for one that knows `INPUT_PLANES` alone.
 
@@ -93,11 +94,12 @@ def cut_warp(
     (unit ``BUNIT``, checked as in assemble_cell_coadd.py:688-693), inputs
     lsst/pipe_tasks coaddInputRecorder.py:82-115, 178-192. Detectors are told
     apart by the outlines of their frames, as in
-    assemble_cell_coadd.py:739-762; where two overlap, the pixel goes to the
-    first, as ``copyGoodPixels`` copies it. The PSF is that of the warp, a
-    ``CoaddPsf``, which has no value off its detectors (lsst/meas_algorithms
-    CoaddPsf.cc:264-272). Aperture corrections are those of the detectors, in
-    their own pixels (coaddInputRecorder.py:137-158).
+    assemble_cell_coadd.py:739-762; where two overlap, the pixel is that of
+    the last, which ``copyGoodPixels`` copies over the others (lsst/coadd_utils
+    copyGoodPixels.cc:96-108, make_direct_warp.py:594). The PSF is that of the
+    warp, a ``CoaddPsf``, which has no value off its detectors
+    (lsst/meas_algorithms CoaddPsf.cc:264-272). Aperture corrections are those
+    of the detectors, in their own pixels (coaddInputRecorder.py:137-158).
     """
     label = f"visit={data_id['visit']}"
     exposure_f = _read_box(warp, box)
@@ -108,43 +110,64 @@ def cut_warp(
     for name, part in {"PSF": psf, "record of its inputs": inputs}.items():
         if part is None:
             raise InvalidExposureError(f"The warp of {label} has no {name}; make it anew or leave it out.")
-    x0, y0 = int(exposure_f.getX0()), int(exposure_f.getY0())
-    image = exposure_f.image.array
-    variance = exposure_f.variance.array / np.float32(variance_share(kernel))
-    flags = translate_mask(exposure_f.mask, planes=planes)
+    shared = dict(
+        visit=int(data_id["visit"]),
+        image=exposure_f.image.array,
+        variance=exposure_f.variance.array,
+        flags=translate_mask(exposure_f.mask, planes=planes),
+        x0=int(exposure_f.getX0()),
+        y0=int(exposure_f.getY0()),
+        bad=bad,
+    )
     pieces: list[WarpedExposure | FaultyDetector] = []
-    free = np.ones(image.shape, bool)
-    for row in inputs.ccds:
-        detector = int(row["ccd"])
-        piece_label = f"{label} detector={detector}"
+    free = np.ones(shared["image"].shape, bool)
+    for row in reversed(list(inputs.ccds)):  # the last was copied over the others
+        piece_label = f"{label} detector={int(row['ccd'])}"
         try:
             outline = _find_outline(row, wcs, label=piece_label)
             if outline is None:
                 continue
             piece = place_exposure(
-                visit=int(data_id["visit"]),
-                detector=detector,
+                **shared,
+                detector=int(row["ccd"]),
                 physical_filter=str(
                     row["filter"] if "filter" in row.schema else data_id.get("physical_filter", "")
                 ),
                 label=piece_label,
-                image=image,
-                variance=variance,
-                flags=flags,
-                inside=_claim(free, outline, x0=x0, y0=y0),
-                x0=x0,
-                y0=y0,
+                inside=_claim(free, outline, x0=shared["x0"], y0=shared["y0"]),
                 psf=ExposurePsf(psf, piece_label),
                 outline=outline,
-                bad=bad,
                 aperture_corrections=_aperture_corrections(row, wcs),
             )
+            if piece is not None:
+                pieces.append(_restore_power(piece, row, wcs, kernel))
         except InvalidExposureError as error:
-            pieces.append(FaultyDetector(detector=detector, error=error))
-            continue
-        if piece is not None:
-            pieces.append(piece)
-    return pieces
+            pieces.append(FaultyDetector(detector=int(row["ccd"]), error=error))
+    return pieces[::-1]
+
+
+def _restore_power(
+    piece: WarpedExposure, row: ExposureRecord, wcs: PixelSkyMap, kernel: str
+) -> WarpedExposure:
+    """Make the power of the noise of the variance of single pixels."""
+    frame, (height, width) = Box.from_legacy(row.getBBox()), piece.image.shape
+    # Of the detector image nothing is left but where its pixels were.
+    gone = np.broadcast_to(np.float32(0), frame.shape)
+    detector = InputExposure(
+        visit=piece.visit,
+        detector=piece.detector,
+        physical_filter=piece.physical_filter,
+        image=gone,
+        variance=gone,
+        flags=gone,
+        x0=int(frame.x.start),
+        y0=int(frame.y.start),
+        psf=piece.psf,
+        wcs=SkyWcsMap(row.getWcs()),
+    )
+    grid = GridMap.fit(wcs, detector, x0=piece.x0, y0=piece.y0, height=height, width=width)
+    gain = find_gain(grid, kernel=kernel, height=height, width=width)
+    return dataclasses.replace(piece, variance=piece.variance / gain)
 
 
 def _aperture_corrections(row: ExposureRecord, wcs: PixelSkyMap) -> dict[str, ScalarField]:

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("place_exposure", "variance_share")
+__all__ = ("find_gain", "place_exposure", "variance_share")
 
 import re
 from collections.abc import Mapping
@@ -19,10 +19,14 @@ from types import MappingProxyType
 import numpy as np
 
 from ._exposure import PsfModel, ScalarField
+from ._grid_map import GridMap
 from ._grid_psf import GridPsf, sample_positions
 from ._planes import Plane
 from ._register import WarpedExposure
 from ._warped_psf import kernel_fwhm
+
+_PHASES = 1024  # parts of a pixel to which a shift is known: the share then to 0.1 %
+_BLOCK = 256  # rows that are worked at a time
 
 
 def place_exposure(
@@ -49,8 +53,7 @@ def place_exposure(
     visit, detector, physical_filter, label
         Identity of the exposure.
     image, variance
-        nJy per pixel and power of its noise at low spatial frequency, nJy^2,
-        ``(y, x)``.
+        nJy per pixel and nJy^2, ``(y, x)``.
     flags
         Bits of `Plane`, uint32 ``(y, x)``.
     inside
@@ -109,28 +112,71 @@ def place_exposure(
     )
 
 
-def variance_share(kernel: str) -> float:
-    """Return how much of the variance of a pixel an interpolation leaves.
+def find_gain(grid: GridMap, *, kernel: str, height: int, width: int) -> np.ndarray:
+    """Return by what a variance plane that was interpolated with the image
+    is to be divided.
 
-    The rest is in the correlation with the neighbours; the power of the noise
-    at low spatial frequency does not change.
+    Parameters
+    ----------
+    grid
+        Native coordinates of a box.
+    kernel
+        The interpolation; `variance_share` says which are known.
+    height, width
+        The box, in pixels.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Variance of a pixel in units of the power of the noise at low spatial
+        frequency, float32 ``(y, x)``.
+
+    Notes
+    -----
+    With an area A of native pixels of variance V in a pixel, fluxes are
+    multiplied by A. Of the variance of the pixel, the weights w leave
+    ``A**2 * V * sum(w**2)``; a sum over many pixels has A times V for each of
+    them, whatever the weights are. How much they leave goes with the position
+    of the pixel between those of the detector, which makes a moire.
+    """
+    share = variance_share(kernel, (np.arange(_PHASES) + 0.5) / _PHASES)
+    gain = np.empty((height, width), np.float32)
+    columns = np.arange(width)
+    for first in range(0, height, _BLOCK):
+        rows = np.arange(first, min(first + _BLOCK, height))
+        x, y = (
+            share[np.floor(position(rows, columns) * _PHASES).astype(np.int64) % _PHASES]
+            for position in (grid.x, grid.y)
+        )
+        gain[rows] = grid.area(rows, columns) * x * y
+    return gain
+
+
+def variance_share(kernel: str, shift: np.ndarray) -> np.ndarray:
+    """Return how much of the variance of pixels an interpolation leaves.
+
+    The rest is in the correlation with the neighbours.
 
     Parameters
     ----------
     kernel
         ``bilinear`` or ``lanczos`` with its order, e.g. ``lanczos3``.
+    shift
+        Distances ``(n,)`` from a pixel to where the image is wanted, along one
+        axis, from 0 to 1 pixel.
 
     Returns
     -------
-    `float`
-        Mean over shifts of the sum of the squared weights: 1 for none.
+    `numpy.ndarray`
+        Sum of the squared weights ``(n,)``, those of the other axis left out:
+        1 where there is no shift.
 
     Raises
     ------
     ValueError
         If the kernel is not known.
     """
-    shift = (np.arange(64) + 0.5)[:, None] / 64
+    shift = np.asarray(shift, float)[:, None]
     if kernel == "bilinear":
         weights = np.concatenate([1 - shift, shift], axis=1)
     elif match := re.fullmatch(r"lanczos([2-9])", kernel):
@@ -140,4 +186,4 @@ def variance_share(kernel: str) -> float:
         weights /= weights.sum(axis=1, keepdims=True)
     else:
         raise ValueError(f"Interpolation {kernel!r} is not known; known: bilinear, lanczos2 to lanczos9.")
-    return float(np.mean(np.sum(weights**2, axis=1)) ** 2)
+    return np.sum(weights**2, axis=1)
