@@ -13,15 +13,21 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from lsst.coadd.astroclearnet._visit_images import VISIT_PLANES
 from lsst.coadd.astroclearnet.cli import main
 from lsst.coadd.astroclearnet.comparison import _rows
+from lsst.coadd.astroclearnet.core import Plane
+from lsst.coadd.astroclearnet.ingest import _config as ingest_config
 from lsst.coadd.astroclearnet.injection import _measure
 from lsst.daf.butler import Butler
 from lsst.pipe.base import Pipeline
@@ -152,16 +158,71 @@ def test_every_command_of_the_guide_exists():
         assert {word for word in rest if word.startswith("-")} <= known
 
 
-def test_batch_files_ask_for_the_task_of_the_pipeline():
-    files = sorted((ROOT / "bps").glob("*.yaml"))
-    assert files
-    for path in files:
-        content = yaml.safe_load(path.read_text())
-        assert list(content["pipetask"]) == ["assembleAcnCoadd"]
-        pipeline = content["pipelineYaml"].removeprefix("${COADD_ASTROCLEARNET_DIR}/")
-        assert (ROOT / pipeline).exists()
-        if "computeSite" in content:
-            assert content["computeSite"] in content["site"]
+@pytest.mark.parametrize("path", sorted((ROOT / "bps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_batch_files_ask_for_what_their_jobs_use(path):
+    content = yaml.safe_load(path.read_text())
+    pipeline = ROOT / content["pipelineYaml"].removeprefix("${COADD_ASTROCLEARNET_DIR}/")
+    assert set(content["pipetask"]) == set(yaml.safe_load(pipeline.read_text())["tasks"])
+    jobs = [*content["pipetask"].values(), content["finalJob"]]
+    # What is not said is 2 GB, and for the final job 16 cores.
+    assert all(job["requestMemory"] > 2048 for job in jobs) and "requestCpus" in content["finalJob"]
+    for job in content["pipetask"].values():
+        # A quantum uses one core, whatever was asked for, unless it is told.
+        assert job.get("requestCpus", 1) == 1 or job["extraRunQuantumOptions"] == "-n {requestCpus}"
+    if "computeSite" in content:
+        site = content["site"][content["computeSite"]]
+        cores = site.get("cores_per_node", site.get("cores"))
+        assert all(job.get("requestCpus", 1) <= cores for job in jobs)
+        assert all(job["requestMemory"] <= 1024 * site.get("mem_per_node", 16) for job in jobs)
+
+
+def find_kinds(models):
+    return {one.model_fields["kind"].annotation.__args__[0] for one in models}
+
+
+def test_keys_of_the_page_on_ingest_are_those_of_the_models():
+    page = GUIDE / "how-to/ingest.rst"
+    parts = re.split(r"^(.+)\n=+\n", TEXT[page], flags=re.MULTILINE)
+    keys = {
+        title: re.findall(r"^   \* - ``(\w+)``$", text, re.MULTILINE)
+        for title, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
+    assert all(len(names) == len(set(names)) for names in keys.values())
+    c = ingest_config
+    psfs, skies = (c.PsfexFile, c.PiffFile, c.StampFile), (c.NoSky, c.ConstantSky, c.MedianSky, c.SplineSky)
+    models = {
+        "instrument": (c.Instrument,),
+        "sky_map": (c.SkyMapConfig,),
+        "exposures": (c.Exposure,),
+        "image": (c.ImageFile,),
+        "weight": (c.Weight,),
+        "data_quality": (c.DataQuality,),
+        "psf": psfs,
+        "wcs": (c.WcsConfig,),
+        "calibration": (c.Calibration,),
+        "sky": skies,
+    }
+    for title, known in models.items():
+        assert set(keys.pop(title)) == {name for one in known for name in one.model_fields}, title
+    # What load_config takes beside the model.
+    assert set(keys.pop("The file")) == {*c.IngestConfig.model_fields, "data_root", "table", "defaults"}
+    assert not any(keys.values())
+    kinds = find_kinds(psfs) | find_kinds(skies) | set(c.Weight.model_fields["kind"].annotation.__args__)
+    planes = {plane.name for plane in Plane if plane.name in VISIT_PLANES}
+    assert [name for name in sorted(kinds | planes) if f"``{name}``" not in TEXT[page]] == []
+
+
+def test_example_of_the_page_on_ingest_runs(tmp_path):
+    for name in ("make_files.py", "exposures.yaml"):
+        shutil.copy(GUIDE / "ingest-example" / name, tmp_path)
+    subprocess.run([sys.executable, "make_files.py"], cwd=tmp_path, check=True)
+    result = CliRunner().invoke(main, ["ingest", str(tmp_path / "exposures.yaml"), str(tmp_path / "repo")])
+    assert result.exit_code == 0, result.output
+    with Butler.from_config(str(tmp_path / "repo"), collections="MyCam/defaults") as butler:
+        refs = butler.query_datasets("calexp")
+        assert len(refs) == 3
+        image = butler.get(refs[0]).image.array
+    assert abs(np.median(image)) < 1 and image.max() > 50  # the sky is gone, stars are there
 
 
 def test_tutorial_runs_as_it_is_pasted(tmp_path):

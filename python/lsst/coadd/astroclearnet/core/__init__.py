@@ -10,6 +10,22 @@
 Nothing here imports ``lsst``; the adapters and tasks around it do. What
 needs torch is imported when it is first used, so that graphs can be built
 without it.
+
+The modules, in the order of the data:
+
+- `_exposure`, `_planes`: one detector image and its mask, as adapters give it;
+- `_register`, `_grid_map`, `_resample`, `_warped_psf`, `_grid_psf`,
+  `_gridded`: exposures and PSFs on the pixel grid of the patch;
+- `_tiles`, `_stack`, `_batches`, `_device`: cells, their stacks, where to fit;
+- `_fit`, `_options`: the method and recipe for a cell;
+- `_statistic`, `_first_look`, `_clip`, `_trail`, `_neighbours`, `_wiener`,
+  `_noise_level`, `_inflation`: artifacts clipped, holes filled, D and P;
+- `_encoder_inputs`, `_encoder`, `_unet`, `_flux`, `_scatter`: the latent, its
+  fluxes and its scatter (`_mm`, `_self*`, `_paper`, `_kaiser`: other ways);
+- `_finish`, `_deliver`, `_filters`, `_fourier`, `_decoder`: the products at
+  the target PSF;
+- `_canvas`, `_misfit`, `_diagnose`, `_correlation`, `_trust`: cells stitched,
+  and how far to trust the result.
 """
 
 from ._errors import *

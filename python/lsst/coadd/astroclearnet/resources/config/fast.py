@@ -11,6 +11,6 @@
 # the demo patch). The time of reading and resampling goes with the number of
 # exposures, that of the fit less than so.
 #
-#     pipetask run ... -p acn.yaml#coadd -C assembleAcnCoadd:fast.py
+#     pipetask run ... -p pipelines/acn.yaml#coadd -C assembleAcnCoadd:config/fast.py
 
 config.select.n_visits_max = 8

@@ -8,9 +8,10 @@
 
 # AssembleAcnCoaddTask in an HSC repository of the full Science Pipelines:
 #
-#     pipetask run ... -p acn.yaml -c parameters:image_model=afw -C assembleAcnCoadd:hsc.py
+#     pipetask run ... -p pipelines/acn.yaml -c parameters:image_model=afw \
+#         -C assembleAcnCoadd:config/hsc.py
 #
-# or, with this file in it already, -p HSC/acn.yaml.
+# or, with this file in it already, -p pipelines/HSC/acn.yaml.
 
 # calexp is an ExposureF; the geometry of the patch comes from skyMap.
 config.image_model = "afw"

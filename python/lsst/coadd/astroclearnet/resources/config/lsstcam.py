@@ -7,7 +7,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # AssembleAcnCoaddTask in an LSSTCam repository of the full Science Pipelines
-# (drp_pipe, pipelines/LSSTCam/DRP.yaml); -p LSSTCam/acn.yaml has it already.
+# (drp_pipe, pipelines/LSSTCam/DRP.yaml); -p pipelines/LSSTCam/acn.yaml has
+# it already.
 
 # visit_image is an ExposureF; the geometry of the patch comes from skyMap.
 config.image_model = "afw"

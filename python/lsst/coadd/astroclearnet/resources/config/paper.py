@@ -14,7 +14,7 @@
 # 6 % low in the latent where those of the trained weights are 1 % low, and 2 %
 # in acn_coadd as theirs. On the demo patch it takes 7 minutes on 2 cores.
 #
-#     pipetask run ... -p acn.yaml#coadd -C assembleAcnCoadd:paper.py
+#     pipetask run ... -p pipelines/acn.yaml#coadd -C assembleAcnCoadd:config/paper.py
 
 config.method = "acn"
 config.recipe = "paper"
