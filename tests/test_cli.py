@@ -21,7 +21,7 @@ from click.testing import CliRunner
 
 from lsst.coadd.astroclearnet.cli import main
 from lsst.coadd.astroclearnet.core import CoreError
-from lsst.daf.butler import Butler, DatasetType
+from lsst.daf.butler import Butler, CollectionType, DatasetType
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
 COMMANDS = ("compare", "demo", "ingest", "inject", "report", "restore", "summary", "train")
@@ -149,6 +149,12 @@ def repo(tmp_path_factory):
         butler.put(metrics, "acn_coadd_comparison_metrics", data_id, run="u/test")
         butler.put(matplotlib.figure.Figure(), "acn_coadd_comparison_plot", data_id, run="u/test")
     butler.collections.register("u/empty")
+    butler.collections.register("u/chain", CollectionType.CHAINED)
+    for run_name, coadd in (("u/lone", "acn_coadd"), ("u/mean", "deepCoadd")):
+        butler.collections.register(run_name)  # what matters is that there is one
+        coadd_type = DatasetType(coadd, DIMENSIONS, "StructuredDataDict", universe=butler.dimensions)
+        butler.registry.registerDatasetType(coadd_type)
+        butler.put({}, coadd, data_id, run=run_name)
     return root
 
 
@@ -181,17 +187,32 @@ def test_summary_of_several_patches(repo, tmp_path):
 @pytest.mark.parametrize(
     ("collections", "where", "words"),
     [
-        ("u/absent", "", "u/absent"),
-        ("u/empty", "", "No acn_coadd_comparison_metrics in u/empty"),
+        ("u/absent", "", "No collection with name 'u/absent' found; there are u/chain."),
+        ("u/empty,u/absent", "", "No collection with name 'u/absent' found"),
+        (" , ", "", "--collections names no collection"),
+        (
+            "u/empty",
+            "",
+            "No acn_coadd_comparison_metrics in u/empty: there is no acn_coadd: run pipelines/mean",
+        ),
+        ("u/lone", "", "there is no deepCoadd to compare acn_coadd with: run pipelines/mean.yaml first"),
+        ("u/lone,u/mean", "", "run compareAcnCoadd first, e.g. pipetask run ... -p acn.yaml#evaluate"),
         ("u/test", "nonsense = 1", "nonsense"),
+        ("u/test", "patch=5", "it must name the skymap, too: skymap='...' AND patch=5"),
+        ("u/test", "skymap='s' AND band='z'", "in u/test matches --where"),
     ],
 )
 def test_summary_without_result(repo, collections, where, words):
     result = run("summary", repo, "--collections", collections, "--where", where)
-    assert result.exit_code == 1
-    assert result.output.startswith("Error: ")
-    assert result.output.count("\n") == 1
-    assert words in result.output
+    assert result.exit_code == (2 if "names no" in words else 1)
+    last = result.output.splitlines()[-1]
+    assert last.startswith("Error: ") and words in last
+    assert result.exit_code == 2 or result.output.count("\n") == 1
+
+
+def test_collections_are_parted_by_commas(repo):
+    result = run("summary", repo, "--collections", "u/empty, u/test")
+    assert result.exit_code == 0 and result.output.count("star_fwhm") == 2, result.output
 
 
 def test_summary_without_repository(tmp_path):

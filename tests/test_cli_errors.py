@@ -90,12 +90,12 @@ CASES = [
     ("report {f}/broken --collections u/x", 1, "broken cannot be opened as a Butler repository"),
     ("report {f}/text.fits --collections u/x", 1, "text.fits cannot be opened as a Butler repository"),
     ("report {repo} --collections u/none", 1, "No collection with name 'u/none'"),
-    ("report {repo} --collections HSC/defaults", 1, "run compareAcnCoadd first"),
+    ("report {repo} --collections HSC/defaults", 1, "there is no acn_coadd: run pipelines/mean.yaml"),
     ("report {repo} --collections HSC/defaults -o {f}", 2, "is a directory"),
     ("report {repo}", 2, "Missing option '--collections'"),
     ("summary {f}/text.fits --collections u/x", 1, "text.fits cannot be opened as a Butler repository"),
     ("summary {repo} --collections u/none", 1, "No collection with name 'u/none'"),
-    ("summary {repo} --collections HSC/defaults", 1, "run compareAcnCoadd first"),
+    ("summary {repo} --collections HSC/defaults", 1, "there is no acn_coadd: run pipelines/mean.yaml"),
     ("demo {f}/text.fits", 2, "is a file"),
     ("demo {f}/empty/../broken", 1, "is not a demo repository; nothing was changed"),
     ("demo {out} --size 17", 2, "size must be a multiple of 200"),
@@ -215,6 +215,7 @@ def test_no_right_to_write_is_a_line(words, files, tmp_path):
     told = [line for line in done.stderr.splitlines() if not line.startswith("INFO: ")]
     assert len(told) == 1 and told[0].startswith("Error: "), done.stderr
     assert "Permission denied" in told[0] and str(locked) in told[0]
+    assert f"{locked}/." not in told[0] and f"{locked}/tmp" not in told[0]  # files nobody knows of
     assert not any(locked.iterdir())
 
 
@@ -230,7 +231,7 @@ def test_a_repository_that_is_only_read(fresh_repo):
     finally:
         for path in [fresh_repo, *fresh_repo.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
-    assert "run compareAcnCoadd first" in read.stderr  # it can be read
+    assert "there is no acn_coadd: run pipelines" in read.stderr  # it can be read
     assert done.returncode == 1, done.stderr
     told = [line for line in done.stderr.splitlines() if not line.startswith("INFO: ")]
     assert len(told) == 1 and told[0].startswith("Error: "), done.stderr

@@ -188,7 +188,10 @@ def test_a_complete_repository_is_left_alone(root):
 
 
 def test_other_options_are_not_mistaken_for_the_same(root):
-    with pytest.raises(repository.RepositoryError, match="made with other options.*--overwrite"):
+    with pytest.raises(
+        repository.RepositoryError,
+        match=r"made with other options \(--seed \d+ --visits \d+ --size 200\); give --overwrite",
+    ):
         demo.make_demo_repository(root, demo.DemoConfig(n_visits=4, size=200, seed=2))
     assert json.loads((root / demo.MARKER).read_text())["complete"]
 

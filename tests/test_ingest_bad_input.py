@@ -8,8 +8,10 @@
 
 import os
 import resource
+import shlex
 
 import pytest
+import yaml
 from _ingest_data import describe, make_text_header, run_ingest, write_files
 from astropy.io import fits
 
@@ -38,44 +40,53 @@ def assert_refused(description, *messages):
     [
         ({"image": {"file": "nothing.fits"}}, "visit=11 detector=3: the file "),
         ({"image": {"file": "image.fits", "hdu": 0}}, "has no 2-d image in HDU 0"),
-        ({"image": {"file": "image.fits", "hdu": "SCI"}}, "image.fits cannot be read"),
+        ({"image": {"file": "image.fits", "hdu": "SCI"}}, "image.fits has no HDU SCI; it has 0 PRIMARY, 1."),
         ({"weight": {"file": "stamp.fits"}}, "stamp.fits has the shape (33, 33), the image (90, 110)"),
-        ({"weight": {"file": "weight.fits", "kind": "guess"}}, "exposures.0.weight.kind: Input should be"),
+        (
+            {"weight": {"file": "weight.fits", "kind": "guess"}},
+            "weight.kind must be 'inverse_variance', 'variance' or 'sigma'; got 'guess' in exposure 0 (of 1",
+        ),
         ({"psf": {"kind": "psfex", "file": "sky.fits"}}, "is not a PSFEx model"),
         ({"psf": {"kind": "piff", "file": "psfex.fits"}}, "psfex.fits is not a Piff model"),
         ({"psf": {"kind": "stamp", "file": "mask.fits"}}, "PSF stamps must be square"),
-        ({"psf": {"kind": "psfex"}}, "exposures.0.psf.psfex.file: Field required"),
-        ({"defaults": {}}, "exposures.0.band: Field required (and "),
+        ({"psf": {"kind": "psfex"}}, "psf.psfex.file is missing in exposure 0"),
+        ({"defaults": {}}, "band is missing, physical_filter is missing, exposure_time is missing, "),
         (
             {"calibration": {}},
-            "exposures.0.calibration: Value error, give either zero_point or njy_per_count",
+            "calibration: give either zero_point or njy_per_count in exposure 0",
         ),
         ({"calibration": {"zero_point": float("nan")}}, "the zero point nan is not a magnitude"),
         ({"data_quality": {"file": "mask.fits", "bits": {0: "BAD"}}}, "2 pixels have the bit 2"),
         ({"data_quality": {"file": "mask.fits", "bits": {0: "UGLY"}}}, "Unknown mask plane 'UGLY'"),
         ({"data_quality": {"file": "mask.fits", "bits": {0: "CLIPPED"}}}, "Unknown mask plane 'CLIPPED'"),
         ({"data_quality": {"file": "mask.fits", "codes": {1: "UNREPAIRED"}}}, "a visit image can hold NO_"),
-        ({"data_quality": {"file": "mask.fits", "bits": {2: "INJECTED"}}}, "exposures.0.data_quality: "),
+        (
+            {"data_quality": {"file": "mask.fits", "bits": {2: "INJECTED"}}},
+            "data_quality: Unknown mask plane 'INJECTED'",
+        ),
         ({"data_quality": {"file": "mask.fits", "bits": {2: "FAKE"}}}, "Unknown mask plane 'FAKE'"),
         ({"psf": {"kind": "psfex", "file": "weight.fits", "hdu": 0}}, "HDU 0 is not a PSFEx model"),
         ({"sky": {"kind": "spline", "file": "weight.fits", "hdu": 0}}, "it has no column xgrid"),
-        ({"wcs": {"file": "weight.fits", "hdu": 7}}, "weight.fits cannot be read: it has fewer HDUs"),
+        ({"wcs": {"file": "weight.fits", "hdu": 7}}, "weight.fits has no HDU 7; it has 0 PRIMARY."),
         ({"wcs": {"file": "weight.fits"}}, "weight.fits: its header has no celestial WCS"),
         ({"band": "{nonsense}"}, "exposures.0.band: '{nonsense}' cannot be filled in: 'nonsense'"),
         ({"exposures": [{"visit": 1, "detector": 1}] * 2}, "visit=1 detector=1 is described twice"),
-        ({"exposures": []}, "exposures: "),
+        ({"exposures": []}, "exposures is empty"),
         (
             {"sky_map": {"name": "field", "pixel_scale": 1e-4}},
-            "sky_map.pixel_scale: Value error, the tract would have 3.6e+07 x 3.6e+07 pixels",
+            "sky_map.pixel_scale: the tract would have 3.6e+07 x 3.6e+07 pixels",
         ),
-        ({"sky_map": {"name": "field", "pixel_scale": float("inf")}}, "sky_map.pixel_scale: Input should be"),
+        (
+            {"sky_map": {"name": "field", "pixel_scale": float("inf")}},
+            "sky_map.pixel_scale must be a finite number; got inf",
+        ),
         (
             {"sky_map": {"name": "field", "cell_size": 16, "max_patch_size": 16, "pixel_scale": 0.01}},
             "sky_map: the tract would have ",
         ),
         (
             {"instrument": {"name": "Cam", "colour": "red"}},
-            "instrument.colour: Extra inputs are not permitted",
+            "instrument.colour is not known",
         ),
         ({"data_root": "/nowhere/at/all"}, "The data root /nowhere/at/all does not exist"),
     ],
@@ -200,3 +211,69 @@ def test_not_yaml(tmp_path):
     path.write_text("- 1")
     with pytest.raises(IngestError, match="must hold a mapping"):
         load_config(path)
+
+
+def describe_many(directory, files, changes):
+    """Describe five exposures, with changes to some and to the defaults."""
+    path = describe(directory, files)
+    description = yaml.safe_load(path.read_text())
+    description["exposures"] = [{"visit": n, "detector": 3, **changes.get(n, {})} for n in range(5)]
+    for name, value in changes.get("defaults", {}).items():
+        description["defaults"][name] = value
+    for name in changes.get("without", ()):
+        del description["defaults"][name]
+    path.write_text(yaml.safe_dump(description))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"without": ["mjd"]}, "mjd is missing in all 5 exposures: put it under defaults."),
+        (
+            {"defaults": {"psf": {"kind": "magic"}}},
+            "psf.kind must be one of 'psfex', 'piff', 'stamp'; got 'magic' in all 5 exposures: look at def",
+        ),
+        (
+            {1: {"exposure_time": -4}, 3: {"exposure_time": -4}, 2: {"mjd": "noon"}},
+            "exposure_time must be greater than 0; got -4 in exposures 1, 3 (of 5, counted from 0); mjd must "
+            "be a valid number; unable to parse string as a number; got 'noon' in exposure 2 (of 5",
+        ),
+    ],
+)
+def test_equal_faults_are_told_once(changes, message, files, tmp_path):
+    result = run_ingest(describe_many(tmp_path, files, changes), tmp_path / "repo")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ") and result.output.count("\n") == 1
+    assert message in result.output and len(result.output) < 400
+
+
+def test_sky_that_is_still_there_is_told(files, tmp_path):
+    changes = {"defaults": {"sky": {"kind": "none"}}, 2: {"sky": {"kind": "median"}}}
+    result = run_ingest(describe_many(tmp_path, files, changes), tmp_path / "repo")
+    assert result.exit_code == 0, result.output
+    told = [line for line in result.output.splitlines() if line.startswith("WARNING: ")]
+    assert [int(line.partition("visit=")[2][0]) for line in told] == [0, 1, 3, 4]
+    assert all(
+        "sigma of the noise of a pixel, not 0: subtract it first, or give 'sky: {kind" in one for one in told
+    )
+
+
+def test_what_it_says_to_do_next_can_be_done(files, tmp_path):
+    """The commands are words that a shell takes, one pipeline before the
+    other, for all bands and for whoever runs them.
+    """
+    changes = {4: {"band": "i", "physical_filter": "Cam-I"}}
+    result = run_ingest(describe_many(tmp_path, files, changes), tmp_path / "my repo")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.replace("\\\n", " ").splitlines()[1:]
+    mean, acn, report = (shlex.split(line) for line in lines)
+    assert "band" not in result.stdout and "$" not in result.stdout
+    assert mean[:2] == acn[:2] == ["pipetask", "run"] and report[:3] == ["acn", "report", mean[3]]
+    assert mean[3] == str(tmp_path / "my repo")
+    output = mean[mean.index("-o") + 1]
+    assert mean[mean.index("-p") + 1].endswith("pipelines/mean.yaml")
+    assert acn[acn.index("-p") + 1].endswith("pipelines/acn.yaml")
+    assert acn[acn.index("-i") + 1] == f"{output},Cam/defaults"
+    assert acn[acn.index("-d") + 1] == "skymap='field' AND tract=0"
+    assert report[report.index("--collections") + 1] == acn[acn.index("-o") + 1]

@@ -120,6 +120,17 @@ def test_coadd_and_reference_are_compared(repo, output):
     assert {"deepCoadd", "acn_coadd", "acn_latent"} <= set(metrics["plane"])
 
 
+def match_stars(table, sky):
+    """Return the row of each star, with its flux in units of the true one."""
+    table = table[(table["deblend_nChild"] == 0) & ~table["base_PsfFlux_flag"]]
+    x, y, flux = np.array(sky.stars).T
+    distance = np.hypot(table["slot_Centroid_x"][:, None] - x, table["slot_Centroid_y"][:, None] - y)
+    assert distance.min(axis=0).max() < 0.1
+    found = table[distance.argmin(axis=0)]
+    found["base_PsfFlux_instFlux"] /= flux
+    return found
+
+
 def test_sources_are_measured(repo, restored):
     """Detection, deblending and measurement by the tasks of the stack; fluxes
     are those of the PSF, times the aperture correction. The noise, which is
@@ -130,18 +141,35 @@ def test_sources_are_measured(repo, restored):
         pytest.importorskip(module, reason=reason, exc_type=ImportError)
     pipeline = Pipeline.from_uri(f"{PIPELINES}/acn-measure.yaml")
     butler = execute(*repo, pipeline, "u/test/measure", inputs=["u/test/restored", *DEFAULTS])
-    table = butler.get("acnCoadd_meas", repo[1].data_id).asAstropy()
-    table = table[(table["deblend_nChild"] == 0) & ~table["base_PsfFlux_flag"]]
-    found = []
-    for x, y, flux in repo[1].stars:
-        distance = np.hypot(table["slot_Centroid_x"] - x, table["slot_Centroid_y"] - y)
-        row = table[np.argmin(distance)]
-        assert distance.min() < 0.1 and row["base_InputCount_value"] == len(stack.VISITS)
-        found.append(row["base_PsfFlux_instFlux"] / flux)
-    np.testing.assert_allclose(found, stack.APERTURE_CORRECTION, rtol=0.03)
+    found = match_stars(butler.get("acnCoadd_meas", repo[1].data_id).asAstropy(), repo[1])
+    assert (found["base_InputCount_value"] == len(stack.VISITS)).all()
+    np.testing.assert_allclose(found["base_PsfFlux_instFlux"], stack.APERTURE_CORRECTION, rtol=0.03)
     x, y = np.array([star[:2] for star in repo[1].stars]).T
     footprints = [source.getFootprint() for source in butler.get("acnCoadd_det", repo[1].data_id)]
     peaks = [(peak.getIx(), peak.getIy()) for one in footprints for peak in one.getPeaks()]
     alone = [np.hypot(x - peak_x, y - peak_y).min() > 8 for peak_x, peak_y in peaks]
     # By the stack's defaults there are hundreds.
     assert len(peaks) >= len(x) and np.sum(alone) <= 4
+
+
+def test_tasks_run_by_connections_alone(repo, restored):
+    """What else acn-measure.yaml sets makes better catalogues of it; nothing
+    of that is needed. ``useCellCoadds`` is what chooses the connection; the
+    order of bands and what calibration marks come with a real instrument.
+    """
+    for module in ("lsst.meas.extensions.scarlet", "lsst.pipe.tasks.multiBand"):
+        pytest.importorskip(module, reason="part of the full LSST stack, not on PyPI", exc_type=ImportError)
+    pipeline = Pipeline("connections alone")
+    for label, task in Pipeline.from_uri(f"{PIPELINES}/acn-measure.yaml")._pipelineIR.tasks.items():
+        pipeline.addTask(task.klass, label)
+        settings = {name: value for config in task.config or () for name, value in config.rest.items()}
+        for name, value in settings.items():
+            if name.startswith("connections.") or name == "useCellCoadds":
+                pipeline.addConfigOverride(label, name, value)
+        if label.startswith("merge"):
+            pipeline.addConfigOverride(label, "priorityList", [stack.BAND])
+    pipeline.addConfigOverride("measureAcnCoadd", "doPropagateFlags", False)
+    butler = execute(*repo, pipeline, "u/test/alone", inputs=["u/test/restored", *DEFAULTS])
+    found = match_stars(butler.get("acnCoadd_meas", repo[1].data_id).asAstropy(), repo[1])
+    np.testing.assert_allclose(found["base_PsfFlux_instFlux"], stack.APERTURE_CORRECTION, rtol=0.03)
+    assert len(butler.get("acnCoadd_forced_src", repo[1].data_id)) >= len(repo[1].stars)

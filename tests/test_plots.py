@@ -23,6 +23,8 @@ from lsst.coadd.astroclearnet.comparison._diagrams import (
     make_flux_figure,
     make_psf_figure,
 )
+from lsst.coadd.astroclearnet.comparison._style import COLOURS, choose_places
+from lsst.coadd.astroclearnet.comparison._tract import make_tract_figure
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +208,38 @@ def test_psf_figure_has_stars_and_psf_of_each_plane(views):
         radius, profile = axis.lines[1].get_data()
         assert np.interp(fwhm / 2, radius, profile) == pytest.approx(0.5, abs=0.04)
     assert len(widths.lines[0].get_ydata()) == np.sum(comparison.stars)
+    # Part of the axis is not logarithmic, and says so.
+    linear_below = profiles[0].yaxis.get_transform().linthresh
+    assert f"linear below {linear_below:g}" in profiles[0].get_ylabel()
+
+
+def test_rates_are_not_drawn_below_zero():
+    rows = [("false_positive_rate", "acn_coadd", 0.0, 0.88), ("sky_mean", "acn_coadd", 0.0, 0.88)]
+    rows = [(5, *row, "", 1, "", "") for row in rows]
+    names = ("patch", "name", "plane", "value", "error", "unit", "n", "statistic", "definition")
+    table = Table(rows=rows, names=names)
+    figure = make_tract_figure(table, names=["false_positive_rate", "sky_mean"], title="a tract")
+    lows = [axis.containers[0][2][0].get_segments()[0][0][1] for axis in figure.axes]
+    assert lows == pytest.approx([0, -0.88])
+
+
+@pytest.mark.parametrize(
+    ("names", "colours"),
+    [
+        (["deepCoadd", "acn_coadd", "acn_latent"], ["#000000", "#0072b2", "#d55e00"]),
+        (["deepCoadd", "acn_latent"], ["#000000", "#d55e00"]),
+        (["acn_latent", "acn_coadd"], ["#d55e00", "#0072b2"]),
+        (["injected_deepCoadd", "injected_acn_coadd"], ["#000000", "#0072b2"]),
+        (["one", "two", "three"], ["#000000", "#0072b2", "#d55e00"]),
+    ],
+)
+def test_a_plane_has_one_colour_everywhere(names, colours):
+    assert [COLOURS[k] for k in choose_places(names)] == colours
+
+
+def test_more_planes_than_colours_can_be_told_a_place():
+    places = choose_places(["acn_coadd", *map(str, range(9))])
+    assert len(places) == 10 and set(places) <= set(range(len(COLOURS))) and places[1:].count(1) == 0
 
 
 def test_fit_figure_shows_each_stage():
@@ -218,7 +252,9 @@ def test_fit_figure_shows_each_stage():
     names = ("cell_i", "cell_j", "stage", "step", "loss", "held_out_loss", "chi2")
     history = Table(rows=rows, names=names)
     figure = make_fit_figure(history, title="a patch")
-    assert [axis.get_title() for axis in figure.axes[:2]] == ["stage: statistic", "stage: latent"]
+    titles = [axis.get_title().split("\n") for axis in figure.axes[:2]]
+    assert [title[0] for title in titles] == ["stage: statistic", "stage: latent"]
+    assert all(len(title) > 1 for title in titles)  # and what happens there
     np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), 2 + 1 / (1 + np.arange(4)))
     assert make_fit_figure(history[:0], title="") is None
 

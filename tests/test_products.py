@@ -202,6 +202,17 @@ def test_inputs_at_odds_with_the_others_are_named(name, value, text, caplog):
     assert text in caplog.text and caplog.text.count("WARNING") == 1
 
 
+@pytest.mark.parametrize(
+    ("value", "linear", "warns"), [(1.2, False, True), (1.2, True, False), (1.5, True, True)]
+)
+def test_linear_methods_know_fluxes_less_well(value, linear, warns, caplog):
+    """Their image is smoothed, small detectors see fluxes of 1.2."""
+    record = InputRecord(visit=1, detector=7, kept=True)
+    record.calibration = {"flux_scale": value, "flux_scale_error": 0.01}
+    report_oddities([record], logging.getLogger("lsst"), linear=linear)
+    assert ("another flux scale" in caplog.text) == warns
+
+
 def test_exposure_of_another_calibration_is_warned_of(small_patch, caplog):
     inputs = list(small_patch.inputs)
     image = inputs[3].exposure_or_handle.copy()

@@ -35,7 +35,7 @@ from lsst.coadd.astroclearnet.comparison._page import (
     render_table,
 )
 from lsst.coadd.astroclearnet.comparison._rows import make_row, make_table
-from lsst.daf.butler import Butler, DatasetType
+from lsst.daf.butler import Butler, CollectionType, DatasetType
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CHROMIUM_FLAGS = (
@@ -165,9 +165,31 @@ def test_where_chooses_patches(repo, tmp_path):
     assert "patch=4" in text and "patch=5" not in text
 
 
+def test_metrics_of_an_input_are_told(repo, tmp_path):
+    """After an injection the first that is found is what was there before."""
+    with Butler.from_config(str(repo), writeable=True) as butler:
+        data_id = dict(skymap="s", tract=0, band="i", patch=4)
+        butler.collections.register("u/inject/run")
+        for name in ("injected_acn_coadd_comparison_metrics", "injected_acn_injection_metrics"):
+            butler.registry.registerDatasetType(
+                DatasetType(name, sorted(data_id), "ArrowAstropy", universe=butler.dimensions)
+            )
+            butler.put(make_metrics(), name, data_id, run="u/inject/run")
+        butler.collections.register("u/inject", CollectionType.CHAINED)
+        butler.collections.redefine_chain("u/inject", ["u/inject/run", "u/test"])
+    result = run("report", repo, "--collections", "u/inject", "-o", tmp_path / "x.html")
+    told = [line for line in result.output.splitlines() if line.startswith("WARNING: ")]
+    assert len(told) == 1 and "was made in u/test, an input of u/inject; give --coadd-name inj" in told[0]
+    for words in (("--collections", "u/inject", "--coadd-name", "injected_acn"), ("--collections", "u/test")):
+        result = run("report", repo, *words, "-o", tmp_path / "x.html")
+        assert result.exit_code == 0 and "WARNING: " not in result.output
+        text = (tmp_path / "x.html").read_text(encoding="utf-8")
+        assert ("What became of injected sources" in text) == ("injected_acn" in words)
+
+
 def test_report_without_result(repo, tmp_path):
     result = run("report", repo, "--collections", "u/empty", "-o", tmp_path / "x.html")
-    assert result.exit_code == 1 and "run compareAcnCoadd first" in result.output
+    assert result.exit_code == 1 and "there is no acn_coadd: run pipelines/mean.yaml" in result.output
     assert len(result.output.strip().splitlines()) == 1 and not (tmp_path / "x.html").exists()
 
 
@@ -267,12 +289,19 @@ def test_what_plain_files_do_not_say_is_said(files, tmp_path):
     result = run("compare", "-q", files[0], plain, "-o", tmp_path / "one")
     assert result.exit_code == 0 and "no unit: taken as nJy" in result.output
     # The pixels are those of the other file.
-    assert 'taken as 1"' not in result.output
+    assert "sizes in pixels" not in result.output
     metrics = Table.read(tmp_path / "one" / "metrics.ecsv")
     values = {(row["name"], row["plane"]): row["value"] for row in metrics}
     assert values["star_fwhm", "plain"] == pytest.approx(2.5 * 0.168, rel=0.02)
     result = run("compare", "-q", plain, plain, "-o", tmp_path / "both")
-    assert result.exit_code == 0 and 'a pixel taken as 1"' in result.output
+    assert (
+        result.exit_code == 0
+        and "no world coordinates: sizes in pixels, no unit: fluxes in counts" in result.output
+    )
+    assert "arcsec" not in result.output and "nJy" not in result.output and "mag" not in result.output.split()
+    one, both = (Table.read(tmp_path / name / "metrics.ecsv") for name in ("one", "both"))
+    sizes = [float(table["value"][table["name"] == "star_fwhm"][-1]) for table in (one, both)]
+    assert sizes[1] == pytest.approx(sizes[0] / 0.168, rel=1e-3)
 
 
 def test_files_that_cannot_be_compared(files, tmp_path):

@@ -15,40 +15,13 @@ import textwrap
 import galsim
 import numpy as np
 import pytest
+from _restore_data import HEIGHT, SIGMA, STAR, WIDTH, find_warnings, make_stack, read_plane, run, save
 from astropy.io import fits
-from click.testing import CliRunner
 
 from lsst.coadd.astroclearnet import __version__
-from lsst.coadd.astroclearnet.cli import main
 
-HDUS = ["PRIMARY", "LATENT", "COADD", "VARIANCE", "LATENT_VARIANCE", "N_IMAGE", "PSF", "PSF_CELLS"]
-HEIGHT, WIDTH = 70, 101  # no multiple of a cell, and not square
-STAR = {"x": 40, "y": 31, "flux": 2.0e4}
-SIGMA = 3.0
-
-
-def make_stack(n=5, seed=3):
-    """Draw one star and one galaxy in exposures of different seeing."""
-    rng = np.random.default_rng(seed)
-    fwhms = np.linspace(3.5, 5.5, n)
-    image = np.zeros((n, HEIGHT, WIDTH), np.float32)
-    psf = np.zeros((n, 31, 31), np.float32)
-    for t, fwhm in enumerate(fwhms):
-        kernel = galsim.Moffat(beta=3.5, fwhm=fwhm)
-        psf[t] = (
-            galsim.Convolve(kernel, galsim.Pixel(1)).drawImage(nx=31, ny=31, scale=1, method="no_pixel").array
-        )
-        psf[t] /= psf[t].sum()
-        canvas = galsim.ImageF(WIDTH, HEIGHT, scale=1, xmin=0, ymin=0)
-        star = (kernel * STAR["flux"]).shift(STAR["x"], STAR["y"])
-        galaxy = galsim.Convolve(galsim.Exponential(half_light_radius=3, flux=8e3), kernel).shift(80, 50)
-        (star + galaxy).drawImage(canvas, center=galsim.PositionD(0, 0))
-        image[t] = canvas.array + rng.normal(0, SIGMA, image[t].shape)
-    good = np.ones(image.shape, bool)
-    good[0, :, 20:22] = False
-    good[1, 40:] = False
-    image[~good] = np.nan  # what is masked may be anything
-    return {"image": image, "variance": np.full_like(image, SIGMA**2), "good": good, "psf": psf}
+HDUS = ["PRIMARY", "LATENT", "COADD", "VARIANCE", "LATENT_VARIANCE"]
+HDUS += ["MASK", "NOISE", "N_IMAGE", "PSF", "PSF_CELLS"]
 
 
 @pytest.fixture
@@ -56,10 +29,6 @@ def stack(tmp_path):
     path = tmp_path / "stack.npz"
     np.savez(path, **make_stack())
     return path
-
-
-def run(*args):
-    return CliRunner().invoke(main, ["restore", *map(str, args)])
 
 
 def aperture_sum(image, radius=14):
@@ -76,6 +45,7 @@ def test_mean_has_all_hdus_and_the_flux(stack, tmp_path):
         assert [hdu.name for hdu in hdus] == HDUS
         header = hdus[0].header
         assert (header["METHOD"], header["SEED"], header["VERSION"]) == ("mean", 7, __version__)
+        assert not read_plane(hdus, "ACN_UNTRUSTED").any()  # there is no latent to be trusted
         assert header["TPSFTYPE"] == "NONE" and header["HASLATNT"] is False
         np.testing.assert_array_equal(hdus["LATENT"].data, hdus["COADD"].data)
         assert hdus["COADD"].data.shape == (HEIGHT, WIDTH)
@@ -293,3 +263,41 @@ def test_default_method_is_sharp_quiet_and_keeps_flux(stack, tmp_path):
         assert stamp.FindAdaptiveMom().moments_sigma * 2.355 == pytest.approx(2.5, abs=0.15)
         for image in (latent, coadd):
             assert aperture_sum(image) == pytest.approx(STAR["flux"], rel=0.03)
+        sky = np.s_[2:16, 60:99]
+        scatter = hdus["NOISE"].data[sky].std() / coadd[sky].std()
+        assert scatter == pytest.approx(1, abs=0.25)
+        assert header["WSHA256"] and not find_warnings(result)
+
+
+@pytest.mark.parametrize("method", ["mean", "acn"])
+def test_no_data_have_no_weight_and_are_masked(method, tmp_path):
+    """Half of a cell, and the next cell whole, are seen by nobody."""
+    arrays = make_stack()
+    arrays["good"][:, :, 45:] = False
+    arrays["good"][:4, :12] = False
+    arrays["good"][:, 31, 37] = False  # a small hole; a latent has a value there
+    out = tmp_path / "out.fits"
+    stack = save(tmp_path / "stack.npz", arrays)
+    result = run(stack, "-o", out, "--method", method, "--cell-size", 60, "--halo", 20)
+    assert result.exit_code == 0, result.output
+    with fits.open(out) as hdus:
+        for name in ("VARIANCE", "LATENT_VARIANCE"):
+            weight = 1 / hdus[name].data
+            assert (weight[:, 45:] == 0).all() and (weight[:, :45] > 0).sum() == 70 * 45 - (method == "mean")
+        assert read_plane(hdus, "NO_DATA")[:, 45:].all() and read_plane(hdus, "NO_DATA")[:, :45].sum() == 1
+        assert np.isnan(hdus["PSF_CELLS"].data[:, 1]).all()
+        if method == "acn":
+            assert np.argwhere(read_plane(hdus, "INTERPOLATED")).tolist() == [[31, 37]]
+            untrusted = read_plane(hdus, "ACN_UNTRUSTED")
+            assert untrusted[:12].all() and untrusted[:, 41:].all()  # one exposure; beside a gap
+            assert untrusted[60:, :25].mean() < 0.02  # where the grid ends, inside a cell
+
+
+def test_clipped_pixels_are_in_the_mask(tmp_path):
+    arrays = make_stack()
+    arrays["image"][2, 8:11, 70:73] = 500.0
+    out = tmp_path / "out.fits"
+    assert run(save(tmp_path / "stack.npz", arrays), "-o", out, "--method", "mean").exit_code == 0
+    with fits.open(out) as hdus:
+        clipped = read_plane(hdus, "CLIPPED")
+        assert clipped[8:11, 70:73].all() and not clipped[:, 85:].any()

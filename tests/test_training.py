@@ -9,16 +9,19 @@
 """Training of the encoder, and the weights that are shipped."""
 
 import dataclasses
+import errno
 import json
 
 import click
 import numpy as np
 import pytest
 import safetensors
+import safetensors.torch
 import torch
 from click.testing import CliRunner
 
 from lsst.coadd.astroclearnet.cli._main import main
+from lsst.coadd.astroclearnet.core import _encoder
 from lsst.coadd.astroclearnet.core._encoder import StatisticEncoder, load_encoder, weights_file
 from lsst.coadd.astroclearnet.core._encoder_inputs import LATENT_FWHM, EncoderInputs
 from lsst.coadd.astroclearnet.core._errors import CoreError, FitError
@@ -202,6 +205,57 @@ def test_shipped_weights_are_small_and_say_how_they_were_made():
     assert json.loads(metadata["options"]) == dataclasses.asdict(TrainingOptions())
 
 
+def _spoil(how, content):
+    """Damage the bytes of a file of weights."""
+    if how == "nan":
+        tensors = safetensors.torch.load(content)
+        next(iter(tensors.values())).view(-1)[0] = float("nan")
+        return safetensors.torch.save(tensors)
+    return {
+        "short": content[:5000],
+        "empty": b"",
+        "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 900\n",
+        "others": safetensors.torch.save({"a": torch.zeros(2)}),
+    }[how]
+
+
+@pytest.mark.parametrize("is_shipped", [True, False])
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("short", "damaged or cut short"),
+        ("empty", "damaged or cut short"),
+        ("pointer", "run 'git lfs pull'"),
+        ("nan", "some values are not finite"),
+        ("others", "its arrays are not those of this version's network"),
+        ("missing", "there is no such file"),
+    ],
+)
+def test_weights_that_cannot_be_used_are_told(how, reason, is_shipped, tmp_path, monkeypatch):
+    """One line that names the file and what to do; for the shipped file it is
+    something else than for one of the user's.
+    """
+    path = tmp_path / "w.safetensors"
+    if how != "missing":
+        path.write_bytes(_spoil(how, weights_file().read_bytes()))
+    if is_shipped:
+        monkeypatch.setattr(_encoder, "weights_file", lambda: path)
+    with pytest.raises(CoreError) as raised:
+        load_encoder(weights=None if is_shipped else str(path))
+    text = str(raised.value)
+    assert str(path) in text and reason in text and "\n" not in text
+    assert ("Install the package anew, or take recipe 'self'" in text) == is_shipped
+
+
+def test_other_weights_are_used_and_told_apart(tmp_path):
+    """Those of a file, and their digest."""
+    encoder = StatisticEncoder()
+    write_weights(encoder, tmp_path / "w.safetensors", options=_SMALL)
+    loaded = load_encoder(weights=str(tmp_path / "w.safetensors")).state_dict()
+    assert all(torch.equal(values, loaded[name]) for name, values in encoder.state_dict().items())
+    assert _encoder.weights_digest(str(tmp_path / "w.safetensors")) != _encoder.weights_digest()
+
+
 def test_command_has_the_defaults_of_the_options():
     """What the command does unasked is what made the shipped weights."""
     options = dataclasses.asdict(TrainingOptions())
@@ -260,11 +314,12 @@ def test_command_writes_weights_and_keeps_existing_ones(tmp_path):
 def test_weights_are_replaced_by_whole_files_only(tmp_path, monkeypatch):
     def fail(state, path, metadata):
         path.write_bytes(b"half")
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     path = tmp_path / "weights.safetensors"
     path.write_bytes(b"precious")
     monkeypatch.setattr(safetensors.torch, "save_file", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as raised:
         write_weights(StatisticEncoder(), path, options=TrainingOptions())
+    assert raised.value.filename == str(path)  # not that of the half file
     assert path.read_bytes() == b"precious" and list(tmp_path.iterdir()) == [path]

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("GridStack", "RestoreError", "read_grid_stack")
+__all__ = ("GridStack", "RestoreError", "describe_sky", "divide_grid", "read_grid_stack")
 
 import dataclasses
 import hashlib
@@ -22,6 +22,7 @@ import zlib
 import numpy as np
 
 from .core._errors import CoreError
+from .core._options import LEAST_CELL_SIZE
 from .core._stack import CellStack
 
 _KEYS = {"image": "(n, h, w)", "variance": "(n, h, w)", "good": "(n, h, w)", "psf": "(n, p, p)"}
@@ -32,6 +33,10 @@ _LEAST_NOISE, _MOST_NOISE = 1e-6, 1e6
 _MOST_OFFSET = 1.0
 """Pixels by which the core of a PSF may lie off the middle of its stamp: an
 asymmetric one does by less."""
+
+_MOST_SKY = 5.0
+"""Median of an exposure, in units of the noise of a pixel, above which it is
+hardly that of sources."""
 
 
 class RestoreError(CoreError, ValueError):
@@ -84,6 +89,40 @@ class GridStack:
             good[i][into] = self.good[t][inside]
         labels = tuple(f"exposure {t}" for t in kept)
         return CellStack(image=image, variance=variance, good=good, psf=self.psf[kept], labels=labels)
+
+
+def describe_sky(name: str, *, image: np.ndarray, variance: np.ndarray, good: np.ndarray) -> str:
+    """Say that the sky of an exposure is still there; empty if it is not.
+
+    Parameters
+    ----------
+    name
+        Of the exposure, for the text.
+    image, variance
+        Its pixels, in one unit.
+    good
+        Those to be used, bool of the same shape.
+    """
+    if not good.any():
+        return ""
+    level = float(np.median(image[good])) / float(np.median(variance[good])) ** 0.5
+    if abs(level) <= _MOST_SKY:
+        return ""
+    return f"the sky of {name} is {level:+.0f} sigma of the noise of a pixel, not 0: subtract it first"
+
+
+def divide_grid(shape: tuple[int, ...], largest: int) -> int:
+    """Choose the side of equal square cells that cover a grid with the least
+    padding.
+
+    Parameters
+    ----------
+    shape
+        Height and width of the grid, in pixels.
+    largest
+        Largest side of a cell.
+    """
+    return max(LEAST_CELL_SIZE, *(math.ceil(side / math.ceil(side / largest)) for side in shape))
 
 
 def read_grid_stack(path: str | os.PathLike[str]) -> GridStack:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import AsinhNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -23,11 +24,13 @@ from matplotlib.patches import Rectangle
 
 from ._coadds import CoaddView
 from ._metrics import Comparison
+from .comparison._style import find_units
 from .comparison._zooms import Zoom, choose_zooms
 
 _ZOOM = 72  # side of the zooms, in pixels
 _NO_DATA = "#8fa3b5"
 _MARK = "#ffb000"
+_SIGNS = {"arcsec": '"', "pix": " px", "count": "counts"}
 
 _Box = tuple[int, int, int, int]
 
@@ -80,12 +83,14 @@ def make_comparison_figure(
         for axis, box in zip(axes[:, column], boxes, strict=True):
             shown = _draw(axis, view.cutout(box), norm)
         axes[0, column].set_title(_describe(view, comparison), fontsize=8)
-    _add_stretch_bar(figure, shown, bars[0], norm, rms, views)
+    units = find_units(comparison)
+    _add_stretch_bar(figure, shown, bars[0], norm, rms, views, units.flux)
     if residual is not None:
-        _draw_residual(figure, axes[:, len(images)], bars[1], boxes, reference, residual, rms)
+        bar = _draw_residual(figure, axes[:, len(images)], bars[1], boxes, reference, residual, rms)
+        bar.set_label(f"{units.flux} / px", fontsize=8)
     if n_image is not None:
         _draw_counts(figure, axes[:, -1], bars[-1], boxes, reference, n_image)
-    _label(axes, zooms, reference.pixel_scale)
+    _label(axes, zooms, units.name_pixel(reference))
     figure.suptitle(title, fontsize=10, y=1 - 0.08 / figure.get_figheight())
     return figure
 
@@ -176,24 +181,30 @@ def _cut(image: np.ndarray, box: _Box, view: CoaddView) -> np.ndarray:
 def _describe(view: CoaddView, comparison: Comparison) -> str:
     """Write name and key figures of a plane."""
     rows = comparison.metrics[comparison.metrics["plane"] == view.name]
-    values = {row["name"]: row["value"] for row in rows}
-    width, rms = values.get("star_fwhm", np.nan), values.get("sky_rms", np.nan)
+    values = {row["name"]: (row["value"], _SIGNS.get(row["unit"], row["unit"])) for row in rows}
+    (width, length), (rms, unit) = (values.get(name, (np.nan, "")) for name in ("star_fwhm", "sky_rms"))
     parts = []
     if np.isfinite(width):
-        parts.append(f'stars {width:.2f}"')
+        parts.append(f"stars {width:.2f}{length}")
     if np.isfinite(rms):
-        parts.append(f"sky rms {rms:.3g} nJy")
+        parts.append(f"sky rms {rms:.3g} {unit}")
     if not parts and view.configuration:
         parts.append(view.configuration)
     return view.name + "\n" + ", ".join(parts)
 
 
 def _add_stretch_bar(
-    figure: Figure, shown: AxesImage, place: Axes, norm: AsinhNorm, rms: float, views: Sequence[CoaddView]
+    figure: Figure,
+    shown: AxesImage,
+    place: Axes,
+    norm: AsinhNorm,
+    rms: float,
+    views: Sequence[CoaddView],
+    unit: str,
 ) -> None:
     """Add the colour bar of the planes."""
     bar = figure.colorbar(shown, cax=place, orientation="horizontal")
-    text = f"flux [nJy / px]; asinh stretch, sky rms of {views[0].name} = {rms:.3g} nJy"
+    text = f"flux [{unit} / px]; asinh stretch, sky rms of {views[0].name} = {rms:.3g} {unit}"
     if any(view.bad.any() for view in views):
         text += "; blue-grey: no data"
     bar.set_label(text, fontsize=8)
@@ -210,16 +221,16 @@ def _draw_residual(
     reference: CoaddView,
     residual: tuple[str, np.ndarray],
     rms: float,
-) -> None:
-    """Draw the reference minus the second plane."""
+) -> Colorbar:
+    """Draw the reference minus the second plane; return the colour bar."""
     name, image = residual
     for axis, box in zip(axes, boxes, strict=True):
         part = np.ma.masked_invalid(_cut(image, box, reference))
         shown = _show(axis, part, box, Normalize(-3 * rms, 3 * rms), "PuOr")
     axes[0].set_title(f"{reference.name}\n- {name}, at one PSF", fontsize=8)
     bar = figure.colorbar(shown, cax=place, orientation="horizontal", extend="both")
-    bar.set_label("nJy / px", fontsize=8)
     bar.ax.tick_params(labelsize=7)
+    return bar
 
 
 def _draw_counts(
@@ -241,19 +252,30 @@ def _draw_counts(
     bar.ax.tick_params(labelsize=7)
 
 
-def _label(axes: np.ndarray, zooms: Sequence[Zoom], pixel_scale: float) -> None:
+def _label(axes: np.ndarray, zooms: Sequence[Zoom], pixel: str) -> None:
     """Name the rows and mark the zooms on the pictures of the patch."""
     for axis in axes[:, 1:].flat:
         axis.tick_params(labelleft=False)
     for axis in axes[-1]:
-        axis.set_xlabel(f'x [px of {pixel_scale:.3f}"]', fontsize=7)
+        axis.set_xlabel(f"x [{pixel}]", fontsize=7)
     names = ["patch", *(f"{letter}: {zoom.label}" for letter, zoom in zip("ABCDEFG", zooms, strict=False))]
     for axis, name in zip(axes[:, 0], names, strict=True):
         axis.set_ylabel(f"{name}\ny [px]", fontsize=8)
-    for letter, zoom in zip("ABCDEFG", zooms, strict=False):
+    for k, (letter, zoom) in enumerate(zip("ABCDEFG", zooms, strict=False)):
         x0, y0, width, height = zoom.box
+        # Inside, where no end of the picture cuts it, and in another corner
+        # than the next, whose box may lie on this one.
+        right, low = k % 2, k // 2 % 2
         for axis in axes[0]:
             axis.add_patch(Rectangle((x0, y0), width, height, fill=False, color=_MARK, linewidth=0.9))
             axis.annotate(
-                letter, (x0, y0 + height), color=_MARK, fontsize=8, xytext=(2, 2), textcoords="offset points"
+                letter,
+                (x0 + right * width, y0 + (1 - low) * height),
+                color=_MARK,
+                fontsize=8,
+                xytext=(2 - 4 * right, 4 * low - 2),
+                textcoords="offset points",
+                ha="right" if right else "left",
+                va="bottom" if low else "top",
+                annotation_clip=True,
             )

@@ -15,7 +15,7 @@ __all__ = ("DEMO_RUN", "MARKER", "TRUTH_RUN", "DemoConfig", "make_demo_repositor
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import astropy.units as u
@@ -203,7 +203,7 @@ def _make_room(root: Path, config: DemoConfig, *, overwrite: bool, report: Calla
     if complete and not overwrite:
         if made_from != dataclasses.asdict(config):
             raise RepositoryError(
-                f"{root} is a demo repository made with other options ({made_from}); "
+                f"{root} is a demo repository made with other options ({_name_options(made_from)}); "
                 "give --overwrite to replace it, or another folder."
             )
         report(f"{root} is complete already; nothing to do (--overwrite makes it anew).")
@@ -214,6 +214,11 @@ def _make_room(root: Path, config: DemoConfig, *, overwrite: bool, report: Calla
         if path != marker:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     return True
+
+
+def _name_options(config: Mapping[str, int]) -> str:
+    """Write the options that make a config."""
+    return " ".join(f"--{name.removeprefix('n_')} {value}" for name, value in config.items())
 
 
 def _mark(root: Path, config: DemoConfig, *, complete: bool) -> None:

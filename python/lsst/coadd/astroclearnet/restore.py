@@ -17,28 +17,49 @@ from __future__ import annotations
 __all__ = ("RestoreError", "fit_grid_stack", "restore", "write_restored")
 
 import dataclasses
-import io
 import math
 import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.io import fits
 
-from . import __version__
-from ._grid_stack import GridStack, RestoreError, read_grid_stack
-from .core._options import LEAST_CELL_SIZE, LINEAR_METHODS, FitOptions
+from ._grid_stack import GridStack, RestoreError, describe_sky, divide_grid, read_grid_stack
+from ._restored import check_output, write_restored
+from .core._errors import FitError
+from .core._options import LEAST_HALO, LINEAR_METHODS, FitOptions
 
 if TYPE_CHECKING:
     from .core._stack import CellStack
     from .core._tiles import PatchFit, Tile
 
 
+_PLANES = (
+    "latent",
+    "coadd",
+    "latent_variance",
+    "coadd_variance",
+    "noise",
+    "n_image",
+    "n_rejected",
+    "filled",
+    "misfit",
+    "local_chi2",
+)
+"""Fields of `PatchFit` that have the size of the patch."""
+
+
+def _say_nothing(line: str) -> None:
+    pass
+
+
 def fit_grid_stack(
-    stack: GridStack, options: FitOptions, *, report: Callable[[str], None] = lambda line: None
+    stack: GridStack,
+    options: FitOptions,
+    *,
+    report: Callable[[str], None] = _say_nothing,
+    warn: Callable[[str], None] | None = None,
 ) -> PatchFit:
     """Fit a stack of any size.
 
@@ -51,159 +72,82 @@ def fit_grid_stack(
         so that they cover the grid with the least padding.
     report
         Called with a line of text for each step.
+    warn
+        Called with a line for each thing that may be wrong with the result;
+        by default ``report``.
 
     Returns
     -------
     `PatchFit`
-        Arrays of the size of the grid.
+        Arrays of the size of the grid. A cell whose fit fails is left without
+        data.
+
+    Raises
+    ------
+    Exception
+        What went wrong in the first cell, if no fit succeeds.
     """
     from .core._tiles import fit_patch
     from .core._trust import TrustLimits, describe_seeing
 
+    warn = warn or report
     _, height, width = stack.good.shape
-    n_y, n_x = math.ceil(height / options.cell_size), math.ceil(width / options.cell_size)
-    size = max(math.ceil(height / n_y), math.ceil(width / n_x), LEAST_CELL_SIZE)
+    size = divide_grid((height, width), options.cell_size)
     options = dataclasses.replace(options, cell_size=size)
+    failures: list[Exception] = []
 
     def get_stack(tile: Tile, halo: int) -> CellStack | None:
-        return stack.cut(
+        cut = stack.cut(
             x0=tile.x0 - halo, y0=tile.y0 - halo, height=tile.height + 2 * halo, width=tile.width + 2 * halo
         )
+        inner = np.s_[:, halo : halo + tile.height, halo : halo + tile.width]
+        # What only the halo holds makes no cell: it would have no inputs.
+        return cut if cut is not None and cut.good[inner].any() else None
+
+    def on_failed_cell(tile: Tile, error: Exception) -> None:
+        failures.append(error)
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        warn(f"the fit of cell ({tile.i}, {tile.j}) failed; it is left without data. {text}")
 
     padded = math.ceil(height / size) * size, math.ceil(width / size) * size
-    fit = fit_patch(get_stack, height=padded[0], width=padded[1], options=options, report=report)
+    try:
+        fit = fit_patch(
+            get_stack,
+            height=padded[0],
+            width=padded[1],
+            options=options,
+            report=report,
+            on_failed_cell=on_failed_cell,
+        )
+    except FitError:
+        if failures:  # it says only that nothing is left
+            raise failures[0] from None
+        raise
     if options.method not in LINEAR_METHODS and (trouble := describe_seeing(fit.seeing, TrustLimits())):
-        report(trouble)
-    planes = (
-        "latent",
-        "coadd",
-        "latent_variance",
-        "coadd_variance",
-        "noise",
-        "n_image",
-        "n_rejected",
-        "filled",
-        "misfit",
-        "local_chi2",
-    )
-    return dataclasses.replace(fit, **{name: getattr(fit, name)[:height, :width] for name in planes})
+        warn(trouble)
+    return dataclasses.replace(fit, **{name: getattr(fit, name)[:height, :width] for name in _PLANES})
 
 
-def write_restored(
-    fit: PatchFit,
-    path: str | os.PathLike[str],
-    *,
-    options: FitOptions,
-    source: str = "",
-    overwrite: bool = False,
-) -> None:
-    """Write a result as FITS, whole or not at all.
-
-    HDUs, all in the flux unit of the input:
-
-    - ``LATENT``: non-negative latent image at the target PSF. Methods
-      ``kaiser`` and ``mean`` make none: it repeats ``COADD``, and the header
-      says ``HASLATNT = F``.
-    - ``COADD``: latent plus matched residual (or the linear coadd).
-    - ``VARIANCE``, ``LATENT_VARIANCE``: variance of ``COADD``, ``LATENT``.
-    - ``N_IMAGE``: good exposures per pixel, clipped ones not counted.
-    - ``PSF``: PSF of ``COADD`` (and ``LATENT``), mean over the cells,
-      ``(p, p)``, sum 1.
-    - ``PSF_CELLS``: the same for each cell, ``(cell_y, cell_x, p, p)``; NaN
-      where a cell has no data.
-
-    Parameters
-    ----------
-    fit
-        What to write.
-    path
-        The FITS file.
-    options
-        The options of the fit, for the header.
-    source
-        Name of the input, for the header.
-    overwrite
-        Replace an existing file. It stays untouched until the new one is
-        complete.
-
-    Raises
-    ------
-    RestoreError
-        If the file exists or cannot be written.
-    """
-    path = Path(path)
-    check_output(path, overwrite=overwrite)
-    # By way of memory: astropy hides the error of a disk that is full.
-    content = io.BytesIO()
-    _make_hdus(fit, options, source).writeto(content)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise RestoreError(f"{path} cannot be written: {error.strerror or error}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files for the owner only; give the usual rights.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RestoreError(
-            f"{path} cannot be written: {error.strerror or error}; nothing was changed."
-        ) from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def check_output(path: Path, *, overwrite: bool) -> None:
-    """Raise `RestoreError` if ``path`` cannot become the output."""
-    if path.is_dir():
-        raise RestoreError(f"{path} is a directory; name a FITS file.")
-    if path.exists() and not overwrite:
-        raise RestoreError(f"{path} exists; give --overwrite to replace it.")
-    if not path.parent.is_dir():
-        raise RestoreError(f"The directory {path.parent} does not exist; make it first.")
-
-
-def _make_hdus(fit: PatchFit, options: FitOptions, source: str) -> fits.HDUList:
-    from astropy.stats import gaussian_fwhm_to_sigma
-
-    is_linear = options.method in LINEAR_METHODS
-    primary = fits.PrimaryHDU()
-    header = primary.header
-    header["METHOD"] = (options.method, "acn, mm, kaiser or mean")
-    if options.method == "acn":
-        header["RECIPE"] = (options.recipe, "recipe of the method")
-    if not is_linear:
-        header["TPSFTYPE"] = ("GAUSSIAN", "target PSF of LATENT and COADD")
-        header["TPSFFWHM"] = (options.target_fwhm, "[pixel] FWHM of the target PSF")
-        header["TPSFSIG"] = (options.target_fwhm * gaussian_fwhm_to_sigma, "[pixel] sigma of the target PSF")
-    else:
-        header["TPSFTYPE"] = ("NONE", "the coadd has the PSF of HDU PSF")
-    header["HASLATNT"] = (not is_linear, "F: LATENT repeats COADD")
-    header["SEED"] = (options.seed, "seed of everything random")
-    header["DEVICE"] = (options.device, "device asked for")
-    header["N_EXP"] = (len(fit.exposures), "exposures used")
-    header["SOURCE"] = (source[-60:], "input file")
-    header["PROGRAM"] = ("coadd_astroclearnet", "made by acn restore")
-    header["VERSION"] = (__version__, "version of the program")
-    cells = fit.coadd_psf.astype(np.float32)
-    used = np.isfinite(cells).all(axis=(-2, -1))
-    psf = cells[used].mean(axis=0, dtype=float)
-    psf /= psf.sum()
-    images = {
-        "LATENT": fit.coadd if is_linear else fit.latent,
-        "COADD": fit.coadd,
-        "VARIANCE": fit.coadd_variance,
-        "LATENT_VARIANCE": fit.coadd_variance if is_linear else fit.latent_variance,
-        "N_IMAGE": fit.n_image.astype(np.int32),
-        "PSF": psf.astype(np.float32),
-        "PSF_CELLS": cells,
-    }
-    return fits.HDUList([primary, *(fits.ImageHDU(array, name=name) for name, array in images.items())])
+def _find_oddities(stack: GridStack, options: FitOptions) -> Iterator[str]:
+    """Yield a line for each thing in the input that will do harm."""
+    seen = stack.good.any(axis=(1, 2))
+    for t in np.flatnonzero(~seen):
+        yield f"exposure {t} has no good pixel; it is left out"
+    if seen.sum() == 1:
+        yield "there is one exposure only: no artifact can be told from a source"
+    for t in np.flatnonzero(seen):
+        if trouble := describe_sky(
+            f"exposure {t}", image=stack.image[t], variance=stack.variance[t], good=stack.good[t]
+        ):
+            yield trouble
+    _, height, width = stack.good.shape
+    has_seams = divide_grid((height, width), options.cell_size) < max(height, width)
+    least = math.ceil(LEAST_HALO * options.target_fwhm)
+    if has_seams and options.method not in LINEAR_METHODS and options.halo < least:
+        yield (
+            f"the halo is {options.halo} pixels, less than {LEAST_HALO:g} times the target FWHM "
+            f"({options.target_fwhm:g} pixels): cells will show at their seams; give --halo {least}"
+        )
 
 
 def restore(
@@ -212,7 +156,8 @@ def restore(
     *,
     options: FitOptions | None = None,
     overwrite: bool = False,
-    report: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = _say_nothing,
+    warn: Callable[[str], None] | None = None,
 ) -> PatchFit:
     """Read a stack, fit it and write the result; see `write_restored`.
 
@@ -228,6 +173,9 @@ def restore(
         Replace an existing output.
     report
         Called with a line of text for each step.
+    warn
+        Called with a line for each thing that may be wrong with the input or
+        the result; by default ``report``.
 
     Returns
     -------
@@ -244,9 +192,9 @@ def restore(
     check_output(Path(output_path), overwrite=overwrite)
     stack = read_grid_stack(stack_path)
     n, height, width = stack.good.shape
-    report(f"{n} exposures of {height} x {width} px")
-    for t in np.flatnonzero(~stack.good.any(axis=(1, 2))):
-        report(f"exposure {t} has no good pixel; it is left out")
-    fit = fit_grid_stack(stack, options, report=report)
+    report(f"{n} exposure{'s' * (n > 1)} of {height} x {width} px")
+    for trouble in _find_oddities(stack, options):
+        (warn or report)(trouble)
+    fit = fit_grid_stack(stack, options, report=report, warn=warn)
     write_restored(fit, output_path, options=options, source=Path(stack_path).name, overwrite=overwrite)
     return fit

@@ -13,6 +13,7 @@ from __future__ import annotations
 __all__ = ("compare",)
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,8 +53,10 @@ def compare(
     (LATENT_VARIANCE if the image is LATENT), MASK and PSF as far as they
     exist; without them the noise and the PSF are measured, the PSF on stars.
     Both must have the same size, the same world coordinates or none, and a
-    unit of flux density or none (then it is taken as nJy). The radius of the
-    apertures is 1.4 times the FWHM of the broader PSF.
+    unit of flux density or none (then it is taken as that of the other).
+    Without world coordinates sizes are given in pixels, without a unit fluxes
+    in counts. The radius of the apertures is 1.4 times the FWHM of the
+    broader PSF.
 
     \b
     Example:
@@ -95,16 +98,17 @@ def _compare(
     from .._plots import make_comparison_figure
     from .._progress import StepCounter
     from ..comparison._diagrams import make_flux_figure, make_psf_figure
-    from ..comparison._fits import FitsCoaddError, find_common_scale, view_from_fits
+    from ..comparison._fits import FitsCoaddError, find_common_scale, find_unit, view_from_fits
     from ..comparison._page import Section, make_page, pivot_metrics
+    from ..comparison._rows import restate_units
 
     names = [path.stem for path in paths]
     if names[0] == names[1]:
         names = [f"A: {names[0]}", f"B: {names[1]}"]
     count, views = StepCounter(5, report), []
-    scale = find_common_scale(paths)
+    scale, in_counts = find_common_scale(paths), not find_unit(paths)
     for path, name, psf in zip(paths, names, psfs, strict=True):
-        views.append(view_from_fits(path, name=name, psf=psf, pixel_scale=scale))
+        views.append(view_from_fits(path, name=name, psf=psf, pixel_scale=scale, in_counts=in_counts))
         count(f"Read {path.name}")
     # Without world coordinates an arcsec means nothing: go by the PSF.
     fwhm = max(adaptive_fwhm(view.psf(x=0, y=0)) * view.pixel_scale for view in views)
@@ -112,7 +116,10 @@ def _compare(
         comparison = compare_views(views, aperture_radius=1.4 * fwhm, isolation=4 * fwhm)
     except ValueError as error:
         raise FitsCoaddError(str(error)) from error
-    count(f"Measured {len(comparison.sources.x)} sources")
+    metrics = restate_units(comparison.metrics, pixels=scale is None, counts=in_counts)
+    comparison = dataclasses.replace(comparison, metrics=metrics)
+    n_sources = len(comparison.sources.x)
+    count(f"Measured {n_sources} source{'s' * (n_sources != 1)}")
     comparison.metrics.write(output / "metrics.ecsv", overwrite=True)
     files = " and ".join(path.name for path in paths)
     how = [f"{view.name}: {view.configuration}" for view in views]

@@ -13,11 +13,16 @@ from __future__ import annotations
 __all__ = ("ingest",)
 
 import importlib.resources
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ._progress import Progress
+
+if TYPE_CHECKING:
+    from ..ingest import IngestConfig
 
 
 def _print_example(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -60,14 +65,28 @@ def ingest(exposures: Path, repo: Path, data_root: Path | None, quiet: bool) -> 
 
     config = load_config(exposures, data_root=data_root)
     with Progress(quiet=quiet) as progress:
-        ingest_exposures(config, repo, report=progress)
-    if quiet:
-        return
-    band = config.exposures[0].band
-    click.echo(
-        "Now for instance:\n"
-        f"  pipetask run -b {repo} -i {config.instrument.name}/defaults -o u/$USER/acn \\\n"
-        "    --register-dataset-types \\\n"
-        "    -p resource://lsst.coadd.astroclearnet/resources/pipelines/acn.yaml \\\n"
-        f"    -d \"skymap='{config.sky_map.name}' AND tract={config.sky_map.tract} AND band='{band}'\""
+        ingest_exposures(config, repo, report=progress, warn=progress.warn)
+    if not quiet:
+        click.echo(_describe_next_steps(config, repo))
+
+
+def _describe_next_steps(config: IngestConfig, repo: Path) -> str:
+    """Return commands that make the coadds, compare and show them."""
+    query = f"skymap='{config.sky_map.name}' AND tract={config.sky_map.tract}"
+    name, where = shlex.quote(config.instrument.name), shlex.quote(str(repo))
+
+    def make(pipeline: str, inputs: str, output: str) -> str:
+        return (
+            f"  pipetask run -b {where} -i {inputs} -o {output} --register-dataset-types \\\n"
+            f"    -p resource://lsst.coadd.astroclearnet/resources/pipelines/{pipeline}.yaml \\\n"
+            f'    -d "{query}"'
+        )
+
+    return "\n".join(
+        [
+            "Now a mean coadd, the latent coadd beside it, and a page about both:",
+            make("mean", f"{name}/defaults", "u/mean"),
+            make("acn", f"u/mean,{name}/defaults", "u/acn"),
+            f"  acn report {where} --collections u/acn -o report.html",
+        ]
     )

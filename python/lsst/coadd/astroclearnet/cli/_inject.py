@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .._injection_options import InjectionConfig
-from ._butler import find_datasets, label_dataset, open_butler, read_dataset
+from ._butler import find_datasets, label_dataset, open_butler, read_dataset, split_collections
 from ._progress import Progress
 
 if TYPE_CHECKING:
@@ -168,9 +168,7 @@ def inject(
         config = InjectionConfig(**options)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    collections = [name.strip() for name in inputs.split(",") if name.strip()]
-    if not collections:
-        raise click.UsageError("--input names no collection.")
+    collections = split_collections(inputs, option="--input")
     butler = open_butler(repo, writeable=True)
     _check_output(butler, output)
     site = find_site(butler, inputs=collections, where=where, dataset_type=dataset_type)
@@ -183,8 +181,8 @@ def inject(
     run = f"{output}/catalog"
     put_injection_catalog(butler, table, bands=site.bands, run=run)
     click.echo(
-        f"{run}: injection_catalog of {len(table)} sources in {', '.join(site.bands)} for "
-        f"{len(site.exposures)} exposures of {len(site.patches)} patches."
+        f"{run}: injection_catalog in {', '.join(site.bands)}; sources: {len(table)}, "
+        f"exposures: {len(site.exposures)}, patches: {len(site.patches)}."
     )
     if steps == "images":
         _inject_images(butler, site, table, output=output, inputs=collections, noise_seed=noise_seed)
@@ -282,7 +280,7 @@ def _print_metrics(repo: str, output: str) -> None:
     from ._summary import format_metrics
 
     butler = open_butler(repo, writeable=False)
-    for ref in find_datasets(butler, _METRICS, output):
+    for ref in find_datasets(butler, _METRICS, [output]):
         click.echo(f"\n{label_dataset(ref)}")
         metrics = read_dataset(butler, ref)
         # A bin that nothing was injected into has nothing to say.

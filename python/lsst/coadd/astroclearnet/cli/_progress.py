@@ -54,7 +54,7 @@ class Progress:
 
     On a terminal a line that tells a step (`.._progress.find_step`) moves a
     bar; others have a line of their own. Elsewhere each is a log line of
-    level INFO.
+    level INFO. Warnings are log lines everywhere.
 
     Parameters
     ----------
@@ -92,6 +92,12 @@ class Progress:
         self._bar.update(done - self._bar.pos, self._shorten(line))
         if done >= total:
             self._close()
+
+    def warn(self, line: str) -> None:
+        """Show a line that tells of something that may be wrong."""
+        if not self._quiet:
+            self._close()
+            _LOG.warning("%s", line)
 
     def _open(self, total: int) -> ProgressBar[str]:
         bar = click.progressbar(

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 __all__ = ("report",)
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ._butler import find_datasets, label_dataset, open_butler, read_dataset
+from ._butler import find_datasets, find_metrics, label_dataset, open_butler, read_dataset, split_collections
 from ._progress import Progress
 
 if TYPE_CHECKING:
@@ -37,7 +38,11 @@ _PICTURES = {
 
 @click.command("report")
 @click.argument("repo", metavar="REPO")
-@click.option("--collections", required=True, help="Output collection of the pipeline, e.g. u/you/acn.")
+@click.option(
+    "--collections",
+    required=True,
+    help="Output collection of the pipeline, e.g. u/you/acn; several with commas.",
+)
 @click.option("--where", default="", help="Which patches, e.g. \"skymap='s' AND tract=1 AND patch=2\".")
 @click.option("--coadd-name", default="acn", show_default=True, help="The coadds are called NAME_coadd.")
 @click.option(
@@ -66,17 +71,15 @@ def report(repo: str, collections: str, where: str, coadd_name: str, output: Pat
 
     base = f"{coadd_name}_coadd_comparison"
     butler = open_butler(repo, writeable=False)
-    tracts = find_datasets(butler, f"{base}_tract_metrics", collections, where)
-    patches = find_datasets(butler, f"{base}_metrics", collections, where)
-    if not patches:
-        raise click.ClickException(
-            f"No {base}_metrics in {collections} of {repo}: run compareAcnCoadd first, "
-            "e.g. pipetask run ... -p acn.yaml#evaluate."
-        )
+    named = split_collections(collections, option="--collections")
+    patches = find_metrics(butler, coadd_name, named, where)
+    tracts = find_datasets(butler, f"{base}_tract_metrics", named, where)
     with Progress(quiet=quiet) as progress:
+        for line in _find_other_runs(butler, patches, named, coadd_name):
+            progress.warn(line)
         count = StepCounter(len(tracts) + len(patches), progress)
-        sections = [_describe_tract(butler, ref, base, collections, count) for ref in tracts]
-        of_patches = [_describe_patch(butler, ref, base, collections, count) for ref in patches]
+        sections = [_describe_tract(butler, ref, base, named, count) for ref in tracts]
+        of_patches = [_describe_patch(butler, ref, base, named, count) for ref in patches]
     # The tract of a single patch says nothing that the patch does not.
     sections = of_patches + sections if len(patches) <= len(tracts) else sections + of_patches
     page = make_page(f"Coadds of {collections}", f"Butler repository: {repo}", sections)
@@ -86,7 +89,28 @@ def report(repo: str, collections: str, where: str, coadd_name: str, output: Pat
     click.echo(f"Wrote {output} ({number}, {len(page) / 1e6:.1f} MB).")
 
 
-def _read_pictures(butler: Butler, ref: DatasetRef, names: dict[str, str], collections: str) -> list:
+def _find_other_runs(
+    butler: Butler, refs: Sequence[DatasetRef], collections: Sequence[str], coadd_name: str
+) -> list[str]:
+    """Say which metrics are not of the collections that were named, but of
+    one that was among their inputs.
+    """
+    runs = {ref.run for ref in refs}
+    others = {run for run in runs if not any(f"{run}/".startswith(f"{name}/") for name in collections)}
+    if not others:
+        return []
+    line = (
+        f"what the page shows was made in {', '.join(sorted(others))}, an input of {', '.join(collections)}"
+    )
+    injected = f"injected_{coadd_name}"
+    if find_datasets(butler, f"{injected}_coadd_comparison_metrics", collections):
+        line += f"; give --coadd-name {injected} for the coadds with injected sources"
+    return [line]
+
+
+def _read_pictures(
+    butler: Butler, ref: DatasetRef, names: dict[str, str], collections: Sequence[str]
+) -> list:
     """Read pictures, which the Butler can write but not read."""
     pictures = []
     for name, caption in names.items():
@@ -96,7 +120,7 @@ def _read_pictures(butler: Butler, ref: DatasetRef, names: dict[str, str], colle
 
 
 def _describe_tract(
-    butler: Butler, ref: DatasetRef, base: str, collections: str, count: StepCounter
+    butler: Butler, ref: DatasetRef, base: str, collections: Sequence[str], count: StepCounter
 ) -> Section:
     """Make the section of a tract."""
     from ..comparison._page import Section, choose_key_rows
@@ -112,7 +136,7 @@ def _describe_tract(
 
 
 def _describe_patch(
-    butler: Butler, ref: DatasetRef, base: str, collections: str, count: StepCounter
+    butler: Butler, ref: DatasetRef, base: str, collections: Sequence[str], count: StepCounter
 ) -> Section:
     """Make the section of a patch."""
     from ..comparison._page import Section, choose_key_rows, pivot_metrics
@@ -120,9 +144,12 @@ def _describe_patch(
     metrics = pivot_metrics(read_dataset(butler, ref))
     count(f"Read {label_dataset(ref)}")
     tables = [("Key figures", choose_key_rows(metrics)), ("All figures", metrics)]
-    inputs = f"{base.removesuffix('_comparison')}_inputs"
-    for found in find_datasets(butler, inputs, collections, data_id=ref.dataId):
+    coadd = base.removesuffix("_comparison")
+    for found in find_datasets(butler, f"{coadd}_inputs", collections, data_id=ref.dataId):
         tables.append(("Inputs", read_dataset(butler, found)))
+    injection = f"{coadd.removesuffix('_coadd')}_injection_metrics"
+    for found in find_datasets(butler, injection, collections, data_id=ref.dataId):
+        tables.append(("What became of injected sources", pivot_metrics(read_dataset(butler, found))))
     names = {f"{base}_{name}": caption for name, caption in _PICTURES.items()}
     return Section(
         title=label_dataset(ref), tables=tables, pictures=_read_pictures(butler, ref, names, collections)

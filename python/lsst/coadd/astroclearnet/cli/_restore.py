@@ -13,6 +13,7 @@ from __future__ import annotations
 __all__ = ("restore",)
 
 import click
+from click.core import ParameterSource
 
 from ..core._options import METHODS, RECIPES, FitOptions
 from ._progress import Progress
@@ -56,6 +57,13 @@ _NPY = b"\x93NUMPY"  # how a file of numpy.save begins
     help="Largest side of a cell, in pixels.",
 )
 @click.option(
+    "--halo",
+    type=int,
+    default=_DEFAULTS.halo,
+    show_default=True,
+    help="Border that is fitted with a cell and cropped, in pixels.",
+)
+@click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default=_DEFAULTS.device,
@@ -71,9 +79,11 @@ def restore(stack: str, output: str, overwrite: bool, quiet: bool, **fields: str
     good, each (n, h, w), and psf, (n, p, p): n exposures on one pixel grid
     and one flux scale, sky subtracted.
 
-    The output has the HDUs LATENT, COADD, VARIANCE, LATENT_VARIANCE, N_IMAGE,
-    PSF and PSF_CELLS. Methods kaiser and mean make no latent image: LATENT is
-    a copy of COADD, and the header says HASLATNT = F.
+    The output has the HDUs LATENT, COADD, VARIANCE, LATENT_VARIANCE (infinite
+    where there are no data), MASK (bits NO_DATA, INTERPOLATED, CLIPPED and
+    ACN_UNTRUSTED, numbered by the cards MP_*), NOISE (a realization of that
+    of COADD), N_IMAGE, PSF and PSF_CELLS. Methods kaiser and mean make no
+    latent image: LATENT is a copy of COADD, and the header says HASLATNT = F.
 
     \b
     Example:
@@ -87,9 +97,24 @@ def restore(stack: str, output: str, overwrite: bool, quiet: bool, **fields: str
         raise click.UsageError(str(error)) from error
     _refuse_single_array(stack)
     with Progress(quiet=quiet) as progress:
-        restore_stack(stack, output, options=options, overwrite=overwrite, report=progress)
+        for line in _find_unused_options(options):
+            progress.warn(line)
+        restore_stack(
+            stack, output, options=options, overwrite=overwrite, report=progress, warn=progress.warn
+        )
     if not quiet:
         click.echo(f"Wrote {output}.")
+
+
+def _find_unused_options(options: FitOptions) -> list[str]:
+    """Name the options that were given and that the method does not use."""
+    used_by = {"recipe": ("acn",), "target_fwhm": ("acn", "mm")}
+    context = click.get_current_context()
+    return [
+        f"--{name.replace('_', '-')} has no effect with --method {options.method}"
+        for name, methods in used_by.items()
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT and options.method not in methods
+    ]
 
 
 def _refuse_single_array(path: str) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._butler import find_datasets, label_dataset, open_butler, read_dataset
+from ._butler import find_datasets, find_metrics, label_dataset, open_butler, read_dataset, split_collections
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @click.command("summary")
 @click.argument("repo", metavar="REPO")
-@click.option("--collections", required=True, help="Output collection of the pipeline.")
+@click.option("--collections", required=True, help="Output collection of the pipeline; several with commas.")
 @click.option("--where", default="", help="Which patches, e.g. \"skymap='s' AND tract=1 AND patch=2\".")
 @click.option("--coadd-name", default="acn", show_default=True, help="The coadds are called NAME_coadd.")
 @click.option(
@@ -49,10 +49,9 @@ def summary(repo: str, collections: str, where: str, coadd_name: str, output: Pa
       acn summary demo/repo --collections u/demo/acn -o demo
     """  # noqa: D301
     butler = open_butler(repo, writeable=False)
-    names = [f"{coadd_name}_coadd_comparison_{what}" for what in ("metrics", "plot")]
-    metrics, plots = (find_datasets(butler, name, collections, where) for name in names)
-    if not metrics:
-        raise click.ClickException(f"No {names[0]} in {collections} of {repo}: run compareAcnCoadd first.")
+    named = split_collections(collections, option="--collections")
+    metrics = find_metrics(butler, coadd_name, named, where)
+    plots = find_datasets(butler, f"{coadd_name}_coadd_comparison_plot", named, where)
     for ref in metrics:
         click.echo(f"\n{label_dataset(ref)}")
         click.echo(format_metrics(read_dataset(butler, ref)))

@@ -68,8 +68,11 @@ def train(weights: Path, threads: int, overwrite: bool, **counts: int) -> None:
         raise click.ClickException(f"{weights} exists; choose another name or give --overwrite.")
     if not weights.parent.is_dir():
         raise click.ClickException(f"The folder {weights.parent} does not exist.")
-    with tempfile.TemporaryFile(dir=weights.parent):
-        pass  # Whether it can be written is known now, not in an hour.
+    try:
+        with tempfile.TemporaryFile(dir=weights.parent):
+            pass  # Whether it can be written is known now, not in an hour.
+    except OSError as error:
+        raise click.ClickException(f"{weights} cannot be written: {error.strerror or error}") from error
     torch.set_num_threads(threads)
     options = TrainingOptions(**counts)
     checkpoint = weights.with_name(f"{weights.name}.checkpoint")

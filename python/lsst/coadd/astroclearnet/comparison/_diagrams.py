@@ -11,8 +11,6 @@
 from __future__ import annotations
 
 __all__ = (
-    "COLOURS",
-    "MARKERS",
     "make_exposure_figure",
     "make_fit_figure",
     "make_flux_figure",
@@ -30,18 +28,23 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from .._coadds import CoaddView
 from .._metrics import Comparison
 from ._rows import measure_median
+from ._style import COLOURS, MARKERS, choose_places, find_units
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
-"""Colours that can be told apart by colour-blind readers (Okabe & Ito)."""
-
-MARKERS = ("o", "s", "^", "D", "v", "P")
-"""Goes with `COLOURS`: no plane is known by its colour alone."""
-
 _AB_ZERO = 31.4  # AB magnitude of 1 nJy
 _RADIUS = 10  # of the profiles, in pixels
+_LINEAR_BELOW = 1e-2  # of the profiles, peak 1
+
+_STAGES = {
+    "statistic": "linear model of the exposures,\nartifacts are clipped anew after each step",
+    "latent": "the finished latent against\nthe exposures: one step",
+    "mm": "multiplicative updates of the latent",
+    "self": "training on the exposures themselves",
+    "paper": "training on the exposures themselves",
+}
+"""What happens in each stage of a fit."""
 
 
 def _make_figure(title: str, *, width: float, height: float) -> Figure:
@@ -78,13 +81,16 @@ def make_flux_figure(views: Sequence[CoaddView], comparison: Comparison, *, titl
     with np.errstate(divide="ignore", invalid="ignore"):
         magnitude = np.where(reference > 0, _AB_ZERO - 2.5 * np.log10(reference), np.nan)
     levels, limits = (1.0, 0.0, 0.0), [0.15, 60.0, 60.0]
-    for k, view in enumerate(views[1:], start=1):
+    places = choose_places([view.name for view in views])
+    for k, view in list(zip(places, views, strict=True))[1:]:
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = comparison.fluxes[view.name] / reference
         for i, values in enumerate((ratio, *comparison.offsets[view.name])):
             reach = _draw_binned(axes[i], magnitude, values, comparison.snr, k, view.name, levels[i])
             limits[i] = max(limits[i], 1.1 * reach)
-    labels = ("flux / reference", "x - reference [mas]", "y - reference [mas]")
+    units = find_units(comparison)
+    small = "px / 1000" if units.in_pixels else "mas"
+    labels = ("flux / reference", f"x - reference [{small}]", f"y - reference [{small}]")
     for axis, label, level, limit in zip(axes, labels, levels, limits, strict=True):
         axis.axhline(level, color="black", linewidth=0.8)
         axis.set_ylim(level - limit, level + limit)
@@ -95,7 +101,8 @@ def make_flux_figure(views: Sequence[CoaddView], comparison: Comparison, *, titl
         "large: medians with errors",
         fontsize=9,
     )
-    axes[-1].set_xlabel(f"magnitude in {views[0].name} [AB], aperture", fontsize=8)
+    scale = "AB" if units.flux == "nJy" else f"{_AB_ZERO} - 2.5 log10(counts)"
+    axes[-1].set_xlabel(f"magnitude in {views[0].name} [{scale}], aperture", fontsize=8)
     return figure
 
 
@@ -135,13 +142,15 @@ def make_psf_figure(views: Sequence[CoaddView], comparison: Comparison, *, title
     axes = figure.subplots(1, len(views) + 1)
     places = [(comparison.sources.x[i], comparison.sources.y[i]) for i in np.flatnonzero(comparison.stars)]
     snr = comparison.snr[comparison.stars]
-    for k, view in enumerate(views):
+    colours = choose_places([view.name for view in views])
+    for column, (k, view) in enumerate(zip(colours, views, strict=True), start=1):
         shapes = comparison.shapes[view.name]
         ratio = shapes.fwhm / shapes.placed_fwhm
         value, error, n = measure_median(ratio)
         label = f"{view.name}: {value:.3f} ± {error:.3f}, n={n}" if n else f"{view.name}: no star"
         axes[0].plot(snr, ratio, MARKERS[k], color=COLOURS[k], ms=5, alpha=0.8, label=label)
-        _draw_profile(axes[k + 1], view, places, k)
+        _draw_profile(axes[column], view, places, k)
+        axes[column].set_xlabel(f"radius [{find_units(comparison).name_pixel(view)}]", fontsize=8)
     axes[0].axhline(1, color="black", linewidth=0.8)
     axes[0].set(xscale="log" if len(places) else "linear", ylim=(0.85, 1.15))
     if len(places):
@@ -151,7 +160,9 @@ def make_psf_figure(views: Sequence[CoaddView], comparison: Comparison, *, title
     axes[0].set_xlabel(f"S/N in {views[0].name}", fontsize=8)
     axes[0].set_ylabel("FWHM of star / FWHM of attached PSF", fontsize=8)
     _finish(axes[0], title="widths, PSF at the star's place in its pixel")
-    axes[1].set_ylabel("flux / peak of attached PSF", fontsize=8)
+    axes[1].set_ylabel(
+        f"flux / peak of attached PSF (logarithmic, linear below {_LINEAR_BELOW:g})", fontsize=8
+    )
     return figure
 
 
@@ -163,9 +174,8 @@ def _draw_profile(axis: Axes, view: CoaddView, places: Sequence[tuple[float, flo
     if kernel is not None:
         centres, profile = _average_profile(kernel)
         axis.plot(centres, profile, color="#e69f00", linewidth=2, label="attached PSF")
-    axis.set_yscale("symlog", linthresh=1e-2)
+    axis.set_yscale("symlog", linthresh=_LINEAR_BELOW)
     axis.set(xlim=(0, _RADIUS), ylim=(-0.02, 1.3))
-    axis.set_xlabel(f'radius [px of {view.pixel_scale:.3f}"]', fontsize=8)
     _finish(axis, title=view.name)
 
 
@@ -224,7 +234,7 @@ def make_fit_figure(history: Table, *, title: str) -> Figure | None:
         _draw_steps(axes[1, column], rows, "chi2", 3)
         axes[1, column].axhline(1, color="black", linewidth=0.8)
         axes[1, column].set_xlabel("step", fontsize=8)
-        _finish(axes[0, column], title=f"stage: {stage}")
+        _finish(axes[0, column], title=f"stage: {stage}\n{_STAGES.get(stage, '')}".strip())
         _finish(axes[1, column])
         axes[1, column].xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set_ylabel("loss (median of the cells, 16 - 84 %)", fontsize=8)

@@ -103,8 +103,22 @@ def find_common_scale(paths: Sequence[Path]) -> float | None:
     return None if first is None else float(np.mean(proj_plane_pixel_scales(first[1]))) * 3600
 
 
+def find_unit(paths: Sequence[Path]) -> str:
+    """Return the unit of the first image that has one; empty if none has."""
+    for path in paths:
+        with _open(path) as hdus:
+            if unit := str(_find_image(hdus, path).header.get("BUNIT", "")).strip():
+                return unit
+    return ""
+
+
 def view_from_fits(
-    path: Path, *, name: str, psf: Path | None = None, pixel_scale: float | None = None
+    path: Path,
+    *,
+    name: str,
+    psf: Path | None = None,
+    pixel_scale: float | None = None,
+    in_counts: bool = False,
 ) -> CoaddView:
     """Look at a coadd in a FITS file.
 
@@ -126,7 +140,10 @@ def view_from_fits(
         before that in ``path``.
     pixel_scale
         Arcsec per pixel, as of `find_common_scale`; a pixel is taken as 1
-        arcsec without it, and the configuration of the view says so.
+        arcsec without it, and the configuration of the view says that there
+        are no world coordinates.
+    in_counts
+        No image has a unit: it need not be told what this one is taken for.
 
     Raises
     ------
@@ -160,8 +177,9 @@ def view_from_fits(
         psf=lambda *, x, y: sample_gaussian(_GUESS, 25),
         configuration="",
     )
-    taken = [] if pixel_scale else ['a pixel taken as 1"']
-    taken += [] if str(header.get("BUNIT", "")).strip() else ["no unit: taken as nJy"]
+    taken = [] if pixel_scale else ["no world coordinates: sizes in pixels"]
+    if not str(header.get("BUNIT", "")).strip():
+        taken.append("no unit: fluxes in counts" if in_counts else "no unit: taken as nJy")
     view = _attach_psf(view, path, psf, kernel)
     return dataclasses.replace(view, configuration=", ".join([view.configuration, *taken]))
 

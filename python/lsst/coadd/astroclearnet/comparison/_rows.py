@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("DEFINITIONS", "Definition", "Row", "make_row", "make_table", "measure_median")
+__all__ = ("DEFINITIONS", "Definition", "Row", "make_row", "make_table", "measure_median", "restate_units")
 
 import dataclasses
 from collections.abc import Iterable
@@ -182,6 +182,11 @@ exposure begin with one of these."""
 Row = tuple[str, str, float, float, str, int, str, str]
 """Name, plane, value, error, unit, n, statistic, definition."""
 
+_AB_ZERO = 31.4  # AB magnitude of 1 nJy
+
+_IN_PIXELS = {"arcsec": (1.0, "pix"), "mas": (1e-3, "pix"), "arcmin-2": (1 / 3600, "pix-2")}
+"""What each unit becomes where a pixel was taken as 1 arcsec."""
+
 _COLUMNS = ("name", "plane", "value", "error", "unit", "n", "statistic", "definition")
 
 
@@ -226,6 +231,35 @@ def make_table(rows: Iterable[Row]) -> Table:
         ``statistic``, ``definition``.
     """
     return Table(rows=list(rows), names=_COLUMNS, dtype=(str, str, float, float, str, int, str, str))
+
+
+def restate_units(metrics: Table, *, pixels: bool, counts: bool) -> Table:
+    """Return metrics without units that the images do not have.
+
+    Parameters
+    ----------
+    metrics
+        As of `make_table`, of images whose pixels were taken as 1 arcsec and
+        whose unit was taken as nJy where they have none.
+    pixels
+        Give sizes in pixels.
+    counts
+        Give fluxes in the unit of the image, whatever it is, and no
+        magnitudes.
+    """
+    metrics = metrics.copy()
+    for row in metrics:
+        if pixels and row["unit"] in _IN_PIXELS:
+            factor, row["unit"] = _IN_PIXELS[row["unit"]]
+            row["value"], row["error"] = factor * row["value"], factor * row["error"]
+        elif counts and row["unit"] == "mag":
+            row["value"] = 10 ** (0.4 * (_AB_ZERO - row["value"]))
+            row["error"] *= 0.4 * np.log(10) * row["value"]
+            row["unit"] = "count"
+            row["definition"] = row["definition"].replace("AB magnitude of 5 times", "5 times")
+        elif counts and row["unit"] == "nJy":
+            row["unit"] = "count"
+    return metrics
 
 
 def measure_median(values: np.ndarray) -> tuple[float, float, int]:

@@ -19,7 +19,7 @@ import numpy as np
 from astropy.table import Table, vstack
 from matplotlib.figure import Figure
 
-from ._diagrams import COLOURS, MARKERS
+from ._style import COLOURS, MARKERS, choose_places
 
 _PER_EXPOSURE = "exposure_chi2_of_"
 
@@ -122,6 +122,7 @@ def make_tract_figure(table: Table, *, names: Sequence[str], title: str) -> Figu
     figure = Figure(figsize=(5.6 * n_columns, height), dpi=110, layout="constrained")
     figure.suptitle(f"{title}\npatches: {len(patches)}", fontsize=10)
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    colours = choose_places(planes)
     for axis, name in zip(axes, shown, strict=False):
         for k, plane in enumerate(planes):
             rows = table[(known == name) & (np.asarray(table["plane"]).astype(str) == plane)]
@@ -129,9 +130,12 @@ def make_tract_figure(table: Table, *, names: Sequence[str], title: str) -> Figu
                 place = np.searchsorted(patches, np.asarray(rows["patch"])) + 0.12 * (
                     k - (len(planes) - 1) / 2
                 )
-                colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
+                colour, marker = COLOURS[colours[k]], MARKERS[colours[k]]
+                value = np.asarray(rows["value"], dtype=float)
                 error = np.nan_to_num(np.asarray(rows["error"], dtype=float))
-                axis.errorbar(place, rows["value"], error, fmt=marker, color=colour, ms=5, label=plane)
+                if name.endswith("_rate"):  # none is less than nothing
+                    error = np.array([np.minimum(error, value), error])
+                axis.errorbar(place, value, error, fmt=marker, color=colour, ms=5, label=plane)
                 unit = str(rows["unit"][0])
         axis.set_ylabel(f"{name} [{unit}]" if unit else name, fontsize=8)
         axis.set_xlim(-0.7, len(patches) - 0.3)

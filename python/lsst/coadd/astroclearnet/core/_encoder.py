@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __all__ = (
     "EncoderOutput",
+    "MissingWeightsError",
     "StatisticEncoder",
     "load_encoder",
     "weights_digest",
@@ -23,17 +24,25 @@ import functools
 import hashlib
 import importlib.resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import nn
 
 from ._encoder_inputs import N_FEATURES, STRENGTHS, EncoderInputs
+from ._errors import CoreError
 from ._scatter import ScatterHead
 from ._unet import UNet, asinh, make_head
 
 _N_STRENGTHS = len(STRENGTHS)
 _WEIGHTS = "resources/weights/statistic_encoder.safetensors"
+_LFS_POINTER = b"version https://git-lfs"
+
+
+class MissingWeightsError(CoreError, FileNotFoundError):
+    """There is no file of weights where it should be; one line."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,17 +138,57 @@ def weights_file() -> Traversable:
 
 
 @functools.cache
-def weights_digest() -> str:
-    """SHA-256 of the shipped weights (`str`), for provenance."""
-    return hashlib.sha256(weights_file().read_bytes()).hexdigest()
+def weights_digest(weights: str | None = None) -> str:
+    """SHA-256 of weights, by default the shipped ones, for provenance."""
+    return hashlib.sha256(_read_bytes(weights)).hexdigest()
 
 
-def load_encoder(device: torch.device | str = "cpu") -> StatisticEncoder:
-    """Load the encoder with the shipped weights.
+def load_encoder(device: torch.device | str = "cpu", *, weights: str | None = None) -> StatisticEncoder:
+    """Load the encoder with its weights.
 
     The file holds arrays only (safetensors); no code is run to read it. The
     command that made it stands in its metadata.
+
+    Parameters
+    ----------
+    device
+        Where it shall live.
+    weights
+        File of ``acn train``; `None` takes the shipped weights.
+
+    Raises
+    ------
+    CoreError
+        If the file is missing, damaged, or holds other arrays.
     """
+    content = _read_bytes(weights)
+    if content.startswith(_LFS_POINTER):
+        raise _make_error(weights, "it is a pointer of Git LFS in the place of the file: run 'git lfs pull'")
     encoder = StatisticEncoder()
-    encoder.load_state_dict(safetensors.torch.load(weights_file().read_bytes()))
+    try:
+        encoder.load_state_dict(safetensors.torch.load(content))
+    except safetensors.SafetensorError as error:
+        raise _make_error(weights, "it is damaged or cut short") from error
+    except RuntimeError as error:
+        raise _make_error(weights, "its arrays are not those of this version's network") from error
+    if not all(torch.isfinite(values).all() for values in encoder.state_dict().values()):
+        raise _make_error(weights, "it is damaged: some values are not finite")
     return encoder.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def _read_bytes(weights: str | None) -> bytes:
+    try:
+        return (weights_file() if weights is None else Path(weights)).read_bytes()
+    except FileNotFoundError as error:
+        raise _make_error(weights, "there is no such file", MissingWeightsError) from error
+    except OSError as error:
+        raise _make_error(weights, error.strerror or str(error)) from error
+
+
+def _make_error(weights: str | None, reason: str, kind: type[CoreError] = CoreError) -> CoreError:
+    """Say what is wrong with a file of weights, and what to do about it."""
+    if weights is None:
+        name, advice = weights_file(), "Install the package anew, or take recipe 'self', which needs none."
+    else:
+        name, advice = weights, "Give a file that acn train has written, or none to take the shipped weights."
+    return kind(f"The weights {name} cannot be used: {reason}. {advice}")

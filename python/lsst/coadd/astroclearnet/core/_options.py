@@ -10,7 +10,15 @@
 
 from __future__ import annotations
 
-__all__ = ("LEAST_CELL_SIZE", "LINEAR_METHODS", "METHODS", "PAPER_LATENT_FWHM", "RECIPES", "FitOptions")
+__all__ = (
+    "LEAST_CELL_SIZE",
+    "LEAST_HALO",
+    "LINEAR_METHODS",
+    "METHODS",
+    "PAPER_LATENT_FWHM",
+    "RECIPES",
+    "FitOptions",
+)
 
 import dataclasses
 
@@ -35,6 +43,9 @@ PAPER_LATENT_FWHM = 2.0
 
 LEAST_CELL_SIZE = 16
 """Least side of a cell, in pixels."""
+
+LEAST_HALO = 1.5
+"""Halo, in units of the target FWHM, below which seams of cells show."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

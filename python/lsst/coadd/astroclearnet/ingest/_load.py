@@ -12,10 +12,11 @@ from __future__ import annotations
 
 __all__ = ("load_config",)
 
+import reprlib
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pydantic
 import yaml
@@ -23,6 +24,14 @@ from astropy.table import Row, Table
 
 from ._config import Exposure, IngestConfig
 from ._errors import IngestError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_MISSING = "is missing"
+
+_MOST_FAULTS = 5
+"""Faults, or exposures with one, that a message names."""
 
 
 def load_config(path: Path, *, data_root: Path | None = None) -> IngestConfig:
@@ -75,10 +84,62 @@ def load_config(path: Path, *, data_root: Path | None = None) -> IngestConfig:
     try:
         return IngestConfig.model_validate(content)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "description"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise IngestError(f"{path}: {where}: {first['msg']}{more}.") from error
+        raise IngestError(f"{path}: {_describe_faults(error, len(content['exposures']))}.") from error
+
+
+def _describe_faults(error: pydantic.ValidationError, n_exposures: int) -> str:
+    """Say what is wrong with a description: each fault once, with the
+    exposures that have it, and no more than can be read.
+    """
+    where: dict[str, list[int]] = {}
+    for fault in error.errors():
+        if fault["type"] == "too_short" and n_exposures:
+            continue  # those with faults are not counted
+        match fault["loc"]:
+            case ("exposures", int(number), *fields):
+                where.setdefault(_describe_fault(fault, fields), []).append(number)
+            case fields:
+                where.setdefault(_describe_fault(fault, fields), [])
+    texts: dict[tuple[int, ...], list[str]] = {}
+    for text, numbers in where.items():
+        texts.setdefault(tuple(numbers), []).append(text)
+    faults = [
+        ", ".join(found) + _name_exposures(numbers, n_exposures, missing=found[0].endswith(_MISSING))
+        for numbers, found in texts.items()
+    ]
+    rest = len(faults) - _MOST_FAULTS
+    return "; ".join(faults[:_MOST_FAULTS]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def _describe_fault(fault: ErrorDetails, fields: Sequence[int | str]) -> str:
+    """Say what is wrong with one entry, in the words of a description."""
+    name = ".".join(str(part) for part in fields) or "the description"
+    match fault["type"]:
+        case "missing":
+            return f"{name} {_MISSING}"
+        case "extra_forbidden":
+            return f"{name} is not known"
+        case "too_short":
+            return f"{name} is empty"
+        case "value_error":
+            return f"{name}: {fault['ctx']['error']}"
+        case "union_tag_not_found":
+            return f"{name}.kind {_MISSING}"
+        case "union_tag_invalid":
+            return f"{name}.kind must be one of {fault['ctx']['expected_tags']}; got {fault['ctx']['tag']!r}"
+    message = fault["msg"].removeprefix("Input should be ").replace(", unable to", "; unable to")
+    return f"{name} must be {message}; got {reprlib.repr(fault['input'])}"
+
+
+def _name_exposures(numbers: Sequence[int], n_exposures: int, *, missing: bool) -> str:
+    """Name those with a fault, counted from 0 as in the file."""
+    if not numbers:
+        return ""
+    if len(numbers) == n_exposures > 1:
+        return f" in all {n_exposures} exposures: {'put it under' if missing else 'look at'} defaults"
+    listed = ", ".join(str(number) for number in numbers[:_MOST_FAULTS])
+    more = ", ..." if len(numbers) > _MOST_FAULTS else ""
+    return f" in exposure{'s' * (len(numbers) > 1)} {listed}{more} (of {n_exposures}, counted from 0)"
 
 
 def _read_rows(root: Path, table: Any) -> dict[Any, Row]:

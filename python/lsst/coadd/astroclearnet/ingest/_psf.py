@@ -23,6 +23,7 @@ import piff
 from astropy.io import fits
 
 from ._errors import IngestError
+from ._hdu import find_hdu
 
 _PIFF_DEGREE = 4  # of the polynomials that stand for a Piff file
 _PIFF_POSITIONS = 9  # on each side of the grid they are fitted to
@@ -68,7 +69,8 @@ def read_psfex(path: Path, *, hdu: int | str = 1) -> PiffModel:
         If the file is not a PSFEx model that depends on position only.
     """
     with fits.open(path) as hdus:
-        header, table = hdus[hdu].header, hdus[hdu].data
+        found = find_hdu(hdus, hdu, source=path)
+        header, table = found.header, found.data
         # An image has no names.
         if "PSF_MASK" not in (name.upper() for name in getattr(table, "names", ())):
             raise IngestError(f"{path}: HDU {hdu} is not a PSFEx model; it has no column PSF_MASK.")
@@ -163,10 +165,12 @@ def read_stamp(path: Path, *, hdu: int | str = 0, sampling: float = 1.0) -> Piff
     `PiffModel`
         The stamp, normalised.
     """
-    stamp = fits.getdata(path, hdu)
-    if stamp is None or stamp.ndim != 2:
-        raise IngestError(f"{path}: HDU {hdu} is not an image of a PSF.")
-    return _pixel_grid(np.asarray(stamp, dtype=float)[np.newaxis, np.newaxis], sampling=sampling, source=path)
+    with fits.open(path) as hdus:
+        found = find_hdu(hdus, hdu, source=path)
+        if not found.is_image or found.data is None or found.data.ndim != 2:
+            raise IngestError(f"{path}: HDU {hdu} is not an image of a PSF.")
+        stamp = np.asarray(found.data, dtype=float)
+    return _pixel_grid(stamp[np.newaxis, np.newaxis], sampling=sampling, source=path)
 
 
 def read_piff(

@@ -37,6 +37,7 @@ from ._config import (
     Weight,
 )
 from ._errors import IngestError, naming_exposure, naming_file
+from ._hdu import find_hdu
 from ._psf import PiffModel, read_piff, read_psfex, read_stamp
 from ._wcs import read_wcs
 
@@ -141,10 +142,9 @@ def read_plain_exposure(exposure: Exposure) -> PlainExposure:
 def _read_image(path: Path, hdu: int | str | None) -> tuple[np.ndarray, fits.Header]:
     """Return an image as float64 ``(y, x)``, and its header."""
     with naming_file(path), fits.open(path) as hdus:
-        numbers = range(len(hdus)) if hdu is None else [hdu]
-        for number in numbers:
-            if hdus[number].is_image and hdus[number].data is not None and hdus[number].data.ndim == 2:
-                return np.asarray(hdus[number].data, dtype=float), hdus[number].header.copy()
+        for one in hdus if hdu is None else [find_hdu(hdus, hdu, source=path)]:
+            if one.is_image and one.data is not None and one.data.ndim == 2:
+                return np.asarray(one.data, dtype=float), one.header.copy()
     where = "any HDU" if hdu is None else f"HDU {hdu}"
     raise IngestError(f"{path} has no 2-d image in {where}.")
 
@@ -211,7 +211,7 @@ def _spline_sky(sky: SplineSky, shape: tuple[int, ...]) -> np.ndarray:
     and the place of this image on it.
     """
     with fits.open(sky.file) as hdus:
-        table = hdus[sky.hdu].data
+        table = find_hdu(hdus, sky.hdu, source=sky.file).data
         if "xgrid" not in getattr(table, "names", ()):  # an image has no names
             raise IngestError(
                 f"{sky.file}: HDU {sky.hdu} is not a sky of legacypipe; it has no column xgrid."

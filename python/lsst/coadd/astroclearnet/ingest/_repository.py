@@ -31,6 +31,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from lsst.images import YX, Box, VisitImage
 from lsst.images.psfs import PiffWrapper
 
+from .._grid_stack import describe_sky
 from .._progress import StepCounter
 from .._visit_images import DetectorInfo, make_visit_image
 from ..adapters._geometry import PatchBoxes, TractDefinition, geometry_to_dict
@@ -44,7 +45,7 @@ from ..repository import (
     write_geometry,
     write_visit,
 )
-from ._config import Exposure, IngestConfig, Instrument, SkyMapConfig
+from ._config import Exposure, IngestConfig, Instrument, NoSky, SkyMapConfig
 from ._errors import IngestError
 from ._read import Footprint, PlainExposure, read_footprint, read_plain_exposure
 
@@ -52,7 +53,17 @@ _MOST_PATCHES = 10_000
 """Patches of a tract: more are a mistake, and take minutes to write down."""
 
 
-def ingest(config: IngestConfig, root: Path, *, report: Callable[[str], None] = lambda line: None) -> None:
+def _say_nothing(line: str) -> None:
+    pass
+
+
+def ingest(
+    config: IngestConfig,
+    root: Path,
+    *,
+    report: Callable[[str], None] = _say_nothing,
+    warn: Callable[[str], None] | None = None,
+) -> None:
     """Make a repository that the pipelines can run on.
 
     It holds a `~lsst.images.VisitImage` named ``calexp`` for each exposure,
@@ -68,6 +79,9 @@ def ingest(config: IngestConfig, root: Path, *, report: Callable[[str], None] = 
         is complete.
     report
         Called with a line of text for each step.
+    warn
+        Called with a line for each exposure whose sky is not subtracted, as
+        far as can be seen; by default ``report``.
 
     Raises
     ------
@@ -79,9 +93,12 @@ def ingest(config: IngestConfig, root: Path, *, report: Callable[[str], None] = 
     footprints = [read_footprint(exposure) for exposure in config.exposures]
     tract = make_tract(config.sky_map, footprints)
     root.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}."))
     try:
-        _fill_repository(config, work / "repo", tract, report)
+        work = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}."))
+    except OSError as error:  # it names the folder that was to be made
+        raise IngestError(f"{root} cannot be written: {error.strerror or error}") from error
+    try:
+        _fill_repository(config, work / "repo", tract, report, warn or report)
         if root.exists():
             root.rmdir()
         os.rename(work / "repo", root)
@@ -101,7 +118,11 @@ def ingest(config: IngestConfig, root: Path, *, report: Callable[[str], None] = 
 
 
 def _fill_repository(
-    config: IngestConfig, root: Path, tract: TractDefinition, report: Callable[[str], None]
+    config: IngestConfig,
+    root: Path,
+    tract: TractDefinition,
+    report: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> None:
     instrument = config.instrument
     run = config.run or f"{instrument.name}/runs/ingest"
@@ -126,6 +147,8 @@ def _fill_repository(
             plain = read_plain_exposure(exposure)
             images[exposure.detector] = _make_visit_image(exposure, plain, instrument)
             count(_describe(exposure, plain))
+            if isinstance(exposure.sky, NoSky) and (trouble := _describe_sky(exposure, plain)):
+                warn(trouble)
         first = exposures[0]
         info = VisitInfo(
             visit=visit,
@@ -200,6 +223,13 @@ def _describe(exposure: Exposure, plain: PlainExposure) -> str:
         f"{exposure.label} {exposure.physical_filter}: {width} x {height} px, noise {sigma:.1f} nJy/px, "
         f"{masked:.2%} masked"
     )
+
+
+def _describe_sky(exposure: Exposure, plain: PlainExposure) -> str:
+    """Say that the sky is still there, and what to write down; or nothing."""
+    good = (plain.flags == 0) & np.isfinite(plain.variance)
+    trouble = describe_sky(exposure.label, image=plain.image, variance=plain.variance, good=good)
+    return trouble and f"{trouble}, or give 'sky: {{kind: median}}'"
 
 
 def make_tract(config: SkyMapConfig, footprints: Sequence[Footprint]) -> TractDefinition:

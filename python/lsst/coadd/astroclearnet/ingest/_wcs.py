@@ -24,6 +24,7 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 
 from ._config import WcsConfig
 from ._errors import IngestError, naming_file
+from ._hdu import find_hdu
 
 _TEXT_SUFFIXES = (".head", ".ahead", ".txt")
 
@@ -81,8 +82,8 @@ def _move(header: fits.Header, config: WcsConfig, *, source: Path) -> None:
 
 def _read_header(path: Path, hdu: int | str | None) -> fits.Header:
     if path.suffix not in _TEXT_SUFFIXES:
-        with naming_file(path):
-            return fits.getheader(path, hdu or 0)
+        with naming_file(path), fits.open(path) as hdus:
+            return find_hdu(hdus, hdu or 0, source=path).header.copy()
     with naming_file(path):
         headers = _split_headers(path)
     if not headers:

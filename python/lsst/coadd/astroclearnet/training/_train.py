@@ -286,5 +286,9 @@ def write_weights(
     try:
         safetensors.torch.save_file(state, part, metadata=metadata)
         part.replace(path)
+    except OSError as error:  # nobody knows the file that it names
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    except safetensors.SafetensorError as error:
+        raise CoreError(f"{path} cannot be written: {str(error).replace(str(part), str(path))}") from error
     finally:
         part.unlink(missing_ok=True)
