@@ -81,7 +81,7 @@ def test_other_weights_are_those_of_the_file(tmp_path):
     same = engine.fit(peers.FitInputs(scene=SCENE, stack=stack, truth=truth, weights=path))
     np.testing.assert_array_equal(same[0].image, deliver("engine")["latent"].image)
     missing = peers.FitInputs(scene=SCENE, stack=stack, truth=truth, weights=tmp_path / "none")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValueError, match="there is no"):
         engine.fit(missing)
 
 

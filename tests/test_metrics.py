@@ -238,6 +238,18 @@ def test_detection_asks_for_the_noise_where_no_source_is():
     assert np.sum(sources.x - X0 > 190) <= 2
 
 
+@pytest.mark.parametrize("angle", [0.0, 0.2, 0.6, 1.4])
+def test_narrow_strip_of_few_exposures_is_as_noisy_as_it_is(angle):
+    """Such as a masked column of the others."""
+    view, _ = draw_view("a", gaussian(2.5), seed=1)
+    rng = np.random.default_rng(3)
+    y, x = np.indices(view.image.shape)
+    strip = np.abs((x - 170) * np.cos(angle) + (y - 170) * np.sin(angle)) < 2.5
+    sigma = np.where(strip, 4.0, 1.0)
+    noisy = dataclasses.replace(view, image=rng.normal(0, sigma).astype(np.float32), variance=sigma**2)
+    assert len(detect_sources(noisy, threshold=5.0).x) <= 1
+
+
 def test_restored_plane_is_searched_to_the_depth_of_the_planes_beside_it():
     """Bumps far below the noise of the coadd are no sources of the latent."""
     view, _ = draw_view("a", gaussian(3.0), seed=1)

@@ -9,14 +9,18 @@
 """What ``acn restore`` does with odd input, and what it says of it."""
 
 import errno
+import hashlib
 import tempfile
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from _restore_data import SIGMA, find_warnings, make_stack, run, save
 from astropy.io import fits
 
-from lsst.coadd.astroclearnet.core import FitError, _fit
+from lsst.coadd.astroclearnet.core import FitError, FitOptions, _fit
+from lsst.coadd.astroclearnet.core._encoder import StatisticEncoder
 
 
 @pytest.fixture
@@ -107,3 +111,35 @@ def test_locked_folder_is_told_before_the_fit(stack, tmp_path, monkeypatch):
     result = run(stack, "-o", tmp_path / "out.fits", "--method", "mean")
     assert result.exit_code == 1
     assert result.output == f"Error: {tmp_path}/out.fits cannot be written: Permission denied\n"
+
+
+def test_weights_of_ones_own_are_used_and_named(stack, tmp_path):
+    """Other weights, other latent; the file says which."""
+    torch.manual_seed(3)
+    own = tmp_path / "own.safetensors"
+    safetensors.torch.save_file(StatisticEncoder().state_dict(), own)
+    assert run(stack, "-o", tmp_path / "a.fits").exit_code == 0
+    assert run(stack, "-o", tmp_path / "b.fits", "--weights", own).exit_code == 0
+    with fits.open(tmp_path / "a.fits") as shipped, fits.open(tmp_path / "b.fits") as other:
+        assert shipped[0].header["WEIGHTS"] == "shipped" and other[0].header["WEIGHTS"].endswith(
+            "own.safetensors"
+        )
+        assert other[0].header["WSHA256"] == hashlib.sha256(own.read_bytes()).hexdigest()
+        assert np.abs(shipped["LATENT"].data - other["LATENT"].data).max() > 10
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--weights", "/nowhere"), "File '/nowhere' does not exist"),
+        (("--weights", "STACK"), "cannot be used: it is damaged or cut short. Give a file that acn train"),
+    ],
+)
+def test_weights_that_are_none(stack, tmp_path, options, words):
+    result = run(stack, "-o", tmp_path / "out.fits", *(stack if one == "STACK" else one for one in options))
+    assert result.exit_code != 0 and words in result.output.splitlines()[-1]
+
+
+def test_field_of_options_needs_a_file():
+    with pytest.raises(ValueError, match="weights must be a file of acn train; there is no '/nowhere'"):
+        FitOptions(weights="/nowhere")

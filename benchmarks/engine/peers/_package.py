@@ -12,15 +12,11 @@ from __future__ import annotations
 
 __all__ = ("fit_method", "fit_permuted", "fit_recipe")
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
-from pathlib import Path
-from unittest import mock
 
 import numpy as np
 
-from lsst.coadd.astroclearnet.core import CellStack, FitOptions, PatchFit, Tile, _encoder, fit_patch
+from lsst.coadd.astroclearnet.core import CellStack, FitOptions, PatchFit, Tile, fit_patch
 from lsst.coadd.astroclearnet.core._options import LINEAR_METHODS
 
 from ..scenes import HALO
@@ -41,14 +37,19 @@ def fit_method(inputs: FitInputs, method: str, **options) -> list[Delivery]:
     """
     scene = inputs.scene
     chosen = FitOptions(
-        method=method, cell_size=scene.cell_size, halo=HALO, n_threads=1, device="cpu", **options
+        method=method,
+        weights=None if inputs.weights is None else str(inputs.weights),
+        cell_size=scene.cell_size,
+        halo=HALO,
+        n_threads=1,
+        device="cpu",
+        **options,
     )
 
     def get_stack(tile: Tile, halo: int) -> CellStack:
         return scene.cut(inputs.stack, inputs.truth, x0=tile.x0, y0=tile.y0, size=tile.height)
 
-    with _use_weights(inputs.weights):
-        fit = fit_patch(get_stack, height=scene.size, width=scene.size, options=chosen)
+    fit = fit_patch(get_stack, height=scene.size, width=scene.size, options=chosen)
     planes = ("coadd",) if method in LINEAR_METHODS else ("latent", "coadd")
     return [_deliver(fit, plane, 0.0 if method in LINEAR_METHODS else chosen.target_fwhm) for plane in planes]
 
@@ -86,13 +87,3 @@ def _deliver(fit: PatchFit, plane: str, target_fwhm: float) -> Delivery:
         variance=getattr(fit, f"{plane}_variance"),
         noise=fit.noise if plane == "coadd" else None,
     )
-
-
-@contextlib.contextmanager
-def _use_weights(path: Path | None) -> Iterator[None]:
-    """Let the encoder load other weights than the shipped ones."""
-    if path is None:
-        yield
-        return
-    with mock.patch.object(_encoder, "weights_file", lambda: path):
-        yield

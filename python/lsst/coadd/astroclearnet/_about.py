@@ -89,7 +89,7 @@ def describe_run(
     if (options.method, options.recipe) == ("acn", "trained"):
         from .core._encoder import weights_digest
 
-        about["weights_sha256"] = weights_digest()
+        about["weights_sha256"] = weights_digest(options.weights)
     for name in _DISTRIBUTIONS:
         about[f"version_{name.replace('-', '_')}"] = _find_version(name)
     return about

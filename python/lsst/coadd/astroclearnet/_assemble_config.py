@@ -23,14 +23,11 @@ from ._connections import AssembleAcnCoaddConnections
 from ._inputs_config import InputsConfig
 from ._trust_config import TrustConfig
 from .core import FitOptions
-from .core._options import LINEAR_METHODS, METHODS, RECIPES
+from .core._options import LEAST_HALO, LINEAR_METHODS, METHODS, RECIPES
 
 _LOG = logging.getLogger(__name__)
 
 _DEFAULTS = FitOptions()
-
-_LEAST_HALO = 1.5
-"""Halo, in units of target_fwhm, below which seams of cells show."""
 
 
 class AssembleAcnCoaddConfig(
@@ -54,6 +51,12 @@ class AssembleAcnCoaddConfig(
         allowed=dict(RECIPES),
         default=_DEFAULTS.recipe,
         optional=False,
+    )
+    weights = Field[str](
+        doc="File of 'acn train' for recipe 'trained', in the place of the weights that are shipped. Each "
+        "job must find it under this name.",
+        default=None,
+        optional=True,
     )
     target_fwhm = Field[float](
         doc="FWHM of the Gaussian PSF of the results, in pixels of the patch (at least 1.5). Lower it for "
@@ -175,11 +178,11 @@ class AssembleAcnCoaddConfig(
         except ValueError as error:
             name = str(error).split(maxsplit=1)[0]
             raise FieldValidationError(getattr(type(self), name), self, str(error)) from error
-        if self.method not in LINEAR_METHODS and self.halo < _LEAST_HALO * self.target_fwhm:
+        if self.method not in LINEAR_METHODS and self.halo < LEAST_HALO * self.target_fwhm:
             _LOG.warning(
                 "halo is %d pixels, less than %g times target_fwhm (%g pixels): cells will show at their "
                 "seams. Set halo to %d or more.",
-                *(self.halo, _LEAST_HALO, self.target_fwhm, math.ceil(_LEAST_HALO * self.target_fwhm)),
+                *(self.halo, LEAST_HALO, self.target_fwhm, math.ceil(LEAST_HALO * self.target_fwhm)),
             )
 
     def make_fit_options(self, *, seed: int | None = None, n_threads: int = 0) -> FitOptions:

@@ -150,7 +150,8 @@ def _make_hdus(fit: PatchFit, options: FitOptions, source: str) -> fits.HDUList:
     if options.method == "acn":
         header["RECIPE"] = (options.recipe, "recipe of the method")
         if options.recipe == "trained":
-            header["WSHA256"] = weights_digest()
+            header["WEIGHTS"] = (_as_text(options.weights or "shipped"), "file")
+            header["WSHA256"] = weights_digest(options.weights)
     if not is_linear:
         header["TPSFTYPE"] = ("GAUSSIAN", "target PSF of LATENT and COADD")
         header["TPSFFWHM"] = (options.target_fwhm, "[pixel] FWHM of the target PSF")

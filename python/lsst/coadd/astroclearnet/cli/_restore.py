@@ -40,6 +40,11 @@ _NPY = b"\x93NUMPY"  # how a file of numpy.save begins
     help="Of method acn: where its weights come from.",
 )
 @click.option(
+    "--weights",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Of recipe trained: a file of acn train, in the place of the shipped weights.",
+)
+@click.option(
     "--target-fwhm",
     type=float,
     default=_DEFAULTS.target_fwhm,
@@ -72,7 +77,9 @@ _NPY = b"\x93NUMPY"  # how a file of numpy.save begins
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-def restore(stack: str, output: str, overwrite: bool, quiet: bool, **fields: str | float | int) -> None:
+def restore(
+    stack: str, output: str, overwrite: bool, quiet: bool, **fields: str | float | int | None
+) -> None:
     """Restore the sky behind the exposures in STACK.
 
     STACK is a .npz file (numpy.savez) with the arrays image, variance and
@@ -108,13 +115,16 @@ def restore(stack: str, output: str, overwrite: bool, quiet: bool, **fields: str
 
 def _find_unused_options(options: FitOptions) -> list[str]:
     """Name the options that were given and that the method does not use."""
-    used_by = {"recipe": ("acn",), "target_fwhm": ("acn", "mm")}
+    used_by = {"recipe": ("acn",), "weights": ("acn",), "target_fwhm": ("acn", "mm")}
     context = click.get_current_context()
-    return [
+    lines = [
         f"--{name.replace('_', '-')} has no effect with --method {options.method}"
         for name, methods in used_by.items()
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT and options.method not in methods
     ]
+    if options.weights and options.method == "acn" and options.recipe != "trained":
+        lines.append(f"--weights has no effect with --recipe {options.recipe}")
+    return lines
 
 
 def _refuse_single_array(path: str) -> None:

@@ -59,6 +59,7 @@ def train(weights: Path, threads: int, overwrite: bool, **counts: int) -> None:
     Example, to try it in some minutes:
       acn train try.safetensors --steps 60 --n-stacks 20 --n-galaxies 100 \\
         --pair-steps 20 --flux-steps 20 --mixed-steps 20 --scatter-steps 20
+      acn restore stack.npz -o sky.fits --weights try.safetensors
     """  # noqa: D301
     import torch
 

@@ -23,8 +23,9 @@ from scipy.signal import oaconvolve
 from .._coadds import CoaddView, sample_gaussian
 from .._photometry import Sources, half_width
 
-_SOURCE = 9
-"""Side in pixels of the square that a faint source fits into."""
+_SOURCE, _DIRECTIONS = 21, 8
+"""Length in pixels that a faint source does not have in each of so many
+directions; a strip that few exposures have seen does, along itself."""
 
 
 def detect_sources(view: CoaddView, *, threshold: float, least_error: float = 0.0) -> Sources:
@@ -98,7 +99,14 @@ def _without_faint(view: CoaddView, good: np.ndarray) -> CoaddView:
     where there is none.
     """
     variance = np.where(good, view.variance, np.median(view.variance[good]))
-    return dataclasses.replace(view, variance=scipy.ndimage.grey_opening(variance, size=_SOURCE))
+    along = np.arange(-(_SOURCE // 2), _SOURCE // 2 + 1)
+    found = np.zeros_like(variance)
+    for angle in np.arange(_DIRECTIONS) * (np.pi / _DIRECTIONS):
+        line = np.zeros((_SOURCE, _SOURCE), bool)
+        y, x = (np.rint(along * part(angle)).astype(int) + _SOURCE // 2 for part in (np.sin, np.cos))
+        line[y, x] = True
+        np.maximum(found, scipy.ndimage.grey_opening(variance, footprint=line), out=found)
+    return dataclasses.replace(view, variance=found)
 
 
 def is_restored(view: CoaddView) -> bool:

@@ -118,7 +118,7 @@ class _MmFitter(_Fitter):
 class _TrainedFitter(_Fitter):
     def __init__(self, options: FitOptions):
         super().__init__(options)
-        self._encoder = load_encoder(self._device)
+        self._encoder = load_encoder(self._device, weights=options.weights)
 
     def fit(self, stack: CellStack, generator: np.random.Generator) -> CellFit:
         statistic = self._reduce(stack)

@@ -21,6 +21,7 @@ __all__ = (
 )
 
 import dataclasses
+from pathlib import Path
 
 METHODS = {
     "acn": "AstroClearNet: encoder network, non-negative latent, fixed PSF decoder.",
@@ -64,6 +65,10 @@ class FitOptions:
     recipe: str = "trained"
     """One of `RECIPES`; used by ``method="acn"``."""
 
+    weights: str | None = None
+    """File of ``acn train`` for ``recipe="trained"``; `None` takes the weights
+    that are shipped."""
+
     target_fwhm: float = 2.5
     """FWHM of the Gaussian PSF of the results, in pixels (at least 1.5)."""
 
@@ -101,6 +106,8 @@ class FitOptions:
         for name, known in (("method", METHODS), ("recipe", RECIPES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}.")
+        if self.weights is not None and not Path(self.weights).is_file():
+            raise ValueError(f"weights must be a file of acn train; there is no {self.weights!r}.")
         if self.device not in ("auto", "cpu", "cuda", "mps"):
             raise ValueError(f"device must be auto, cpu, cuda or mps; got {self.device!r}.")
         lowest = {

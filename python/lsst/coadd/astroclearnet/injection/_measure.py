@@ -255,8 +255,10 @@ def _bin_rows(label: str, plane: str, found: np.ndarray, ratio: np.ndarray) -> l
     ratio = ratio[np.isfinite(ratio)]
     if len(ratio):
         low, median, high = (float(value) for value in np.percentile(ratio, (15.865, 50, 84.135)))
-        scatter = (high - low) / 2
-        median_error = 1.2533 * scatter / np.sqrt(len(ratio)) if len(ratio) > 2 else float("nan")
+        if len(ratio) > 1:
+            scatter = (high - low) / 2
+        if len(ratio) > 2:
+            median_error = 1.2533 * scatter / np.sqrt(len(ratio))
     return [
         _row("completeness", label, plane, share, error, "", n),
         _row("flux_bias", label, plane, median, median_error, "", len(ratio)),
