@@ -202,7 +202,7 @@ def test_origin_of_the_kernel_marks_the_star(shape, start):
 
 
 def test_psf_is_evaluated_inside_its_bounds():
-    psf = StampPsf(np.full((31, 31), 1 / 961), bounds=Box.factory[100:1500, 50:1900])
+    psf = StampPsf(np.full((31, 31), 1 / 961), bounds=Box.factory[100:1500, 50:1900], start=(-15, -15))
     exposure = exposure_from_visit_image(make_image(psf=psf), data_id=DATA_ID)
     exposure.psf(x=-3, y=1999)
     assert psf.asked[-1] == (50, 1499)

@@ -47,6 +47,18 @@ def prepare(patch, inputs=None, config=None, band="i"):
     )
 
 
+def test_sky_that_is_still_there_is_told(small_patch, caplog):
+    """Of the exposure that has it, and of no other."""
+
+    def add(image):
+        image.image.array[:] += 20 * np.sqrt(np.median(image.variance.array))
+
+    inputs = [change(small_patch.inputs[0], add), *small_patch.inputs[1:]]
+    prepare(small_patch, inputs)
+    told = [record.getMessage() for record in caplog.records if "subtract it first" in record.getMessage()]
+    assert len(told) == 1 and told[0].startswith(f"The sky of {inputs[0].label} is +")
+
+
 # Selection of visit images by what they carry themselves.
 
 

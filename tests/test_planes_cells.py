@@ -87,14 +87,14 @@ def _simulate(variation, catalog):
 @pytest.mark.parametrize("plane", ["latent", "coadd"])
 @pytest.mark.parametrize("cell_size", [60, 120])
 def test_size_of_cells_changes_little(plane, cell_size):
-    """By less than 0.1 sigma but for a few pixels beside artifacts, with the
-    border that cells have by default; `benchmarks.planes` tells more.
+    """By less than 0.1 sigma with half of the cells' default size and more,
+    and their default border; `benchmarks.planes` tells more.
     """
     whole = fitted(240)
     change = (getattr(fitted(cell_size), plane) - getattr(whole, plane)) / np.sqrt(whole.coadd_variance)
     assert change.std() < 0.02
     assert np.percentile(np.abs(change), 99.9) < 0.1
-    assert np.abs(change).max() < (0.2 if cell_size >= 120 else 0.3)
+    assert np.abs(change).max() < (0.1 if cell_size >= 120 else 0.2)
     assert abs(change.mean()) < 0.002
 
 
@@ -108,7 +108,7 @@ def test_no_step_at_any_border(plane, cell_size):
         for image in (change, change.T):
             step = image[border] - image[border - 1]
             assert abs(step.mean()) < 0.02 and step.std() < 0.05
-            assert np.abs(step).max() < 0.2
+            assert np.abs(step).max() < 0.1
 
 
 def test_trail_that_cuts_the_corner_of_a_cell():
@@ -119,8 +119,7 @@ def test_trail_that_cuts_the_corner_of_a_cell():
     whole, cells = scene.fit(cell_size=400), scene.fit(cell_size=200)
     change = np.abs(cells.coadd - whole.coadd) / np.sqrt(whole.coadd_variance)
     assert whole.n_rejected.sum() > 5000
-    assert np.mean(change > 0.1) < 3e-4
-    assert change.max() < 0.25
+    assert change.max() < 0.1
 
 
 @functools.cache

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from _register_data import PATCH, SIZE, AstropyMap, make_exposure, make_wcs, patch_wcs, warp
 
+from lsst.coadd.astroclearnet._coadds import sample_gaussian
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane
 from lsst.coadd.astroclearnet.core._grid_map import frame_outline, patch_to_native
 from lsst.coadd.astroclearnet.core._register import cut_stack
@@ -182,6 +183,7 @@ def test_a_wcs_that_cannot_be_inverted_is_named_for_few_pixels(case):
         (np.zeros((21, 21)), "sums to 0"),
         (np.full((21, 21), 1.1 / 441), "sums to 1.1"),
         (np.full((20, 20), 1 / 400), "odd"),
+        (np.roll(sample_gaussian(4.0, 21), 2, axis=1), r"lies \+2\.0, \+0\.0 pixels"),
     ],
 )
 def test_a_bad_psf_is_named(kernel, message):

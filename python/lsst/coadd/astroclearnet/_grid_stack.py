@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("GridStack", "RestoreError", "describe_sky", "divide_grid", "read_grid_stack")
+__all__ = ("GridStack", "RestoreError", "divide_grid", "read_grid_stack")
 
 import dataclasses
 import hashlib
@@ -24,19 +24,12 @@ import numpy as np
 from .core._errors import CoreError
 from .core._options import LEAST_CELL_SIZE
 from .core._stack import CellStack
+from .core._warped_psf import MOST_OFFSET, find_star
 
 _KEYS = {"image": "(n, h, w)", "variance": "(n, h, w)", "good": "(n, h, w)", "psf": "(n, p, p)"}
 
 _LEAST_NOISE, _MOST_NOISE = 1e-6, 1e6
 """Noise of a pixel, in the unit of the image, with which fits work."""
-
-_MOST_OFFSET = 1.0
-"""Pixels by which the core of a PSF may lie off the middle of its stamp: an
-asymmetric one does by less."""
-
-_MOST_SKY = 5.0
-"""Median of an exposure, in units of the noise of a pixel, above which it is
-hardly that of sources."""
 
 
 class RestoreError(CoreError, ValueError):
@@ -89,26 +82,6 @@ class GridStack:
             good[i][into] = self.good[t][inside]
         labels = tuple(f"exposure {t}" for t in kept)
         return CellStack(image=image, variance=variance, good=good, psf=self.psf[kept], labels=labels)
-
-
-def describe_sky(name: str, *, image: np.ndarray, variance: np.ndarray, good: np.ndarray) -> str:
-    """Say that the sky of an exposure is still there; empty if it is not.
-
-    Parameters
-    ----------
-    name
-        Of the exposure, for the text.
-    image, variance
-        Its pixels, in one unit.
-    good
-        Those to be used, bool of the same shape.
-    """
-    if not good.any():
-        return ""
-    level = float(np.median(image[good])) / float(np.median(variance[good])) ** 0.5
-    if abs(level) <= _MOST_SKY:
-        return ""
-    return f"the sky of {name} is {level:+.0f} sigma of the noise of a pixel, not 0: subtract it first"
 
 
 def divide_grid(shape: tuple[int, ...], largest: int) -> int:
@@ -248,18 +221,6 @@ def _refuse_duplicates(path: str | os.PathLike[str], image: np.ndarray, good: np
             raise RestoreError(f"{path}: exposures {first} and {t} are the same; give each of them once.")
 
 
-def _find_peak(stamp: np.ndarray) -> tuple[float, float]:
-    """Place of a star relative to the middle of its stamp, y and x: the
-    centroid of what is brighter than half of the brightest pixel.
-    """
-    core = np.where(stamp > 0.5 * stamp.max(), stamp, 0.0)
-    axis = np.arange(len(stamp)) - len(stamp) // 2
-    return (
-        float((core.sum(axis=1) * axis).sum() / core.sum()),
-        float((core.sum(axis=0) * axis).sum() / core.sum()),
-    )
-
-
 def _check_psf(path: str | os.PathLike[str], psf: np.ndarray) -> np.ndarray:
     for t, stamp in enumerate(psf):
         total = float(stamp.sum(dtype=float))
@@ -270,8 +231,8 @@ def _check_psf(path: str | os.PathLike[str], psf: np.ndarray) -> np.ndarray:
                 f"{path}: the PSF of exposure {t} sums to {total:.4f}, not to 1 within 1 %; "
                 "divide it by its sum or cut a larger stamp."
             )
-        y, x = _find_peak(stamp)
-        if np.hypot(y, x) > _MOST_OFFSET:
+        x, y = find_star(stamp)
+        if np.hypot(x, y) > MOST_OFFSET:
             raise RestoreError(
                 f"{path}: the star of the PSF of exposure {t} lies {x:+.1f}, {y:+.1f} pixels (x, y) from the "
                 "middle of the stamp; sources would move by as much. Centre it."

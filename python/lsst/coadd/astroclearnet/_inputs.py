@@ -24,6 +24,7 @@ from ._errors import UnusableInputsError
 from ._inputs_scratch import Scratch
 from ._inputs_summary import naming, summarize_input
 from ._select import find_exclusion, select_inputs, wanted_statistics
+from ._sky_level import describe_sky
 from ._tables import InputRecord
 from .adapters import (
     NO_EXTRAS,
@@ -147,6 +148,10 @@ def prepare_inputs(
         warped += [scratch.keep(result) for result in found]
         records += new
         for result in found:
+            if trouble := describe_sky(
+                result.label, image=result.image, variance=result.variance, good=result.good
+            ):
+                log.warning("%s%s.", trouble[0].upper(), trouble[1:])
             log.info(
                 "Registered %s (%d/%d): PSF FWHM %.2f px, %.0f s.",
                 *(result.label, count, len(ordered), result.psf_fwhm, time.monotonic() - started),

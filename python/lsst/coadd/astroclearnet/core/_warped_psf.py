@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("WarpedPsf", "kernel_fwhm", "normalise_kernel")
+__all__ = ("MOST_OFFSET", "WarpedPsf", "find_star", "kernel_fwhm", "normalise_kernel")
 
 import dataclasses
 
@@ -23,6 +23,10 @@ from ._grid_map import patch_to_native
 
 ORDER = 5
 """Order of the interpolating spline, for images and PSFs alike."""
+
+MOST_OFFSET = 1.0
+"""Pixels by which the star of a PSF may lie off the middle of its stamp: an
+asymmetric one does by less."""
 
 _MARGIN = 8  # zeros around a kernel, after which the spline has died away
 
@@ -94,8 +98,8 @@ def normalise_kernel(kernel: np.ndarray, *, label: str) -> np.ndarray:
     Raises
     ------
     InvalidExposureError
-        If the kernel has NaN or infinite pixels, an even side, or a sum that
-        differs from 1 by more than 5 %.
+        If the kernel has NaN or infinite pixels, an even side, a sum that
+        differs from 1 by more than 5 %, or a star that is not in its middle.
     """
     kernel = np.asarray(kernel, float)
     if kernel.ndim != 2 or not all(side % 2 for side in kernel.shape):
@@ -111,8 +115,23 @@ def normalise_kernel(kernel: np.ndarray, *, label: str) -> np.ndarray:
         raise InvalidExposureError(
             f"The PSF of {label} sums to {total:.4f}, not to 1; refit its PSF or leave the exposure out."
         )
+    x, y = find_star(kernel)
+    if np.hypot(x, y) > MOST_OFFSET:
+        raise InvalidExposureError(
+            f"The star of the PSF of {label} lies {x:+.1f}, {y:+.1f} pixels (x, y) from the middle of its "
+            "stamp: sources would move by as much; refit its PSF or leave the exposure out."
+        )
     size = max(kernel.shape)
     return np.pad(kernel / total, [((size - side) // 2,) * 2 for side in kernel.shape])
+
+
+def find_star(stamp: np.ndarray) -> tuple[float, float]:
+    """Find x and y of a star relative to the middle of its stamp: the centroid
+    of what is brighter than half of the brightest pixel.
+    """
+    core = np.where(stamp > 0.5 * stamp.max(), stamp, 0.0)
+    y, x = (np.arange(side) - side // 2 for side in stamp.shape)
+    return float((core.sum(axis=0) * x).sum() / core.sum()), float((core.sum(axis=1) * y).sum() / core.sum())
 
 
 def _warp_kernel(kernel: np.ndarray, native_to_patch: np.ndarray) -> np.ndarray:

@@ -31,8 +31,8 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from lsst.images import YX, Box, VisitImage
 from lsst.images.psfs import PiffWrapper
 
-from .._grid_stack import describe_sky
 from .._progress import StepCounter
+from .._sky_level import describe_sky
 from .._visit_images import DetectorInfo, make_visit_image
 from ..adapters._geometry import PatchBoxes, TractDefinition, geometry_to_dict
 from ..core._planes import Plane
