@@ -35,7 +35,7 @@ from .simulated_patch import HALO, SimulatedPatch, simulate_patch
 _SIDE, _SMALLER = 400, (200, 100)
 """Sides of a patch that is one cell, and of the cells compared with it."""
 
-_STACKS = {3: (9, 11, 12, 13), 6: (5, 8, 21, 35), 8: (15, 25), 12: (5, 6, 22), 33: (4,)}
+_STACKS = {3: (9, 11, 12, 13), 6: (5, 8, 21, 35), 8: (15, 25), 12: (5, 6, 22), 16: (3,), 33: (4,)}
 """Seeds for each number of exposures."""
 
 _CHANGE = 0.1

@@ -57,7 +57,8 @@ _STAGES = (
 noise at which to stop before, and whether to clip after them. A strong prior
 at first keeps artifacts from being fitted; `None` is that of the filling.
 Fewer stages would save a tenth of the time, but which pixels are clipped would
-depend on the size of the cell."""
+depend on the size of the cell; so it would if models of few exposures, which
+need more steps, stopped earlier."""
 
 _MANY = 22
 """Exposures from which on the tolerance is that of `_STAGES`. Of fewer a hole
