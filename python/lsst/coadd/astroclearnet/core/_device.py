@@ -61,4 +61,5 @@ def describe_device(device: torch.device) -> str:
         return f"cuda: {torch.cuda.get_device_name(device)}"
     if device.type == "mps":
         return "mps"
-    return f"cpu: {torch.get_num_threads()} threads"
+    n_threads = torch.get_num_threads()
+    return f"cpu: {n_threads} thread{'s' * (n_threads != 1)}"
