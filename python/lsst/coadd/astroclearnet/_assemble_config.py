@@ -69,8 +69,7 @@ class AssembleAcnCoaddConfig(
         "that divides both sides of the patch is used (100 for patches of 4100 x 4200 pixels, as at the "
         "edge of an HSC tract). Within a cell each exposure has one PSF: lower it where PSFs vary quickly or "
         "memory is short; 300 instead of 200 saves a quarter of the time. Cells of 200 and 400 pixels give "
-        "the same latent to 0.1 sigma of the sky in every pixel, and the same coadd but for up to 0.02 % of "
-        "the pixels, near cosmic rays of 3 to 8 exposures (benchmarks/results/planes.md).",
+        "the same images to 0.1 sigma of the sky in every pixel (benchmarks/results/planes.md).",
         default=_DEFAULTS.cell_size,
     )
     halo = Field[int](
