@@ -215,7 +215,7 @@ def _evenly_shared(used: torch.Tensor) -> torch.Tensor:
     depth = (used > 0.5).sum(0)
     even = torch.empty_like(used)
     for one, kept in zip(used, even, strict=True):
-        shared = depth[(one > 0.5) & (depth > 1)]
+        shared = depth[::4][(one[::4] > 0.5) & (depth[::4] > 1)]
         typical = int(shared.median()) if len(shared) else 0
         low, high = (share * typical for share in _EVEN)
         torch.mul(one, (depth > 1) & (depth >= low) & (depth <= high), out=kept)

@@ -60,10 +60,10 @@ Fewer stages would save a tenth of the time, but which pixels are clipped would
 depend on the size of the cell; so it would if models of few exposures, which
 need more steps, stopped earlier."""
 
-_MANY = 22
-"""Exposures from which on the tolerance is that of `_STAGES`. Of fewer a hole
-takes more of the light, and a filling that stopped early would depend on the
-size of the cell."""
+_MANY, _STEPS = 22, 4
+"""Exposures from which on the tolerance is that of `_STAGES`, and so many
+steps are enough to clip. Of fewer a hole takes more of the light, and a
+filling that stopped early would depend on the size of the cell."""
 
 _PART_STRENGTH, _PART_STEPS, _PART_TOLERANCE = 3e-5, 8, 0.05
 """The same for a part of the exposures, which starts from nothing."""
@@ -219,6 +219,8 @@ def compute_statistic(
     history: list[HistoryRow] = []
     for number, (strength, steps, tolerance, clips) in enumerate(_STAGES):
         error = tolerance * min(1.0, n / _MANY) ** 2.5
+        if clips and n >= _MANY:
+            steps = _STEPS
         strength = strength or fill_strength
         left = solver.solve(used, strength=strength, steps=steps, tolerance=error)
         if number == len(_STAGES) - 2:
