@@ -12,7 +12,6 @@ from __future__ import annotations
 
 __all__ = (
     "EncoderOutput",
-    "MissingWeightsError",
     "StatisticEncoder",
     "load_encoder",
     "weights_digest",
@@ -39,10 +38,6 @@ from ._unet import UNet, asinh, make_head
 _N_STRENGTHS = len(STRENGTHS)
 _WEIGHTS = "resources/weights/statistic_encoder.safetensors"
 _LFS_POINTER = b"version https://git-lfs"
-
-
-class MissingWeightsError(CoreError, FileNotFoundError):
-    """There is no file of weights where it should be; one line."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -180,15 +175,15 @@ def _read_bytes(weights: str | None) -> bytes:
     try:
         return (weights_file() if weights is None else Path(weights)).read_bytes()
     except FileNotFoundError as error:
-        raise _make_error(weights, "there is no such file", MissingWeightsError) from error
+        raise _make_error(weights, "there is no such file") from error
     except OSError as error:
         raise _make_error(weights, error.strerror or str(error)) from error
 
 
-def _make_error(weights: str | None, reason: str, kind: type[CoreError] = CoreError) -> CoreError:
+def _make_error(weights: str | None, reason: str) -> CoreError:
     """Say what is wrong with a file of weights, and what to do about it."""
     if weights is None:
         name, advice = weights_file(), "Install the package anew, or take recipe 'self', which needs none."
     else:
         name, advice = weights, "Give a file that acn train has written, or none to take the shipped weights."
-    return kind(f"The weights {name} cannot be used: {reason}. {advice}")
+    return CoreError(f"The weights {name} cannot be used: {reason}. {advice}")
