@@ -192,8 +192,10 @@ def _draw_completeness(summary: astropy.table.Table, target: Path) -> Path:
             label=f"{peer} ({plane})",
         )
     axis.set_xticks(range(len(scenes)), scenes, rotation=30, ha="right", fontsize=8)
-    axis.set_ylabel("completeness, S/N > 3, no false detection")
-    _add_legend(axis)
+    axis.set_ylabel("completeness at S/N > 3")
+    axis.set_title("at thresholds without a false detection", fontsize=9, loc="left")
+    if planes:
+        figure.legend(fontsize=7, loc="upper right", ncols=2)
     return _finish(figure, target)
 
 
