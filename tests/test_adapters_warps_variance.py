@@ -17,7 +17,7 @@ from _adapter_scenes import SCALE
 from _warp_scenes import SHAPE, X0, Y0, TractMap, cut, make_warp, tract_wcs
 from scipy.ndimage import map_coordinates
 
-from lsst.coadd.astroclearnet.core._gridded import variance_share
+from lsst.coadd.astroclearnet.core._premade_warp import variance_share
 from lsst.images import Box
 
 NEEDS_AFW = "lsst.afw is part of the full LSST stack and is not on PyPI"
@@ -99,10 +99,10 @@ def test_detector_whose_wcs_cannot_be_followed_is_lost_alone(stand_ins, monkeypa
 
     fit = GridMap.fit
 
-    def fail_once(patch, exposure, **box):
-        if exposure.detector == 50:
-            raise InvalidExposureError(f"The WCS of {exposure.label} cannot be followed.")
-        return fit(patch, exposure, **box)
+    def fail_once(patch, frame, **box):
+        if frame.label.endswith("detector=50"):
+            raise InvalidExposureError(f"The WCS of {frame.label} cannot be followed.")
+        return fit(patch, frame, **box)
 
     monkeypatch.setattr(GridMap, "fit", fail_once)
     first, second = cut(make_warp())

@@ -24,8 +24,9 @@ from _inputs_data import change, make_config
 from lsst.coadd.astroclearnet.adapters import InputExtras, exposure_from_visit_image
 from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddTask, UnusableInputsError
 from lsst.coadd.astroclearnet.core import Plane
+from lsst.coadd.astroclearnet.core._frame import Frame
 from lsst.coadd.astroclearnet.core._grid_map import GridMap
-from lsst.coadd.astroclearnet.core._gridded import find_gain
+from lsst.coadd.astroclearnet.core._premade_warp import find_gain
 from lsst.coadd.astroclearnet.core._register import warp_exposure
 from lsst.images import get_legacy_visit_image_mask_planes
 
@@ -109,7 +110,7 @@ def make_warp(one, geometry, *, border, kernel):
     flags = np.full(shape, np.uint32(Plane.NO_DATA))
     covered = (warped.flags[here] & np.uint32(Plane.NO_DATA)) == 0
     image[there][covered] = warped.image[here][covered]
-    grid = GridMap.fit(geometry.wcs, core, x0=warped.x0, y0=warped.y0, **size_of(warped.image))
+    grid = GridMap.fit(geometry.wcs, Frame.of(core), x0=warped.x0, y0=warped.y0, **size_of(warped.image))
     gain = find_gain(grid, kernel=kernel, **size_of(warped.image))
     variance[there][covered] = (warped.variance * gain)[here][covered]
     flags[there] = warped.flags[here]

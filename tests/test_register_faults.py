@@ -19,7 +19,7 @@ from _register_data import PATCH, SIZE, AstropyMap, make_exposure, make_wcs, pat
 
 from lsst.coadd.astroclearnet._coadds import sample_gaussian
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane
-from lsst.coadd.astroclearnet.core._grid_map import frame_outline, patch_to_native
+from lsst.coadd.astroclearnet.core._frame import Frame, transform_pixels
 from lsst.coadd.astroclearnet.core._register import cut_stack
 from lsst.coadd.astroclearnet.core._resample import GROWTH
 
@@ -109,7 +109,7 @@ def _on_patch(exposure):
     patch, and which of them lie on it, off the border that is lost.
     """
     x, y = np.meshgrid(PATCH["x0"] + np.arange(PATCH["width"]), PATCH["y0"] + np.arange(PATCH["height"]))
-    x, y = patch_to_native(patch_wcs(), exposure.wcs, x=x, y=y)
+    x, y = transform_pixels(patch_wcs(), exposure.wcs, x=x, y=y)
     x, y = x - exposure.x0, y - exposure.y0
     limits = GROWTH - 0.5, SIZE - GROWTH - 0.5
     return x, y, (x >= limits[0]) & (x < limits[1]) & (y >= limits[0]) & (y < limits[1])
@@ -159,7 +159,7 @@ def test_few_pixels_of_overlap_are_resampled(case, depth):
 def test_a_rotated_frame_beside_the_patch_does_not_overlap(gap, rotation):
     """The box around it does; its WCS is not to blame."""
     exposure = _reach_in(-gap, point=(1, 0.5), into=(1, 1), rotation=rotation)
-    assert (frame_outline(exposure, patch_wcs()).max(axis=0) > (PATCH["x0"] + 5, PATCH["y0"] + 5)).all()
+    assert (Frame.of(exposure).outline(patch_wcs()).max(axis=0) > (PATCH["x0"] + 5, PATCH["y0"] + 5)).all()
     assert warp(exposure) is None
 
 

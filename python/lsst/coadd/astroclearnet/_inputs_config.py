@@ -28,7 +28,7 @@ from .adapters import (
     parse_input_planes,
 )
 from .core import Plane
-from .core._gridded import variance_share
+from .core._premade_warp import variance_share
 
 _SUMMARY_SWITCHES = {
     "psf": "use_visit_summary_psf",

@@ -22,7 +22,7 @@ from lsst.images import Box
 
 from ..core._errors import InvalidExposureError, UncalibratedExposureError
 from ..core._exposure import InputExposure, PixelSkyMap, PsfModel, ScalarField
-from ..core._grid_psf import find_kernel, sample_positions
+from ..core._holed_psf import find_kernel, sample_positions
 from ..core._planes import Plane
 
 _LOG = logging.getLogger(__name__)

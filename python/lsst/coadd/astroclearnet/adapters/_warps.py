@@ -27,10 +27,11 @@ from lsst.daf.butler import DeferredDatasetHandle
 from lsst.images import Box, NoOverlapError
 
 from ..core._errors import InvalidExposureError, UncalibratedExposureError
-from ..core._exposure import InputExposure, PixelSkyMap, ScalarField
-from ..core._grid_map import GridMap, box_outline
-from ..core._gridded import find_gain, place_exposure
+from ..core._exposure import PixelSkyMap, ScalarField
+from ..core._frame import Frame
+from ..core._grid_map import GridMap
 from ..core._planes import Plane
+from ..core._premade_warp import find_gain, place_exposure
 from ..core._register import WarpedExposure, WarpedField
 from ._adapter import FaultyDetector, read_image
 from ._afw_models import ExposurePsf, SkyWcsMap, read_aperture_corrections, translate_mask
@@ -71,7 +72,7 @@ def cut_warp(
     kernel
         Interpolation with which the warp was made: its variance plane holds
         the variance of single pixels (lsst/afw WarpAtOnePoint.h:127-132), of
-        which the power of the noise is made (`~..core._gridded.find_gain`).
+        which `find_gain` makes the power of the noise.
     planes
         Translates its mask; `None` for one that knows `INPUT_PLANES` alone.
 
@@ -124,7 +125,8 @@ def cut_warp(
     for row in reversed(list(inputs.ccds)):  # the last was copied over the others
         piece_label = f"{label} detector={int(row['ccd'])}"
         try:
-            outline = _find_outline(row, wcs, label=piece_label)
+            frame = _read_frame(row, label=piece_label)
+            outline = frame.outline(wcs)
             if outline is None:
                 continue
             piece = place_exposure(
@@ -137,49 +139,27 @@ def cut_warp(
                 inside=_claim(free, outline, x0=shared["x0"], y0=shared["y0"]),
                 psf=ExposurePsf(psf, piece_label),
                 outline=outline,
-                aperture_corrections=_aperture_corrections(row, wcs),
+                aperture_corrections=_aperture_corrections(row, frame, wcs),
             )
             if piece is not None:
-                pieces.append(_restore_power(piece, row, wcs, kernel))
+                pieces.append(_restore_power(piece, frame, wcs, kernel))
         except InvalidExposureError as error:
             pieces.append(FaultyDetector(detector=int(row["ccd"]), error=error))
     return pieces[::-1]
 
 
-def _restore_power(
-    piece: WarpedExposure, row: ExposureRecord, wcs: PixelSkyMap, kernel: str
-) -> WarpedExposure:
+def _restore_power(piece: WarpedExposure, frame: Frame, wcs: PixelSkyMap, kernel: str) -> WarpedExposure:
     """Make the power of the noise of the variance of single pixels."""
-    frame, (height, width) = Box.from_legacy(row.getBBox()), piece.image.shape
-    # Of the detector image nothing is left but where its pixels were.
-    gone = np.broadcast_to(np.float32(0), frame.shape)
-    detector = InputExposure(
-        visit=piece.visit,
-        detector=piece.detector,
-        physical_filter=piece.physical_filter,
-        image=gone,
-        variance=gone,
-        flags=gone,
-        x0=int(frame.x.start),
-        y0=int(frame.y.start),
-        psf=piece.psf,
-        wcs=SkyWcsMap(row.getWcs()),
-    )
-    grid = GridMap.fit(wcs, detector, x0=piece.x0, y0=piece.y0, height=height, width=width)
+    height, width = piece.image.shape
+    grid = GridMap.fit(wcs, frame, x0=piece.x0, y0=piece.y0, height=height, width=width)
     gain = find_gain(grid, kernel=kernel, height=height, width=width)
     return dataclasses.replace(piece, variance=piece.variance / gain)
 
 
-def _aperture_corrections(row: ExposureRecord, wcs: PixelSkyMap) -> dict[str, ScalarField]:
+def _aperture_corrections(row: ExposureRecord, frame: Frame, wcs: PixelSkyMap) -> dict[str, ScalarField]:
     """Return those of a detector at pixels of the tract."""
-    frame = Box.from_legacy(row.getBBox())
-    place = dict(
-        native_wcs=SkyWcsMap(row.getWcs()),
-        patch_wcs=wcs,
-        bounds=(int(frame.x.min), int(frame.y.min), int(frame.x.max), int(frame.y.max)),
-    )
     fields = read_aperture_corrections(row.getApCorrMap())
-    return {name: WarpedField(field=field, **place) for name, field in fields.items()}
+    return {name: WarpedField(field=field, frame=frame, patch_wcs=wcs) for name, field in fields.items()}
 
 
 def _read_box(warp: Any, box: Box) -> ExposureF | None:
@@ -208,18 +188,17 @@ def _check_unit(exposure_f: ExposureF, *, label: str) -> None:
         raise UncalibratedExposureError(f"The unit of the warp of {label} is {unit}; it must be nJy.")
 
 
-def _find_outline(row: ExposureRecord, wcs: PixelSkyMap, *, label: str) -> np.ndarray | None:
-    """Return the outer edge of a detector, as `box_outline` does."""
+def _read_frame(row: ExposureRecord, *, label: str) -> Frame:
+    """Return where the pixels of a detector were."""
     if row.getWcs() is None:
         raise InvalidExposureError(f"The record of {label} in its warp has no WCS; leave the detector out.")
-    frame = Box.from_legacy(row.getBBox())
-    return box_outline(
-        SkyWcsMap(row.getWcs()),
-        wcs,
-        x0=int(frame.x.start),
-        y0=int(frame.y.start),
-        height=int(frame.y.size),
-        width=int(frame.x.size),
+    box = Box.from_legacy(row.getBBox())
+    return Frame(
+        wcs=SkyWcsMap(row.getWcs()),
+        x0=int(box.x.start),
+        y0=int(box.y.start),
+        height=int(box.y.size),
+        width=int(box.x.size),
         label=label,
     )
 

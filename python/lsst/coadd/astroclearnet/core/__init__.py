@@ -14,12 +14,12 @@ without it.
 The modules, in the order of the data:
 
 - `_exposure`, `_planes`: one detector image and its mask, as adapters give it;
-- `_register`, `_grid_map`, `_resample`, `_warped_psf`, `_grid_psf`,
-  `_gridded`: exposures and PSFs on the pixel grid of the patch;
+- `_register`, `_frame`, `_grid_map`, `_resample`, `_warped_psf`, `_holed_psf`,
+  `_premade_warp`: exposures and PSFs on the pixel grid of the patch;
 - `_tiles`, `_stack`, `_batches`, `_device`: cells, their stacks, where to fit;
 - `_fit`, `_options`: the method and recipe for a cell;
 - `_statistic`, `_first_look`, `_clip`, `_trail`, `_neighbours`, `_wiener`,
-  `_noise_level`, `_inflation`: artifacts clipped, holes filled, D and P;
+  `_noise_level`, `_coverage_noise`: artifacts clipped, holes filled, D and P;
 - `_encoder_inputs`, `_encoder`, `_unet`, `_flux`, `_scatter`: the latent, its
   fluxes and its scatter (`_mm`, `_self*`, `_paper`, `_kaiser`: other ways);
 - `_finish`, `_deliver`, `_filters`, `_fourier`, `_decoder`: the products at

@@ -22,8 +22,9 @@ import numpy as np
 
 from ._errors import InvalidExposureError
 from ._exposure import InputExposure, PixelSkyMap, PsfModel, ScalarField
-from ._grid_map import GridMap, frame_outline, overlap_box, patch_to_native
-from ._grid_psf import find_kernel, sample_positions
+from ._frame import Frame, overlap_box
+from ._grid_map import GridMap
+from ._holed_psf import find_kernel, sample_positions
 from ._planes import Plane
 from ._resample import GROWTH, resample
 from ._stack import CellStack
@@ -37,18 +38,15 @@ class WarpedField:
     """A number that varies over a detector, on the pixel grid of a patch."""
 
     field: ScalarField
-    native_wcs: PixelSkyMap
+    frame: Frame
     patch_wcs: PixelSkyMap
-    bounds: tuple[float, float, float, float]
-    """First and last pixel centre of the frame, ``x, y, x, y``, native."""
 
     def __call__(self, *, x: float, y: float) -> float:
         """Return the value at a pixel of the patch grid; off the frame, that
         of the nearest point of the frame.
         """
-        native = np.stack(patch_to_native(self.patch_wcs, self.native_wcs, x=x, y=y))
-        native_x, native_y = np.clip(native, self.bounds[:2], self.bounds[2:])
-        return float(self.field(x=float(native_x), y=float(native_y)))
+        native_x, native_y = self.frame.nearest(self.patch_wcs, x=x, y=y)
+        return float(self.field(x=native_x, y=native_y))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -201,26 +199,17 @@ def warp_exposure(
     pixels or more match the resampled PSF to 1 % of their peak; at 2.5
     pixels, where the frame itself is undersampled, to 2 %.
     """
-    outline, usable = (frame_outline(exposure, wcs, border=border) for border in (0, GROWTH))
+    frame = Frame.of(exposure)
+    outline, usable = (frame.outline(wcs, border=border) for border in (0, GROWTH))
     box = None if usable is None else overlap_box(usable, x0=x0, y0=y0, height=height, width=width)
     if outline is None or box is None:
         return None
     box_x0, box_y0, box_height, box_width = box
-    grid = GridMap.fit(wcs, exposure, x0=box_x0, y0=box_y0, height=box_height, width=box_width)
+    grid = GridMap.fit(wcs, frame, x0=box_x0, y0=box_y0, height=box_height, width=box_width)
     image, variance, flags = resample(
         exposure, grid, height=box_height, width=box_width, bad=bad | Plane.NO_DATA
     )
-    place = dict(
-        native_wcs=exposure.wcs,
-        patch_wcs=wcs,
-        bounds=(
-            exposure.x0,
-            exposure.y0,
-            exposure.x0 + exposure.image.shape[1] - 1,
-            exposure.y0 + exposure.image.shape[0] - 1,
-        ),
-    )
-    psf = WarpedPsf(label=exposure.label, psf=exposure.psf, **place)
+    psf = WarpedPsf(psf=exposure.psf, frame=frame, patch_wcs=wcs)
     # A model may have a hole at the centre: that costs a cell at most.
     kernel = find_kernel(
         psf,
@@ -244,7 +233,8 @@ def warp_exposure(
         psf_fwhm=kernel_fwhm(kernel),
         outline=outline,
         aperture_corrections={
-            name: WarpedField(field=field, **place) for name, field in exposure.aperture_corrections.items()
+            name: WarpedField(field=field, frame=frame, patch_wcs=wcs)
+            for name, field in exposure.aperture_corrections.items()
         },
     )
 

@@ -32,10 +32,10 @@ import numpy as np
 import torch
 
 from ._clip import Clipper
+from ._coverage_noise import measure_inflation, measure_noise_power, measure_share
 from ._filters import wiener_response
 from ._first_look import FirstLook
 from ._fourier import FourierGrid
-from ._inflation import measure_inflation, measure_noise_power, measure_share
 from ._noise_level import find_understated_noise, measure_noise_scale
 from ._stack import CellStack, HistoryRow
 from ._wiener import WienerSolver

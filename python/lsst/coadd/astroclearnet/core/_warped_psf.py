@@ -19,7 +19,7 @@ import scipy.ndimage
 
 from ._errors import InvalidExposureError
 from ._exposure import PixelSkyMap, PsfModel
-from ._grid_map import patch_to_native
+from ._frame import Frame, transform_pixels
 
 ORDER = 5
 """Order of the interpolating spline, for images and PSFs alike."""
@@ -35,12 +35,9 @@ _MARGIN = 8  # zeros around a kernel, after which the spline has died away
 class WarpedPsf:
     """PSF of one exposure on the pixel grid of a patch."""
 
-    label: str
     psf: PsfModel
-    native_wcs: PixelSkyMap
+    frame: Frame
     patch_wcs: PixelSkyMap
-    bounds: tuple[float, float, float, float]
-    """First and last pixel centre of the frame, ``x, y, x, y``, native."""
 
     def __call__(self, *, x: float, y: float) -> np.ndarray:
         """Return the PSF at a position.
@@ -62,16 +59,15 @@ class WarpedPsf:
         InvalidExposureError
             If the model yields no proper kernel there.
         """
-        native = np.stack(patch_to_native(self.patch_wcs, self.native_wcs, x=x, y=y))
-        native_x, native_y = np.clip(native, self.bounds[:2], self.bounds[2:])
-        kernel = normalise_kernel(self.psf(x=float(native_x), y=float(native_y)), label=self.label)
+        native_x, native_y = self.frame.nearest(self.patch_wcs, x=x, y=y)
+        kernel = normalise_kernel(self.psf(x=native_x, y=native_y), label=self.frame.label)
         return _warp_kernel(kernel, self._native_to_patch(native_x, native_y))
 
     def _native_to_patch(self, x: float, y: float) -> np.ndarray:
         """Return d(patch x, y) / d(native x, y) at a native position."""
         step = 4.0  # pixels: short on the scale of distortions
-        patch_x, patch_y = patch_to_native(
-            self.native_wcs,
+        patch_x, patch_y = transform_pixels(
+            self.frame.wcs,
             self.patch_wcs,
             x=x + step * np.array([1, -1, 0, 0]),
             y=y + step * np.array([0, 0, 1, -1]),

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("GridPsf", "find_kernel", "sample_positions")
+__all__ = ("HoledPsf", "find_kernel", "sample_positions")
 
 import dataclasses
 
@@ -85,7 +85,7 @@ def sample_positions(covered: np.ndarray, *, x0: int, y0: int) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class GridPsf:
+class HoledPsf:
     """PSF of an exposure on its grid, also where it does not cover it."""
 
     label: str

@@ -20,7 +20,7 @@ import numpy as np
 
 from ._exposure import PsfModel, ScalarField
 from ._grid_map import GridMap
-from ._grid_psf import GridPsf, sample_positions
+from ._holed_psf import HoledPsf, sample_positions
 from ._planes import Plane
 from ._register import WarpedExposure
 from ._warped_psf import kernel_fwhm
@@ -92,7 +92,7 @@ def place_exposure(
     covered = covered[cut]
     x0, y0 = x0 + int(columns[0]), y0 + int(rows[0])
     flags = np.where(covered, flags[cut], np.uint32(Plane.NO_DATA)).astype(np.uint32)
-    model = GridPsf(label=label, psf=psf, positions=sample_positions(covered, x0=x0, y0=y0))
+    model = HoledPsf(label=label, psf=psf, positions=sample_positions(covered, x0=x0, y0=y0))
     height, width = covered.shape
     return WarpedExposure(
         visit=visit,
