@@ -15,10 +15,10 @@ __all__ = ("Canvas", "ExposureSummary", "PatchFit", "Tile")
 import dataclasses
 
 import numpy as np
-import scipy.ndimage
 
 from ._diagnose import summarize
 from ._errors import FitError
+from ._holes import find_small_holes
 from ._stack import CellFit, CellStack, HistoryRow
 
 _BAND = 8
@@ -35,10 +35,6 @@ _MIXED = {
 """Planes that are mixed, and the sum of weights by which each is divided."""
 
 _CUT = ("misfit", "local_chi2")
-
-_HOLE = 6.0
-"""Distance in pixels from the nearest pixel with data up to which holes are
-filled, as far as the wings of a star tell of its core."""
 
 type _CellRow = tuple[tuple[float, int, int, float, float], np.ndarray, np.ndarray]
 # Weight, good and clipped pixels, chi2, noise scale; values and errors of the
@@ -222,7 +218,7 @@ class Canvas:
         for cell, fwhm in self._seeing.items():
             seeing[cell] = fwhm
         fill = self._planes.pop("fill")
-        filled = _find_small_holes(self._n_image == 0) & (fill != 0)
+        filled = find_small_holes(self._n_image == 0) & (fill != 0)
         for name in ("latent", "coadd"):
             np.copyto(self._planes[name], fill, where=filled)
         return PatchFit(
@@ -275,18 +271,3 @@ def _summarize(label: str, rows: list[_CellRow]) -> ExposureSummary:
         noise_scale=float(np.average(scale, weights=n_good)),
         **summarize([(values, errors) for _, values, errors in rows]),
     )
-
-
-def _find_small_holes(unseen: np.ndarray) -> np.ndarray:
-    """Find the holes of which no pixel is far from data; what is beside the
-    coverage is none.
-
-    Parameters
-    ----------
-    unseen
-        Where there are no data, bool ``(y, x)``.
-    """
-    holes, count = scipy.ndimage.label(unseen, structure=np.ones((3, 3)))
-    depth = scipy.ndimage.distance_transform_edt(unseen)
-    deepest = scipy.ndimage.maximum(depth, holes, index=np.arange(count + 1))
-    return unseen & (deepest <= _HOLE)[holes]

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.ndimage
 
+from ._holes import find_small_holes
 from ._stack import HistoryRow
 
 _HALF, _END = (0.4, 0.6), (0.9, 1.0)
@@ -34,10 +35,6 @@ rest."""
 _GAP_HALO = 5
 """Pixels beside a place without inputs that are not trusted: about one FWHM
 of the exposures, whose light from beyond is made up."""
-
-_HOLE = 6
-"""Distance in pixels from the nearest input up to which a hole is small: what
-is around it tells of its light."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,19 +186,8 @@ def describe_seeing(seeing: np.ndarray, limits: TrustLimits) -> str:
 
 def _find_beside_gaps(unseen: np.ndarray) -> np.ndarray:
     """Mark what is not seen, small holes left aside, and what is near it."""
-    if not unseen.any():
-        return unseen
-    # What ends at the border of the patch goes on beyond it.
-    width = 2 * _HOLE
-    wide = np.pad(unseen, width, mode="edge")
-    depth = scipy.ndimage.distance_transform_edt(wide)
-    holes, count = scipy.ndimage.label(wide, structure=np.ones((3, 3)))
-    is_gap = scipy.ndimage.maximum(depth, holes, index=np.arange(count + 1)) > _HOLE
-    is_gap[0] = False  # what is seen
-    if not is_gap.any():
-        return np.zeros_like(unseen)
-    near = scipy.ndimage.distance_transform_edt(~is_gap[holes]) <= _GAP_HALO
-    return near[width:-width, width:-width]
+    gap = unseen & ~find_small_holes(unseen)
+    return scipy.ndimage.distance_transform_edt(~gap) <= _GAP_HALO if gap.any() else gap
 
 
 def _find_not_converged(
