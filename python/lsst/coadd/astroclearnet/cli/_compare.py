@@ -106,9 +106,9 @@ def _compare(
     if names[0] == names[1]:
         names = [f"A: {names[0]}", f"B: {names[1]}"]
     count, views = StepCounter(5, report), []
-    scale, in_counts = find_common_scale(paths), not find_unit(paths)
+    scale, unit = find_common_scale(paths), find_unit(paths)
     for path, name, psf in zip(paths, names, psfs, strict=True):
-        views.append(view_from_fits(path, name=name, psf=psf, pixel_scale=scale, in_counts=in_counts))
+        views.append(view_from_fits(path, name=name, psf=psf, pixel_scale=scale, unit=unit))
         count(f"Read {path.name}")
     # Without world coordinates an arcsec means nothing: go by the PSF.
     fwhm = max(adaptive_fwhm(view.psf(x=0, y=0)) * view.pixel_scale for view in views)
@@ -116,7 +116,7 @@ def _compare(
         comparison = compare_views(views, aperture_radius=1.4 * fwhm, isolation=4 * fwhm)
     except ValueError as error:
         raise FitsCoaddError(str(error)) from error
-    metrics = restate_units(comparison.metrics, pixels=scale is None, counts=in_counts)
+    metrics = restate_units(comparison.metrics, pixels=scale is None, counts=not unit)
     comparison = dataclasses.replace(comparison, metrics=metrics)
     n_sources = len(comparison.sources.x)
     count(f"Measured {n_sources} source{'s' * (n_sources != 1)}")

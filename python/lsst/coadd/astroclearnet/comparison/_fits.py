@@ -29,10 +29,11 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from .._coadds import CoaddView, sample_gaussian
 from .._photometry import adaptive_moments, half_width
 from ..core import CoreError
+from ..core._warped_psf import MOST_OFFSET, find_star
 from ._detect import detect_sources
 
-_NO_DATA_PLANES = ("MP_NO_DATA",)
-_SATURATED_PLANES = ("MP_SAT", "MP_SATURATED")
+_NO_DATA_PLANES = ("NO_DATA",)
+_SATURATED_PLANES = ("SAT", "SATURATED")
 _SAME_GRID = 0.1  # pixels
 _GUESS = 4.0  # FWHM in pixels of the filter of the first detection
 
@@ -75,7 +76,7 @@ def find_common_scale(paths: Sequence[Path]) -> float | None:
         with _open(path) as hdus:
             hdu = _find_image(hdus, path)
             size, header = hdu.data.shape, hdu.header
-        _find_unit(header, path)
+        _find_unit(header, path, "")
         shape = shape or size
         if size != shape:
             raise FitsCoaddError(
@@ -118,16 +119,18 @@ def view_from_fits(
     name: str,
     psf: Path | None = None,
     pixel_scale: float | None = None,
-    in_counts: bool = False,
+    unit: str = "nJy",
 ) -> CoaddView:
     """Look at a coadd in a FITS file.
 
     The image is the extension ``IMAGE``, else ``COADD`` (as ``acn restore``
     calls it), else the first with two axes; the variance ``VARIANCE``, or
     ``LATENT_VARIANCE`` of an image called ``LATENT``; the mask ``MASK`` with
-    planes named by cards ``MP_*`` as afw writes them; the PSF ``PSF``. Without
-    a variance the noise is taken from the pixels; without a PSF it is a
-    Gaussian as wide as the sharpest quarter of what is round.
+    planes named by cards ``MP_*`` as afw writes them, or ``MSKN*`` and
+    ``MSKM*`` as lsst.images does; the PSF ``PSF``, of which that of the middle
+    cell is taken where there are cells. Without a variance the noise is taken
+    from the pixels; without a PSF it is a Gaussian as wide as the sharpest
+    quarter of what is round.
 
     Parameters
     ----------
@@ -142,8 +145,9 @@ def view_from_fits(
         Arcsec per pixel, as of `find_common_scale`; a pixel is taken as 1
         arcsec without it, and the configuration of the view says that there
         are no world coordinates.
-    in_counts
-        No image has a unit: it need not be told what this one is taken for.
+    unit
+        Of an image that does not tell its own; empty if no image has one:
+        then fluxes are in counts.
 
     Raises
     ------
@@ -156,7 +160,7 @@ def view_from_fits(
         variance = _read_plane(hdus, _VARIANCES.get(hdu.name, "VARIANCE"), image.shape)
         bad, saturated = _read_mask(hdus, image.shape)
         kernel = _read_own_psf(hdus)
-    scale = _find_unit(header, path)
+    scale = _find_unit(header, path, unit)
     image = image * scale
     bad |= ~np.isfinite(image)
     if bad.all():
@@ -179,7 +183,7 @@ def view_from_fits(
     )
     taken = [] if pixel_scale else ["no world coordinates: sizes in pixels"]
     if not str(header.get("BUNIT", "")).strip():
-        taken.append("no unit: fluxes in counts" if in_counts else "no unit: taken as nJy")
+        taken.append(f"no unit: taken as {unit}" if unit else "no unit: fluxes in counts")
     view = _attach_psf(view, path, psf, kernel)
     return dataclasses.replace(view, configuration=", ".join([view.configuration, *taken]))
 
@@ -222,8 +226,12 @@ def _read_plane(hdus: fits.HDUList, name: str, shape: tuple[int, ...]) -> np.nda
 def _read_own_psf(hdus: fits.HDUList) -> np.ndarray | None:
     """Return the PSF that lies beside the image, if there is a usable one."""
     for hdu in hdus:
-        if hdu.name == "PSF" and hdu.is_image and hdu.data is not None and _is_psf(hdu.data):
-            return np.asarray(hdu.data, dtype=float)
+        if hdu.name == "PSF" and hdu.is_image and hdu.data is not None:
+            kernels = np.asarray(hdu.data, dtype=float)
+            if kernels.ndim == 4:  # cell_y, cell_x, y, x, as lsst.images writes it
+                kernels = kernels[kernels.shape[0] // 2, kernels.shape[1] // 2]
+            if _is_psf(kernels):
+                return kernels
     return None
 
 
@@ -231,7 +239,9 @@ def _is_psf(kernel: np.ndarray) -> bool:
     """Say whether an array is a PSF with the star on its central pixel."""
     is_square = kernel.ndim == 2 and kernel.shape[0] == kernel.shape[1]
     total = float(kernel.sum(dtype=float))
-    return is_square and kernel.shape[0] % 2 == 1 and np.isfinite(total) and total > 0
+    if not (is_square and kernel.shape[0] % 2 == 1 and np.isfinite(total) and total > 0):
+        return False
+    return float(np.hypot(*find_star(kernel))) <= MOST_OFFSET
 
 
 def _read_mask(hdus: fits.HDUList, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -240,17 +250,26 @@ def _read_mask(hdus: fits.HDUList, shape: tuple[int, ...]) -> tuple[np.ndarray, 
     nothing = np.zeros(shape, dtype=bool)
     if data is None or data.dtype.kind not in "iu":
         return nothing, nothing.copy()
-    header = hdus["MASK"].header
+    known = _read_planes(hdus["MASK"].header)
     planes = []
     for names in (_NO_DATA_PLANES, _SATURATED_PLANES):
-        bits = sum(1 << int(header[name]) for name in names if name in header)
+        bits = sum(known.get(name, 0) for name in names)
         planes.append((data.astype(np.int64) & bits) != 0)
     return planes[0], planes[1]
 
 
-def _find_unit(header: fits.Header, path: Path) -> float:
-    """Return what turns pixels into nJy; 1 if there is no unit."""
-    text = str(header.get("BUNIT", "")).strip()
+def _read_planes(header: fits.Header) -> dict[str, int]:
+    """Return the bits of the planes of a mask, by their names."""
+    bits = {card[3:]: 1 << int(header[card]) for card in header if card.startswith("MP_")}
+    for card in header:
+        if card.startswith("MSKN") and f"MSKM{card[4:]}" in header:
+            bits[str(header[card]).strip()] = int(header[f"MSKM{card[4:]}"])
+    return bits
+
+
+def _find_unit(header: fits.Header, path: Path, default: str) -> float:
+    """Return what turns pixels into nJy; 1 if there is no unit at all."""
+    text = str(header.get("BUNIT", "")).strip() or default
     if not text:
         return 1.0
     try:
@@ -279,7 +298,9 @@ def _attach_psf(view: CoaddView, path: Path, psf: Path | None, own: np.ndarray |
         with _open(psf) as hdus:
             stamp = np.asarray(_find_image(hdus, psf, _STAMPS).data, dtype=float)
         if not _is_psf(stamp):
-            raise FitsCoaddError(f"{psf} holds no PSF: a square of an odd number of pixels, sum > 0.")
+            raise FitsCoaddError(
+                f"{psf} holds no PSF: a square of an odd number of pixels, sum > 0, star in the middle."
+            )
         return dataclasses.replace(view, psf=lambda *, x, y: stamp, configuration=f"PSF {psf.name}")
     if own is not None:
         return dataclasses.replace(view, psf=lambda *, x, y: own, configuration="PSF of the file")
