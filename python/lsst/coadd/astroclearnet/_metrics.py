@@ -22,8 +22,8 @@ from astropy.table import Table
 from ._coadds import CoaddView
 from ._photometry import (
     Sources,
-    adaptive_fwhm,
     aperture_fluxes,
+    broadest_fwhm,
     centroids,
     half_width,
     homogenize,
@@ -58,10 +58,17 @@ class Truth:
     """True flux of each in nJy ``(n,)``; needed where there is no image."""
 
     half_light_radius: np.ndarray | None = None
-    """Of each galaxy in pixels ``(n,)``, 0 for stars; goes with `flux`."""
+    """Of each galaxy in pixels ``(n,)``, 0 for stars; goes with `flux`, as
+    what follows, all as of `expected_fluxes`."""
 
     sersic_n: np.ndarray | None = None
-    """Sersic index of each galaxy ``(n,)``; goes with `flux`."""
+    """Sersic index of each galaxy ``(n,)``; 1 by default."""
+
+    axis_ratio: np.ndarray | None = None
+    """Minor to major axis of each ``(n,)``; 1 by default."""
+
+    trunc: np.ndarray | None = None
+    """Where each profile ends, in pixels ``(n,)``; nowhere by default."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,7 +83,7 @@ class Comparison:
 
     snr: np.ndarray
     """Aperture flux of each in the reference (with truth: its true flux)
-    over the sky scatter of the reference, ``(n,)``."""
+    over the sky scatter of `noise_plane`, ``(n,)``."""
 
     stars: np.ndarray
     """Sources whose width was measured as a star's, bool ``(n,)``."""
@@ -98,7 +105,10 @@ class Comparison:
     """Reference minus each other plane at the common PSF, nJy ``(y, x)``."""
 
     sky_rms: float
-    """Sky rms of the reference plane, in nJy."""
+    """Sky rms of `noise_plane`, in nJy; NaN if there is no sky."""
+
+    noise_plane: str
+    """The first plane that is not restored, whose noise counts."""
 
     common_fwhm: float
     """FWHM of the common PSF, in pixels."""
@@ -133,7 +143,8 @@ def compare_views(
         Radius of the apertures, in arcsec.
     snr_edges
         Edges of the bins in S/N (aperture flux in the reference over the
-        scatter of empty apertures).
+        scatter of empty apertures, there or, if it is restored, in the next
+        plane).
     star_snr
         Lowest S/N of a star whose width is measured.
     isolation
@@ -160,7 +171,9 @@ def compare_views(
         views, truth, detection_sigma=detection_sigma, radius=aperture_radius / reference.pixel_scale
     )
     sources, radius = scene.sources, isolation / reference.pixel_scale
-    fluxes, snr = scene.fluxes, scene.best / scene.noise[reference.name]
+    # The sky of a restored image says nothing of the noise.
+    noisy = next((view for view in views if not is_restored(view)), reference)
+    fluxes, snr = scene.fluxes, scene.best / scene.noise[noisy.name]
     isolated = select_isolated(sources, scene.best, distance=radius)
     bright = (snr > star_snr) & isolated
     stars = bright & truth.is_star if truth else find_stars(reference, sources, bright)
@@ -173,7 +186,7 @@ def compare_views(
         for view in views
     }
     bins = list(itertools.pairwise(snr_edges))
-    match_radius = _central_fwhm(reference)
+    match_radius = _measure_psf(reference)
     residuals = {
         view.name: np.where(
             reference.bad | view.bad, np.nan, scene.smooth[reference.name] - scene.smooth[view.name]
@@ -197,7 +210,7 @@ def compare_views(
                 view,
                 residuals[view.name],
                 known,
-                sigma=half_width(scene.smooth[reference.name][sources.sky]),
+                sigma=half_width(scene.smooth[noisy.name][sources.sky]),
                 threshold=detection_sigma,
                 radius=match_radius,
             )
@@ -214,7 +227,8 @@ def compare_views(
         shapes=shapes,
         found=found,
         residuals=residuals,
-        sky_rms=next(row[2] for row in rows if row[0] == "sky_rms"),
+        sky_rms=next(row[2] for row in rows if row[:2] == ("sky_rms", noisy.name)),
+        noise_plane=noisy.name,
         common_fwhm=scene.fwhm,
     )
 
@@ -238,10 +252,11 @@ def _measure_scene(
 ) -> _Scene:
     """Bring planes to one PSF and measure the same sources in each."""
     reference = views[0]
-    sources = detect_sources(reference, threshold=detection_sigma)
+    least_error = point_source_error(views) if is_restored(reference) else 0.0
+    sources = detect_sources(reference, threshold=detection_sigma, least_error=least_error)
     if truth is not None:
         sources = dataclasses.replace(sources, x=truth.x, y=truth.y)
-    fwhm = 1.2 * max(_central_fwhm(view) for view in views)
+    fwhm = 1.2 * max(_measure_psf(view) for view in views)
     planes = [*views, truth.view] if truth and truth.view else list(views)
     smooth = {view.name: homogenize(view, fwhm=fwhm) for view in planes}
     fluxes, noise, places = {}, {}, {}
@@ -281,10 +296,16 @@ def _expect_fluxes(truth: Truth, *, fwhm: float, radius: float) -> np.ndarray:
     """Say what apertures should hold of the sources of a catalogue."""
     if truth.flux is None:
         raise ValueError("A catalogue of true sources without an image needs their fluxes.")
-    zeros = np.zeros(len(truth.flux))
-    size = zeros if truth.half_light_radius is None else truth.half_light_radius
-    index = zeros + 1 if truth.sersic_n is None else truth.sersic_n
-    return expected_fluxes(truth.flux, size, index, fwhm=fwhm, radius=radius)
+    size, index, ratio, end = (
+        np.full(len(truth.flux), default) if values is None else values
+        for values, default in (
+            (truth.half_light_radius, 0.0),
+            (truth.sersic_n, 1.0),
+            (truth.axis_ratio, 1.0),
+            (truth.trunc, 0.0),
+        )
+    )
+    return expected_fluxes(truth.flux, size, index, axis_ratio=ratio, trunc=end, fwhm=fwhm, radius=radius)
 
 
 def _make_truth_rows(
@@ -317,15 +338,9 @@ def _make_truth_rows(
     )
 
 
-def _central_fwhm(view: CoaddView) -> float:
-    """Return the broadest of the PSFs on a 3 x 3 lattice, in pixels."""
-    x0, y0, width, height = view.box
-    widths = [
-        adaptive_fwhm(view.psf(x=x0 + int(width * fx), y=y0 + int(height * fy)))
-        for fx in (0.15, 0.5, 0.85)
-        for fy in (0.15, 0.5, 0.85)
-    ]
-    finite = [value for value in widths if np.isfinite(value)]
-    if not finite:
+def _measure_psf(view: CoaddView) -> float:
+    """Return the FWHM of the broadest PSF of a plane, in pixels."""
+    fwhm = broadest_fwhm(view)
+    if not np.isfinite(fwhm):
         raise ValueError(f"{view.name} has no PSF that could be measured.")
-    return max(finite)
+    return fwhm

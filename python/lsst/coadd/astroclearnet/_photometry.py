@@ -15,15 +15,19 @@ __all__ = (
     "Sources",
     "adaptive_moments",
     "aperture_fluxes",
+    "broadest_fwhm",
     "centroids",
     "half_width",
     "homogenize",
     "adaptive_fwhm",
+    "middle_psf",
     "select_isolated",
     "sky_aperture_rms",
 )
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 
 import galsim.hsm
 import numpy as np
@@ -37,6 +41,7 @@ from ._coadds import CoaddView, sample_gaussian
 
 _FWHM_PER_SIGMA = 2.354820045
 _KERNEL_SIZE = 61
+_LATTICE = (0.15, 0.5, 0.85)  # where PSFs are looked up, along each side
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -299,3 +304,38 @@ def adaptive_fwhm(kernel: np.ndarray | None) -> float:
     size = 4 * kernel.shape[0] + 1
     moments = adaptive_moments(profile.drawImage(nx=size, ny=size, scale=0.25, method="no_pixel").array)
     return float("nan") if moments is None else moments.fwhm / 4.0
+
+
+def middle_psf(view: CoaddView) -> np.ndarray | None:
+    """Return the PSF ``(p, p)`` where a plane has data, as near to their
+    middle as there is one; `None` if there is none.
+    """
+    found = _find_psfs(view, (0.5,)) or _find_psfs(view, _LATTICE)
+    return found[0] if found else None
+
+
+def broadest_fwhm(view: CoaddView) -> float:
+    """Return the FWHM of the broadest PSF on a lattice of places with data, in
+    pixels; NaN if none can be measured.
+    """
+    widths = [adaptive_fwhm(kernel) for kernel in _find_psfs(view, _LATTICE)]
+    return max((width for width in widths if np.isfinite(width)), default=float("nan"))
+
+
+def _find_psfs(view: CoaddView, shares: Sequence[float]) -> list[np.ndarray]:
+    """Return the PSFs at the pixels with data that are nearest to a lattice
+    over these: a patch at the edge of a field may have data in a corner only.
+    """
+    step = max(1, min(view.bad.shape) // 200)  # as fine as it need be
+    rows, columns = (step * index for index in np.nonzero(~view.bad[::step, ::step]))
+    if not len(rows):
+        rows, columns = np.nonzero(~view.bad)
+    found = []
+    for share_y, share_x in itertools.product(shares, repeat=2) if len(rows) else ():
+        row = rows.min() + share_y * np.ptp(rows)
+        column = columns.min() + share_x * np.ptp(columns)
+        nearest = int(np.argmin((rows - row) ** 2 + (columns - column) ** 2))
+        kernel = view.psf(x=view.x0 + int(columns[nearest]), y=view.y0 + int(rows[nearest]))
+        if kernel is not None:
+            found.append(kernel)
+    return found

@@ -84,7 +84,12 @@ def make_comparison_figure(
             shown = _draw(axis, view.cutout(box), norm)
         axes[0, column].set_title(_describe(view, comparison), fontsize=8)
     units = find_units(comparison)
-    _add_stretch_bar(figure, shown, bars[0], norm, rms, views, units.flux)
+    text = f"flux [{units.flux} / px]; asinh stretch"
+    if np.isfinite(comparison.sky_rms):
+        text += f", sky rms of {comparison.noise_plane} = {comparison.sky_rms:.3g} {units.flux}"
+    if any(view.bad.any() for view in views):
+        text += "; blue-grey: no data"
+    _add_stretch_bar(figure, shown, bars[0], norm, rms, text)
     if residual is not None:
         bar = _draw_residual(figure, axes[:, len(images)], bars[1], boxes, reference, residual, rms)
         bar.set_label(f"{units.flux} / px", fontsize=8)
@@ -199,14 +204,10 @@ def _add_stretch_bar(
     place: Axes,
     norm: AsinhNorm,
     rms: float,
-    views: Sequence[CoaddView],
-    unit: str,
+    text: str,
 ) -> None:
     """Add the colour bar of the planes."""
     bar = figure.colorbar(shown, cax=place, orientation="horizontal")
-    text = f"flux [{unit} / px]; asinh stretch, sky rms of {views[0].name} = {rms:.3g} {unit}"
-    if any(view.bad.any() for view in views):
-        text += "; blue-grey: no data"
     bar.set_label(text, fontsize=8)
     ticks = _choose_ticks(rms, norm.vmax)
     bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks], fontsize=7)

@@ -121,7 +121,9 @@ class CompareAcnCoaddTask(PipelineTask):
             Columns ``ra`` and ``dec`` in degrees, ``type`` or
             ``source_type`` (``star``, ``DeltaFunction``, or other); without
             ``truth_image`` also ``flux`` in nJy or ``mag``, and for galaxies
-            ``half_light_radius`` in arcsec and ``sersic_n`` or ``n``.
+            ``half_light_radius`` in arcsec, ``sersic_n`` or ``n``, and if
+            they are known axis ratio ``q`` and ``trunc`` in arcsec, where the
+            profile ends. Columns with another unit are converted.
         names
             Name of each plane in the table and the pictures, by the names of
             these parameters; those of the connections by default.

@@ -10,10 +10,11 @@
 
 from __future__ import annotations
 
-__all__ = ("detect_sources", "filter_psf", "is_restored", "point_source_error")
+__all__ = ("detect_sources", "extract", "filter_psf", "is_restored", "point_source_error")
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.ndimage
@@ -21,11 +22,15 @@ import sep
 from scipy.signal import oaconvolve
 
 from .._coadds import CoaddView, sample_gaussian
-from .._photometry import Sources, half_width
+from .._photometry import Sources, half_width, middle_psf
 
 _SOURCE, _DIRECTIONS = 21, 8
 """Length in pixels that a faint source does not have in each of so many
 directions; a strip that few exposures have seen does, along itself."""
+
+_PARTS = 100000
+"""Peaks that one group of pixels may have while it is taken apart; the 1024 of
+`sep` are too few for the halo of a very bright star."""
 
 
 def detect_sources(view: CoaddView, *, threshold: float, least_error: float = 0.0) -> Sources:
@@ -61,14 +66,16 @@ def detect_sources(view: CoaddView, *, threshold: float, least_error: float = 0.
     flux, error = filter_psf(view, good)
     scatter = max(_sky_scatter(np.where(good, flux / error, 0), ~good), 1.0)
     signal = np.where(good, flux / np.maximum(scatter * error, least_error), 0).astype(np.float32)
-    found, segments = _extract(signal, threshold, ~good)
+    # Its cleaning takes faint galaxies beside bright stars away.
+    options = dict(filter_kernel=None, minarea=3, deblend_cont=0.001, clean=False)
+    found, segments = extract(signal, threshold, mask=~good, segmentation_map=True, **options)
     image = np.ascontiguousarray(view.image, dtype=np.float32)
     noise = np.sqrt(view.variance).astype(np.float32)
     level = _sky_scatter(image / noise, ~good)
     # The sky of a restored image may be 0 in nearly all pixels: then all that
     # is not would be a source.
     noise *= max(level, 1.0) if is_restored(view) else level
-    _, wide = sep.extract(image, 1.5, err=noise, mask=~good, segmentation_map=True, minarea=5)
+    _, wide = extract(image, 1.5, err=noise, mask=~good, segmentation_map=True, minarea=5)
     sources = scipy.ndimage.binary_dilation(wide > 0, iterations=6)
     return Sources(
         x=found["x"] + view.x0, y=found["y"] + view.y0, sky=good & ~sources, footprint=segments > 0
@@ -130,7 +137,8 @@ def filter_psf(view: CoaddView, good: np.ndarray) -> tuple[np.ndarray, np.ndarra
     Parameters
     ----------
     view
-        Plane; its PSF is that of the centre, or a Gaussian of 3.5 pixels.
+        Plane; its PSF is that of the middle of its data, or a Gaussian of
+        3.5 pixels.
     good
         Pixels to use, bool ``(y, x)``.
 
@@ -140,8 +148,7 @@ def filter_psf(view: CoaddView, good: np.ndarray) -> tuple[np.ndarray, np.ndarra
         Flux of a point source at each pixel, and its error if the declared
         variance were white noise; nJy, float ``(y, x)``.
     """
-    x0, y0, width, height = view.box
-    kernel = view.psf(x=x0 + width // 2, y=y0 + height // 2)
+    kernel = middle_psf(view)
     kernel = sample_gaussian(3.5, 15) if kernel is None else kernel / kernel.sum()
     variance = np.where(good, view.variance, np.median(view.variance[good])).astype(float)
     image = np.where(good, view.image, 0).astype(float)
@@ -151,11 +158,34 @@ def filter_psf(view: CoaddView, good: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return flux, np.maximum(error, 1e-3 * np.median(error[good]))
 
 
-def _extract(signal: np.ndarray, threshold: float, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Run `sep` on a filtered image, in a crowded field too.
+def extract(
+    image: np.ndarray,
+    threshold: float,
+    *,
+    err: float | np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+    **options: Any,
+) -> Any:
+    """Run `sep.extract` with room for whatever is above the threshold.
 
-    Its cleaning is off: it takes faint galaxies beside bright stars away.
+    With its own limits it stops with an exception where a halo covers much of
+    the image.
+
+    Parameters
+    ----------
+    image
+        Sky-subtracted image, float32 ``(y, x)``.
+    threshold
+        In the unit of the image, or of ``err`` where that is given.
+    err
+        Noise of a pixel, one number or ``(y, x)``.
+    mask
+        Pixels to leave out, bool ``(y, x)``.
+    **options
+        Of `sep.extract`.
     """
-    sep.set_extract_pixstack(max(300000, signal.size // 2))
-    options = dict(filter_kernel=None, minarea=3, deblend_cont=0.001, clean=False)
-    return sep.extract(signal, threshold, mask=mask, segmentation_map=True, **options)
+    above = image > threshold * (1.0 if err is None else err)
+    # A filter of `sep` spreads what is above by a pixel or two.
+    sep.set_extract_pixstack(max(300000, min(image.size, 2 * np.count_nonzero(above)) + 1000))
+    sep.set_sub_object_limit(_PARTS)
+    return sep.extract(image, threshold, err=err, mask=mask, **options)

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.ndimage
 import scipy.spatial
-import sep
 
 from .._coadds import CoaddView
 from .._photometry import Sources
+from ._detect import extract
 from ._fluxes import label_bin
 from ._rows import Row, make_row
 
@@ -135,8 +135,7 @@ def _count_peaks(image: np.ndarray, where: np.ndarray, level: float) -> int:
     if not where.any() or not np.isfinite(level):
         return 0
     clean = np.ascontiguousarray(np.where(where, image, 0), dtype=np.float32)
-    sep.set_extract_pixstack(max(300000, clean.size // 2))
-    found = sep.extract(clean, level, mask=~where, filter_kernel=None, minarea=3, clean=False)
+    found = extract(clean, level, mask=~where, filter_kernel=None, minarea=3, clean=False)
     return len(found)
 
 
@@ -179,7 +178,7 @@ def make_truth_rows(
     for low, high in bins:
         chosen = (snr >= low) & (snr < high)
         n = int(chosen.sum())
-        share, error = _share(int(match.found[chosen].sum()), n)
+        share, error = _share(int(np.sum(match.counts[chosen] > 0)), n)
         rows.append(make_row("completeness", view.name, share, error, n=n, suffix=label_bin(low, high)))
     single = is_star & isolated & (snr > 20)
     split = int(np.sum(match.counts[single] > 1))

@@ -27,6 +27,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .._coadds import CoaddView
 from .._metrics import Comparison
+from .._photometry import middle_psf
 from ._rows import measure_median
 from ._style import COLOURS, MARKERS, choose_places, find_units
 
@@ -142,17 +143,18 @@ def make_psf_figure(views: Sequence[CoaddView], comparison: Comparison, *, title
     axes = figure.subplots(1, len(views) + 1)
     places = [(comparison.sources.x[i], comparison.sources.y[i]) for i in np.flatnonzero(comparison.stars)]
     snr = comparison.snr[comparison.stars]
-    colours = choose_places([view.name for view in views])
+    colours, reach = choose_places([view.name for view in views]), 0.15
     for column, (k, view) in enumerate(zip(colours, views, strict=True), start=1):
         shapes = comparison.shapes[view.name]
         ratio = shapes.fwhm / shapes.placed_fwhm
         value, error, n = measure_median(ratio)
         label = f"{view.name}: {value:.3f} ± {error:.3f}, n={n}" if n else f"{view.name}: no star"
         axes[0].plot(snr, ratio, MARKERS[k], color=COLOURS[k], ms=5, alpha=0.8, label=label)
+        reach = max(reach, 1.3 * abs(value - 1)) if n else reach
         _draw_profile(axes[column], view, places, k)
         axes[column].set_xlabel(f"radius [{find_units(comparison).name_pixel(view)}]", fontsize=8)
     axes[0].axhline(1, color="black", linewidth=0.8)
-    axes[0].set(xscale="log" if len(places) else "linear", ylim=(0.85, 1.15))
+    axes[0].set(xscale="log" if len(places) else "linear", ylim=(1 - reach, 1 + reach))
     if len(places):
         axes[0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -170,7 +172,7 @@ def _draw_profile(axis: Axes, view: CoaddView, places: Sequence[tuple[float, flo
     """Draw the pixels of stars and of the attached PSF, peak 1."""
     radius, value = _gather_profile(view, places)
     axis.plot(radius, value, ".", color=COLOURS[k], ms=2.5, alpha=0.4, label=f"{len(places)} stars")
-    kernel = view.psf(x=view.x0 + view.box[2] // 2, y=view.y0 + view.box[3] // 2)
+    kernel = middle_psf(view)
     if kernel is not None:
         centres, profile = _average_profile(kernel)
         axis.plot(centres, profile, color="#e69f00", linewidth=2, label="attached PSF")
@@ -290,9 +292,11 @@ def make_exposure_figure(inputs: Table, *, title: str) -> Figure | None:
         values = np.asarray(rows[name], dtype=float)
         axis.plot(place[kept], values[kept], MARKERS[1], color=COLOURS[1], label=f"used ({kept.sum()})")
         if not kept.all():
-            shown = np.where(np.isfinite(values), values, np.nanmedian(values) if kept.any() else 0.0)
-            text = f"dropped ({(~kept).sum()})"
-            axis.plot(place[~kept], shown[~kept], "x", color=COLOURS[2], label=text)
+            text = f"dropped ({(~kept).sum()}; at the foot: not measured)"
+            axis.plot(place[~kept], values[~kept], "x", color=COLOURS[2], label=text)
+            unknown = place[~kept & ~np.isfinite(values)]
+            foot = {"transform": axis.get_xaxis_transform(), "clip_on": False}
+            axis.plot(unknown, np.zeros(len(unknown)), "x", color=COLOURS[2], **foot)
         axis.set_ylabel(label, fontsize=8)
     axes[0].axhline(1, color="black", linewidth=0.8)
     _finish(axes[0], title=f"{kept.sum()} of {len(rows)} exposures used")

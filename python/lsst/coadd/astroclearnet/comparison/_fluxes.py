@@ -57,21 +57,29 @@ def expected_fluxes(
     half_light_radius: np.ndarray,
     sersic_n: np.ndarray,
     *,
+    axis_ratio: np.ndarray,
+    trunc: np.ndarray,
     fwhm: float,
     radius: float,
 ) -> np.ndarray:
     """Say what apertures hold of sources of a catalogue.
 
-    Round Sersic profiles, convolved with a Gaussian PSF.
+    Sersic profiles, convolved with a Gaussian PSF.
 
     Parameters
     ----------
     flux
         True fluxes ``(n,)``.
     half_light_radius
-        In pixels ``(n,)``; 0 for a point source.
+        In pixels ``(n,)``, before the shear that makes the ellipse; 0 for a
+        point source.
     sersic_n
-        Index ``(n,)``; not used for point sources.
+        Index ``(n,)``; as the others below not used for point sources.
+    axis_ratio
+        Minor to major axis ``(n,)``.
+    trunc
+        Radius in pixels where the profile ends ``(n,)``, before the shear; 0
+        where it has no end.
     fwhm
         FWHM of the PSF, in pixels.
     radius
@@ -82,23 +90,28 @@ def expected_fluxes(
     `numpy.ndarray`
         Aperture fluxes ``(n,)`` in the unit of ``flux``.
     """
-    known: dict[tuple[float, float], float] = {}
-    shares = np.ones(len(flux))
-    for i, (size, index) in enumerate(zip(half_light_radius, sersic_n, strict=True)):
-        # One drawing serves all profiles that are within 2 % of each other.
-        key = (round(float(np.log(size)), 1), round(float(index), 1)) if size > 0.05 else (-np.inf, 0.0)
-        if key not in known:
-            known[key] = _share(float(size) if size > 0.05 else 0.0, float(index), fwhm, radius)
-        shares[i] = known[key]
+    point = _share(None, fwhm, radius)
+    shares = np.full(len(flux), point)
+    for i in np.flatnonzero(half_light_radius > 0.05):
+        galaxy = _make_profile(half_light_radius[i], sersic_n[i], axis_ratio[i], trunc[i])
+        shares[i] = _share(galaxy, fwhm, radius)
     return flux * shares
 
 
-def _share(size: float, index: float, fwhm: float, radius: float) -> float:
-    """Return what part of a profile lies in an aperture."""
-    profile: galsim.GSObject = galsim.Gaussian(fwhm=fwhm)
-    if size > 0:
-        sersic = galsim.Sersic(n=float(np.clip(index, 0.5, 6.0)), half_light_radius=size)
-        profile = galsim.Convolve(profile, sersic)
+def _make_profile(size: float, index: float, axis_ratio: float, trunc: float) -> galsim.GSObject:
+    """Make a galaxy of flux 1."""
+    # Half of the light lies within the half-light radius only if there is
+    # room outside.
+    end = float(trunc) if trunc > 1.5 * size else 0.0
+    profile = galsim.Sersic(n=float(np.clip(index, 0.5, 6.0)), half_light_radius=float(size), trunc=end)
+    return profile.shear(q=float(np.clip(axis_ratio, 0.1, 1.0)), beta=0 * galsim.degrees)
+
+
+def _share(galaxy: galsim.GSObject | None, fwhm: float, radius: float) -> float:
+    """Return what part of a profile, or of a point, lies in an aperture."""
+    # An aperture takes the light of a pixel as evenly spread over it.
+    parts = [galsim.Gaussian(fwhm=fwhm), galsim.Pixel(1.0)]
+    profile = galsim.Convolve(parts if galaxy is None else [*parts, galaxy])
     side = 2 * int(np.ceil(radius / _STEP)) + 3
     image = profile.drawImage(nx=side, ny=side, scale=_STEP, method="no_pixel", dtype=float).array
     offset = (np.arange(side) - side // 2) * _STEP

@@ -152,7 +152,11 @@ DEFINITIONS = {
         "rate", "arcmin-2", "The same in the residual (reference - plane): light that is missing.", "missed"
     ),
     "completeness": _define(
-        "fraction", "", "True sources with a detection within the PSF FWHM of the reference.", "completeness"
+        "fraction",
+        "",
+        "True sources with a detection of their own within the PSF FWHM of the reference: of a blend that is "
+        "not resolved one counts.",
+        "completeness",
     ),
     "purity": _define(
         "fraction", "", "Detections with a true source within the PSF FWHM of the reference.", "purity"

@@ -15,12 +15,13 @@ __all__ = ("make_mask_rows", "make_seam_rows", "make_sky_rows")
 import numpy as np
 
 from .._coadds import CoaddView
-from .._photometry import Sources, half_width
+from .._photometry import Sources, half_width, middle_psf
 from ._detect import filter_psf, is_restored
 from ._rows import Row, make_row
 
 _AB_ZERO = 31.4  # AB magnitude of 1 nJy
 _MIN_PIXELS = 100
+_BLOCK = 25  # side in pixels of the blocks whose means tell how noise is correlated
 
 
 def make_sky_rows(view: CoaddView, sources: Sources, aperture_rms: float) -> list[Row]:
@@ -42,6 +43,7 @@ def make_sky_rows(view: CoaddView, sources: Sources, aperture_rms: float) -> lis
     values = view.image[sky].astype(float)
     n = len(values)
     rms = mean = pull = np.nan
+    count = 1.0
     if n >= _MIN_PIXELS:
         low, high = np.percentile(values, (0.1, 99.9))
         inner = (values >= low) & (values <= high)
@@ -50,19 +52,39 @@ def make_sky_rows(view: CoaddView, sources: Sources, aperture_rms: float) -> lis
             pulls = (values / np.sqrt(view.variance[sky].astype(float)))[inner]
         pulls = pulls[np.isfinite(pulls)]
         pull = float(pulls.std()) if len(pulls) else np.nan
+        count = _count_independent(view.image, sky, rms)
     correlation, pairs = _correlate(view.image, sky)
     depth, depth_error = _measure_depth(view, sky)
     if is_restored(view):
         aperture_rms = depth = depth_error = float("nan")
-    count = max(n, 1)
     return [
         make_row("sky_rms", view.name, rms, rms / np.sqrt(2 * count), n=n),
         make_row("sky_mean", view.name, mean, rms / np.sqrt(count), n=n),
         make_row("sky_pull", view.name, pull, pull / np.sqrt(2 * count), n=n),
         make_row("sky_aperture_rms", view.name, aperture_rms, n=n),
-        make_row("pixel_correlation", view.name, correlation, 1 / np.sqrt(max(pairs, 1)), n=pairs),
+        make_row("pixel_correlation", view.name, correlation, 1 / np.sqrt(count), n=pairs),
         make_row("point_source_depth", view.name, depth, depth_error, n=n),
     ]
+
+
+def _count_independent(image: np.ndarray, sky: np.ndarray, rms: float) -> float:
+    """Return how many independent pixels would tell as much as those of the
+    sky, whose noise is correlated and whose level may vary: from the scatter
+    of the means of blocks.
+    """
+    low, high = np.percentile(image[sky], (0.1, 99.9))
+    inner = sky & (image >= low) & (image <= high)
+    rows, columns = (side // _BLOCK for side in image.shape)
+    blocks = (slice(rows * _BLOCK), slice(columns * _BLOCK))
+    shape = (rows, _BLOCK, columns, _BLOCK)
+    number = inner[blocks].reshape(shape).sum(axis=(1, 3))
+    total = np.where(inner, image, 0)[blocks].astype(float).reshape(shape).sum(axis=(1, 3))
+    full = number > _BLOCK**2 // 2
+    if np.count_nonzero(full) < 10 or not rms > 0:
+        return float(np.count_nonzero(sky))
+    means = total[full] / number[full]
+    area = np.mean(number[full] * (means - np.average(means, weights=number[full])) ** 2) / rms**2
+    return np.count_nonzero(sky) / max(float(area), 1.0)
 
 
 def _correlate(image: np.ndarray, sky: np.ndarray) -> tuple[float, int]:
@@ -88,7 +110,7 @@ def _measure_depth(view: CoaddView, sky: np.ndarray) -> tuple[float, float]:
     flux, _ = filter_psf(view, ~view.bad & (view.variance > 0))
     sigma = half_width(flux[sky])
     # Fluxes within a PSF are not independent: count places, not pixels.
-    kernel = view.psf(x=view.x0 + view.box[2] // 2, y=view.y0 + view.box[3] // 2)
+    kernel = middle_psf(view)
     area = 40.0 if kernel is None else kernel.sum() ** 2 / np.sum(kernel**2)
     error = 1.0857 / np.sqrt(2 * max(sky.sum() / area, 1))
     return float(_AB_ZERO - 2.5 * np.log10(5 * sigma)), float(error)

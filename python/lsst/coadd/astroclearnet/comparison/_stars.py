@@ -22,6 +22,12 @@ from .._photometry import Moments, Sources, adaptive_moments, half_width
 from ._rows import Row, make_row, measure_median
 
 _HALF = 12  # half the side of the stamps, in pixels
+_BREADTH, _LOCUS = 0.04, 0.02
+"""Stars are within the first of their common width, which is looked for in
+intervals of the second to each side."""
+
+_LEAST_STARS = 5
+"""So many must agree on a width before the PSF is doubted."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,12 +99,12 @@ def _place(kernel: np.ndarray, star: Moments) -> np.ndarray:
 
 
 def find_stars(view: CoaddView, sources: Sources, candidates: np.ndarray) -> np.ndarray:
-    """Find the point sources by their width against the plane's PSF.
+    """Find the point sources by their width.
 
     Parameters
     ----------
     view
-        Plane with a trustworthy PSF.
+        Plane; if its PSF is wrong, stars are what agrees on another width.
     sources
         Positions.
     candidates
@@ -107,12 +113,33 @@ def find_stars(view: CoaddView, sources: Sources, candidates: np.ndarray) -> np.
     Returns
     -------
     `numpy.ndarray`
-        Stars, bool ``(n,)``: width within 4 % of the PSF's.
+        Stars, bool ``(n,)``: width within 4 % of the PSF's, or of another
+        that at least 5 sources, and twice as many, agree on.
     """
     stars = np.zeros(len(sources.x), dtype=bool)
     shapes = measure_stars(view, sources, candidates)
-    stars[candidates] = np.abs(shapes.fwhm / shapes.placed_fwhm - 1) < 0.04
+    ratio = shapes.fwhm / shapes.placed_fwhm
+    stars[candidates] = np.abs(ratio / _find_locus(ratio) - 1) < _BREADTH
     return stars
+
+
+def _find_locus(ratio: np.ndarray) -> float:
+    """Return the width of stars in units of that of the PSF: 1, unless hardly
+    any source has that, but many have another; stars chosen by a wrong PSF
+    would hide that it is wrong.
+    """
+    known = np.sort(ratio[np.isfinite(ratio)])
+    if not len(known):
+        return 1.0
+    first, last = (
+        np.searchsorted(known, (1 + step) * known, side=side)
+        for step, side in ((-_LOCUS, "left"), (_LOCUS, "right"))
+    )
+    most = int(np.argmax(last - first))
+    n_most, n_expected = last[most] - first[most], np.count_nonzero(np.abs(known - 1) < _BREADTH)
+    if n_most < _LEAST_STARS or n_most <= 2 * n_expected:
+        return 1.0
+    return float(np.median(known[first[most] : last[most]]))
 
 
 def make_star_rows(view: CoaddView, shapes: StarShapes) -> list[Row]:

@@ -10,11 +10,13 @@
 
 from __future__ import annotations
 
-__all__ = ("read_catalog",)
+__all__ = ("SERSIC_OF_TYPE", "read_catalog")
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import astropy.units as u
 import numpy as np
 
 from .._coadds import CoaddView
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
 _POINTS = ("star", "deltafunction", "stellar")
 _AB_ZERO = 31.4  # AB magnitude of 1 nJy
 
+SERSIC_OF_TYPE: Mapping[str, float] = MappingProxyType(
+    {"gaussian": 0.5, "exponential": 1.0, "devaucouleurs": 4.0}
+)
+"""Sersic index of the source types, in lower case, whose name says it."""
+
 
 def read_catalog(catalog: Table, *, like: CoaddView, view: CoaddView | None = None) -> Truth:
     """Put a catalogue on the pixels of a coadd.
@@ -35,8 +42,10 @@ def read_catalog(catalog: Table, *, like: CoaddView, view: CoaddView | None = No
     catalog
         Columns ``ra`` and ``dec`` in degrees; ``type`` or ``source_type``,
         as in catalogues of lsst.source_injection; ``flux`` in nJy or ``mag``
-        (AB); ``half_light_radius`` in arcsec and ``sersic_n`` or ``n`` for
-        galaxies. Without a type all sources are points.
+        (AB); for galaxies ``half_light_radius`` in arcsec, ``sersic_n`` or
+        ``n``, and if they are known axis ratio ``q`` and ``trunc``, where the
+        profile ends, in arcsec. Columns with a unit of their own are
+        converted. Without a type all sources are points.
     like
         The coadd.
     view
@@ -50,20 +59,27 @@ def read_catalog(catalog: Table, *, like: CoaddView, view: CoaddView | None = No
     Raises
     ------
     ValueError
-        If a column is missing; the text says which.
+        If a column is missing, or its unit is of something else; the text
+        says which.
     """
-    ra, dec = (_find(catalog, [name]) for name in ("ra", "dec"))
+    ra, dec = (_find(catalog, [name], unit=u.deg) for name in ("ra", "dec"))
     x, y = like.wcs.sky_to_pixel(ra=ra, dec=dec) if like.wcs is not None else (ra * np.nan, dec * np.nan)
     flux = _find_flux(catalog, required=view is None)
     with np.errstate(invalid="ignore"):
         inside = np.isfinite(x) & np.isfinite(y) & like.contains(x=x, y=y)
     if view is None:
         inside &= np.isfinite(flux) & (flux > 0)
-    kind = next((name for name in ("type", "source_type") if name in catalog.colnames), None)
-    is_star = np.ones(len(catalog), dtype=bool)
-    if kind is not None:
-        is_star = np.array([str(value).lower() in _POINTS for value in catalog[kind]])
-    size = _find(catalog, ["half_light_radius"], default=0.0) / like.pixel_scale
+    names = [name for name in ("source_type", "type") if name in catalog.colnames]
+    kind = [str(value).lower() for value in catalog[names[-1]]] if names else ["star"] * len(catalog)
+    is_star = np.array([one in _POINTS for one in kind], dtype=bool)
+    # The name of a source type says more than that it is a galaxy.
+    by_type = [str(value).lower() for value in catalog[names[0]]] if names else kind
+    index = np.array([SERSIC_OF_TYPE.get(one, np.nan) for one in by_type], dtype=float)
+    index = np.where(np.isnan(index), _find(catalog, ["sersic_n", "n"], default=1.0), index)
+    size, trunc = (
+        _find(catalog, [name], unit=u.arcsec, default=0.0) / like.pixel_scale
+        for name in ("half_light_radius", "trunc")
+    )
     return Truth(
         x=x[inside],
         y=y[inside],
@@ -71,25 +87,42 @@ def read_catalog(catalog: Table, *, like: CoaddView, view: CoaddView | None = No
         view=view,
         flux=flux[inside],
         half_light_radius=np.where(is_star, 0, size)[inside],
-        sersic_n=_find(catalog, ["sersic_n", "n"], default=1.0)[inside],
+        sersic_n=index[inside],
+        axis_ratio=_find(catalog, ["q"], default=1.0)[inside],
+        trunc=trunc[inside],
     )
 
 
-def _find(catalog: Table, names: Sequence[str], default: float | None = None) -> np.ndarray:
-    """Return the first of some columns as numbers; missing values are NaN,
-    or the default.
+def _find(
+    catalog: Table, names: Sequence[str], *, unit: u.UnitBase | None = None, default: float | None = None
+) -> np.ndarray:
+    """Return the first of some columns as numbers, in a unit if it has one;
+    missing values are NaN, or the default.
     """
     for name in names:
         if name in catalog.colnames:
             values = np.ma.filled(np.ma.asarray(catalog[name], dtype=float), np.nan)
+            if unit is not None and catalog[name].unit:
+                values = values * _convert(catalog[name].unit, unit, name)
             return values if default is None else np.where(np.isfinite(values), values, default)
     if default is None:
         raise ValueError(f"The catalogue of true sources has no column {' or '.join(names)}.")
     return np.full(len(catalog), default)
 
 
+def _convert(unit: u.UnitBase, wanted: u.UnitBase, name: str) -> float:
+    """Return what turns one unit into another."""
+    try:
+        return float(unit.to(wanted))
+    except u.UnitConversionError:
+        raise ValueError(
+            f"The column {name} of the catalogue of true sources is in {unit}, which cannot be converted "
+            f"to {wanted}."
+        ) from None
+
+
 def _find_flux(catalog: Table, *, required: bool) -> np.ndarray:
     """Return fluxes in nJy."""
     if "mag" in catalog.colnames and "flux" not in catalog.colnames:
         return 10 ** (0.4 * (_AB_ZERO - _find(catalog, ["mag"])))
-    return _find(catalog, ["flux"], default=None if required else np.nan)
+    return _find(catalog, ["flux"], unit=u.nJy, default=None if required else np.nan)

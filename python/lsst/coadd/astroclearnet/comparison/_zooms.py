@@ -21,7 +21,7 @@ import scipy.spatial
 
 from .._coadds import CoaddView
 from .._metrics import Comparison
-from .._photometry import adaptive_fwhm, adaptive_moments
+from .._photometry import adaptive_fwhm, adaptive_moments, middle_psf
 
 _WORST = "worst residual"
 _HALF = 12  # half the side of the stamps on which widths are measured, in pixels
@@ -62,9 +62,7 @@ def choose_zooms(views: Sequence[CoaddView], comparison: Comparison, *, side: in
         One or more; the centre of the patch if there is nothing else.
     """
     reference = views[0]
-    fwhm = adaptive_fwhm(
-        reference.psf(x=reference.x0 + reference.box[2] // 2, y=reference.y0 + reference.box[3] // 2)
-    )
+    fwhm = adaptive_fwhm(middle_psf(reference))
     fwhm = fwhm if np.isfinite(fwhm) else 4.0
     places = {
         "blended pair": _find_pair(views, comparison, fwhm),
