@@ -22,14 +22,15 @@ from lsst.coadd.astroclearnet.adapters import (
     TractDefinition,
     geometry_to_dict,
 )
+from lsst.coadd.astroclearnet.core._frame import measure_pixel
 from lsst.images import YX, Box
 
 
-def make_tract(*, id=9813, sip=False):
+def make_tract(*, id=9813, sip=False, ra=150.0):
     wcs = astropy.wcs.WCS(naxis=2)
     suffix = "-SIP" if sip else ""
     wcs.wcs.ctype = ["RA---TAN" + suffix, "DEC--TAN" + suffix]
-    wcs.wcs.crval = [150.0, 2.0]
+    wcs.wcs.crval = [ra, 2.0]
     wcs.wcs.crpix = [18001, 17501]
     wcs.wcs.cdelt = [-0.168 / 3600, 0.168 / 3600]
     if sip:
@@ -46,6 +47,26 @@ def make_tract(*, id=9813, sip=False):
         for number in (40, 41)
     )
     return TractDefinition(id=id, wcs=wcs, bbox=Box.factory[0:35000, 0:36000], patches=patches)
+
+
+def get_geometry(tract):
+    content = geometry_to_dict(skymap="hsc_rings", tracts=[tract])
+    return PatchGeometry.from_dict(content, tract=tract.id, patch=40)
+
+
+def test_no_positions_are_no_error():
+    wcs = get_geometry(make_tract()).wcs
+    nothing = np.zeros(0)
+    assert [len(values) for values in wcs.pixel_to_sky(x=nothing, y=nothing)] == [0, 0]
+    assert [len(values) for values in wcs.sky_to_pixel(ra=nothing, dec=nothing)] == [0, 0]
+
+
+def test_size_of_a_pixel_at_right_ascension_zero():
+    """It is between this pixel and the next."""
+    wcs = get_geometry(make_tract(ra=0.0)).wcs
+    x, y = wcs.sky_to_pixel(ra=np.array([0.0]), dec=np.array([2.0]))
+    for step in (-0.5, -5.0, 5.0):
+        assert measure_pixel(wcs, x=float(x[0]) + step, y=float(y[0])) == pytest.approx(0.168, rel=1e-6)
 
 
 @pytest.mark.parametrize("sip", [False, True])

@@ -238,7 +238,8 @@ def test_core_of_a_saturated_star_is_filled(radius, least):
     patch = simulate_patch(size=SIZE, n_exposures=8, seed=6, catalog=catalog, scene=SceneConfig())
     distance = np.hypot(*(np.indices(patch.stack.good.shape[1:]) - HALO - 60))
     good = patch.stack.good & (distance > radius)
-    # No hole is what is wide, as beyond the end of the coverage, however little of it is in the patch.
+    # No hole is what lies beyond the end of the coverage, however little
+    # of it is in the patch.
     good[:, :, : HALO + 20] = False
     good[:, :, -(HALO + 4) :] = False
     stack = dataclasses.replace(patch.stack, good=good, image=patch.stack.image * good)

@@ -21,6 +21,7 @@ import astropy.units as u
 import numpy as np
 
 from .core import InputExposure, InvalidExposureError, PixelSkyMap, Plane
+from .core._frame import measure_pixel
 
 if TYPE_CHECKING:
     from lsst.images import Image
@@ -181,7 +182,7 @@ def view_from_cell_coadd(coadd: CellCoadd, *, name: str) -> CoaddView:
         return np.asarray(coadd.psf[cell].array, dtype=float)
 
     box = coadd.bbox
-    centre = dict(x=0.5 * (box.x.min + box.x.max), y=0.5 * (box.y.min + box.y.max))
+    wcs = SkyProjectionMap(coadd.sky_projection)
     return CoaddView(
         name=name,
         image=np.where(bad, np.float32(0), image),
@@ -190,12 +191,12 @@ def view_from_cell_coadd(coadd: CellCoadd, *, name: str) -> CoaddView:
         saturated=coadd.mask.get("SATURATED") if "SATURATED" in planes else nothing,
         x0=box.x.start,
         y0=box.y.start,
-        pixel_scale=_pixel_scale(coadd.sky_projection, **centre),
+        pixel_scale=measure_pixel(wcs, x=box.x.center, y=box.y.center),
         psf=psf,
         mask_fractions={plane: float(np.mean(coadd.mask.get(plane))) for plane in sorted(planes)},
         seams=(_inner_edges(box.x, grid.cell_shape.x), _inner_edges(box.y, grid.cell_shape.y)),
         configuration=_describe_configuration(coadd.metadata),
-        wcs=SkyProjectionMap(coadd.sky_projection),
+        wcs=wcs,
     )
 
 
@@ -214,12 +215,6 @@ def _describe_configuration(metadata: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
-def _pixel_scale(projection, *, x: float, y: float) -> float:
-    """Measure the side of a pixel, in arcsec."""
-    sky = projection.pixel_to_sky(x=np.array([x, x + 1.0]), y=np.array([y, y]))
-    return float(sky[0].separation(sky[1]).arcsec)
-
-
 def view_from_exposure(exposure: InputExposure, *, name: str) -> CoaddView:
     """Look at a coadd that came through an adapter (e.g. an ``ExposureF``).
 
@@ -232,10 +227,6 @@ def view_from_exposure(exposure: InputExposure, *, name: str) -> CoaddView:
     """
     bad = ~np.isfinite(exposure.image) | ((exposure.flags & int(Plane.NO_DATA)) != 0)
     height, width = exposure.image.shape
-    x = exposure.x0 + 0.5 * width + np.array([0.0, 1.0])
-    y = exposure.y0 + 0.5 * height + np.zeros(2)
-    ra, dec = (np.radians(value) for value in exposure.wcs.pixel_to_sky(x=x, y=y))
-    step = np.hypot(np.diff(ra) * np.cos(dec[0]), np.diff(dec))
 
     def psf(*, x: float, y: float) -> np.ndarray | None:
         try:
@@ -252,7 +243,7 @@ def view_from_exposure(exposure: InputExposure, *, name: str) -> CoaddView:
         saturated=(exposure.flags & int(Plane.SATURATED)) != 0,
         x0=exposure.x0,
         y0=exposure.y0,
-        pixel_scale=float(np.degrees(step[0]) * 3600),
+        pixel_scale=measure_pixel(exposure.wcs, x=exposure.x0 + width / 2, y=exposure.y0 + height / 2),
         psf=psf,
         mask_fractions={
             str(plane.name): float(np.mean((exposure.flags & int(plane)) != 0)) for plane in Plane

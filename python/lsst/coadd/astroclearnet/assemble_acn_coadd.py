@@ -48,6 +48,7 @@ from ._products import CellRecorder, make_coadds, make_planes
 from ._tables import InputRecord, make_history_table, make_inputs_table, report_oddities
 from .adapters import PatchGeometry, choose_cell_size, make_n_image
 from .core import FitError, FitOptions
+from .core._frame import measure_pixel
 from .core._options import LINEAR_METHODS
 from .core._register import WarpedExposure, cut_stack
 
@@ -134,8 +135,9 @@ class AssembleAcnCoaddTask(PipelineTask):
         _refuse_duplicates(inputs)
         options = self._choose_options(geometry, band, n_threads)
         device = describe_device(select_device(options))
-        pixel_scale = _measure_pixel_scale(geometry)
-        n_pixels = geometry.outer_bbox.x.size * geometry.outer_bbox.y.size
+        box = geometry.outer_bbox
+        pixel_scale = measure_pixel(geometry.wcs, x=box.x.center, y=box.y.center)
+        n_pixels = box.x.size * box.y.size
         place = dict(n_inputs=len(inputs), n_pixels=n_pixels, log=self.log)
         with open_scratch(self.config.scratch, **place) as scratch:
             warped, records = prepare_inputs(
@@ -320,11 +322,3 @@ def _refuse_duplicates(inputs: Sequence[CoaddInput]) -> None:
     twice = sorted(label for label, count in counts.items() if count > 1)
     if twice:
         raise ValueError(f"Inputs are there more than once: {'; '.join(twice)}. Give each of them once.")
-
-
-def _measure_pixel_scale(geometry: PatchGeometry) -> float:
-    """Return the side of a pixel at the centre of the patch, in arcsec."""
-    box = geometry.outer_bbox
-    x, y = box.x.center + np.array([0.0, 1.0]), box.y.center + np.zeros(2)
-    sky = geometry.sky_projection.pixel_to_sky(x=x, y=y)
-    return float(sky[0].separation(sky[1]).arcsec)

@@ -287,7 +287,11 @@ def _join(catalogs: Sequence[Table]) -> Table:
         return Table({name: [] for name in ("injection_id", "ra", "dec", "mag")} | {"source_type": [""][:0]})
     table = vstack(filled, metadata_conflicts="silent")
     if "injection_id" not in table.colnames:
-        table["injection_id"] = np.arange(len(table))
+        # Numbers made here would be others in the next exposure.
+        raise InjectionFailedError(
+            "The injection catalogue has no column injection_id, without which a source is not known again "
+            "in another exposure; acn inject --catalog adds it."
+        )
     table.sort("injection_id")
     return table
 

@@ -44,14 +44,18 @@ class SkyProjectionMap:
     def pixel_to_sky(self, *, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return right ascension and declination, in degrees, of pixels."""
         # The transform itself, in radians: SkyCoord costs ten times as much.
-        sky = self.projection.pixel_to_sky_transform.apply_forward(
-            x=np.asarray(x, float), y=np.asarray(y, float)
-        )
+        x, y = np.asarray(x, float), np.asarray(y, float)
+        if not x.size:  # which the transform refuses
+            return x, y
+        sky = self.projection.pixel_to_sky_transform.apply_forward(x=x, y=y)
         return np.degrees(sky.x), np.degrees(sky.y)
 
     def sky_to_pixel(self, *, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return pixel x and y of ICRS positions, in degrees."""
-        pixel = self.projection.pixel_to_sky_transform.apply_inverse(x=np.radians(ra), y=np.radians(dec))
+        x, y = np.radians(ra), np.radians(dec)
+        if not x.size:
+            return x, y
+        pixel = self.projection.pixel_to_sky_transform.apply_inverse(x=x, y=y)
         return pixel.x, pixel.y
 
 

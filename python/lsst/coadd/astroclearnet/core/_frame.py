@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("Frame", "overlap_box", "transform_pixels")
+__all__ = ("Frame", "measure_pixel", "overlap_box", "transform_pixels")
 
 import dataclasses
 
@@ -121,6 +121,16 @@ def transform_pixels(
     """Transform pixel positions of one grid to another, over the sky."""
     ra, dec = source.pixel_to_sky(x=np.asarray(x, float), y=np.asarray(y, float))
     return target.sky_to_pixel(ra=ra, dec=dec)
+
+
+def measure_pixel(wcs: PixelSkyMap, *, x: float, y: float) -> float:
+    """Return the side of a square as large as the pixel at a position, in
+    arcsec; right ascension may pass 0 there.
+    """
+    ra, dec = wcs.pixel_to_sky(x=np.array([x, x + 1, x]), y=np.array([y, y, y + 1]))
+    east = ((ra[1:] - ra[0] + 180) % 360 - 180) * np.cos(np.radians(dec[0]))
+    north = dec[1:] - dec[0]
+    return 3600 * float(np.sqrt(abs(east[0] * north[1] - east[1] * north[0])))
 
 
 def overlap_box(

@@ -17,9 +17,10 @@ import math
 
 import numpy as np
 import scipy.ndimage
-import sep
 
+from ..comparison._detect import extract
 from ..core import InputExposure, PixelSkyMap, Plane
+from ..core._frame import measure_pixel
 
 _UNUSABLE = Plane.NO_DATA | Plane.BAD | Plane.SATURATED
 
@@ -106,8 +107,12 @@ def map_coverage(
         sky = math.sqrt(float(np.median(exposure.variance[usable])))
         occupied = _find_bright(np.where(bad, np.float32(0), image), sky=sky, threshold=threshold)
         saturated = (exposure.flags & np.uint32(Plane.SATURATED)) != 0
-        steps = max(1, math.ceil(avoid / _pixel_scale(exposure)))
-        occupied = scipy.ndimage.binary_dilation(occupied | saturated, iterations=steps)
+        height, width = image.shape
+        middle = exposure.x0 + width / 2, exposure.y0 + height / 2
+        reach = avoid / measure_pixel(exposure.wcs, x=middle[0], y=middle[1])
+        occupied |= saturated
+        if occupied.any():
+            occupied = scipy.ndimage.distance_transform_edt(~occupied) <= reach
     return CoverageMap(
         band=band,
         x0=exposure.x0,
@@ -120,16 +125,7 @@ def map_coverage(
 
 def _find_bright(image: np.ndarray, *, sky: float, threshold: float) -> np.ndarray:
     """Return the pixels of sources with a core above the threshold."""
-    sep.set_extract_pixstack(max(300000, image.size // 2))
-    _, labels = sep.extract(image, 3.0, err=sky, minarea=5, clean=False, segmentation_map=True)
+    _, labels = extract(image, 3.0, err=sky, minarea=5, clean=False, segmentation_map=True)
     n_core = np.bincount(labels[image > threshold * sky], minlength=labels.max() + 1)
     n_core[0] = 0
     return (n_core >= 5)[labels]
-
-
-def _pixel_scale(exposure: InputExposure) -> float:
-    """Return the side of a pixel in the middle of a frame, in arcsec."""
-    height, width = exposure.image.shape
-    x = exposure.x0 + width / 2 + np.array([0.0, 1.0])
-    ra, dec = exposure.wcs.pixel_to_sky(x=x, y=np.full(2, exposure.y0 + height / 2))
-    return 3600 * float(np.hypot(np.diff(ra)[0] * np.cos(np.radians(dec[0])), np.diff(dec)[0]))

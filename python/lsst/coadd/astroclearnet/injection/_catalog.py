@@ -23,6 +23,7 @@ from scipy.spatial import KDTree
 
 from .._injection_options import InjectionConfig
 from ..adapters import PatchGeometry
+from ..core._frame import measure_pixel
 from ..simulate._scene import SERSIC_INDICES, SERSIC_TRUNCATION
 from ._area import CoverageMap
 from ._errors import InjectionError
@@ -42,7 +43,7 @@ def make_injection_catalog(
         How many, which, and where not.
     patches
         Where; those of one tract do not get sources twice where they
-        overlap.
+        overlap, those of two tracts do, at the separation of the options.
     coverage
         What each exposure covers; the order does not matter.
 
@@ -74,6 +75,9 @@ def make_injection_catalog(
             "There is no room for a source: no place is covered and free; "
             "lower avoid or min_exposures, or choose other patches."
         )
+    if len(ras) > 1:  # patches of two tracts may overlap
+        kept = _thin(_to_unit_vectors(ra, dec), 2 * np.sin(np.radians(config.separation / 3600) / 2))
+        ra, dec = ra[kept], dec[kept]
     return _describe(config, ra, dec, np.random.default_rng([config.seed, 7]))
 
 
@@ -97,8 +101,7 @@ def _place(
     )
     low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     middle = (low + high) / 2
-    ra, dec = wcs.pixel_to_sky(x=middle[0] + np.array([0.0, 1.0]), y=np.full(2, middle[1]))
-    scale = 3600 * float(np.hypot(np.diff(ra)[0] * np.cos(np.radians(dec[0])), np.diff(dec)[0]))
+    scale = measure_pixel(wcs, x=middle[0], y=middle[1])
     wanted = config.density * np.prod(high - low) * (scale / 60) ** 2
     place = rng.uniform(low, high, (round(_CANDIDATES * max(wanted, 1)), 2)) - 0.5
     inside = np.any(
@@ -106,6 +109,8 @@ def _place(
     )
     share = np.count_nonzero(inside) / len(inside)
     place = place[inside]
+    if not len(place):
+        return np.zeros(0), np.zeros(0)
     ra, dec = wcs.pixel_to_sky(x=place[:, 0], y=place[:, 1])
     free = _is_free(ra, dec, coverage, min_exposures=config.min_exposures)
     chosen = np.flatnonzero(free)
@@ -127,6 +132,12 @@ def _is_free(
         occupied |= taken
     enough = [count >= min_exposures for count in seen.values()]
     return np.all(enough, axis=0) & ~occupied if enough else np.zeros(len(ra), bool)
+
+
+def _to_unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """Return points of the unit sphere ``(n, 3)``."""
+    ra, dec = np.radians(ra), np.radians(dec)
+    return np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
 
 
 def _thin(place: np.ndarray, distance: float) -> np.ndarray:

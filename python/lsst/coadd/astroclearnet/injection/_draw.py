@@ -20,6 +20,7 @@ import numpy as np
 from astropy.table import Table
 
 from ..core import InputExposure, InvalidExposureError, PixelSkyMap, PsfModel
+from ..core._frame import measure_pixel
 from ..core._warped_psf import normalise_kernel
 from ..simulate import draw_scene, flux_from_mag
 from ..simulate._draw import MAX_STAMP
@@ -195,7 +196,7 @@ def _draw_source(row: Table.Row, frame: Frame) -> tuple[tuple[slice, slice], np.
     )
     if right == left or top == bottom:
         return part, np.zeros((top - bottom, right - left))
-    scale = _pixel_scale(frame, x=x, y=y)
+    scale = measure_pixel(frame.wcs, x=x, y=y)
     to_sky = _tangent_plane(float(row["ra"]), float(row["dec"]), scale)
 
     def to_image(east: np.ndarray, north: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -243,14 +244,3 @@ def _tangent_plane(ra: float, dec: float, scale: float) -> astropy.wcs.WCS:
     wcs.wcs.cdelt = [scale / 3600, scale / 3600]
     wcs.wcs.set()
     return wcs
-
-
-def _pixel_scale(frame: Frame, *, x: float, y: float) -> float:
-    """Return the side of a square as large as the pixel at a position, in
-    arcsec.
-    """
-    ra, dec = frame.wcs.pixel_to_sky(x=np.array([x, x + 1, x]), y=np.array([y, y, y + 1]))
-    east = (ra[1:] - ra[0] + 180) % 360 - 180
-    east = east * np.cos(np.radians(dec[0]))
-    north = dec[1:] - dec[0]
-    return 3600 * float(np.sqrt(abs(east[0] * north[1] - east[1] * north[0])))

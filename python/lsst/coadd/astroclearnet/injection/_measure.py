@@ -22,18 +22,20 @@ import scipy.spatial
 from astropy.table import Table
 
 from .._coadds import CoaddView
-from .._photometry import Sources, adaptive_fwhm, aperture_fluxes, homogenize
+from .._photometry import Sources, aperture_fluxes, broadest_fwhm, homogenize
 from ..comparison._detect import detect_sources, is_restored, point_source_error
 
 DEFINITIONS = {
-    "completeness": "Share of the injected sources with a new detection; without those on earlier ones.",
+    "completeness": "Share of the injected sources with a new detection of their own; without those on "
+    "earlier ones.",
     "flux_bias": "Median of (aperture flux after - before injection) / that of the truth - 1, at one PSF.",
     "flux_scatter": "Half the central 68 % of that ratio.",
     "n_split": "Injected sources with more than one new detection.",
     "false_positives": "New detections that are no injected source: what injection caused.",
-    "false_detections_before": "Negative detections before injection: what noise and artifacts cause.",
-    "before_differs": "Version, weights and settings that differ between the coadds before and after: 0, or "
-    "all other figures hold these differences, too.",
+    "false_detections_before": "Negative detections before injection: what noise and artifacts cause; not "
+    "known of a restored image (acn_latent), which is never negative.",
+    "before_differs": "Version, weights, settings and number of exposures that differ between the coadds "
+    "before and after: 0, or all other figures hold these differences, too.",
 }
 """What each metric means; the names of bins follow its own."""
 
@@ -61,16 +63,19 @@ class _Found:
     """Detections of a pair, matched with what was injected."""
 
     new: np.ndarray
-    """New detections near each injected source, int ``(n,)``."""
+    """New detections that belong to each injected source, int ``(n,)``."""
 
     usable: np.ndarray
     """Injected sources with data and without an earlier detection, bool
     ``(n,)``."""
 
-    false_rate: float
-    false_count: int
-    before_rate: float
-    before_count: int
+    false: tuple[int, float] | None
+    """Number of false positives, and the area in arcmin^2 that they are
+    counted on; `None` without a coadd from before."""
+
+    negative: tuple[int, float] | None
+    """The same of the negative detections before; `None` if there can be
+    none."""
 
 
 def measure_injection(
@@ -130,7 +135,7 @@ def measure_injection(
     x, y = np.asarray(catalog["x"], float), np.asarray(catalog["y"], float)
     places = Sources(x=x, y=y, sky=np.zeros(truth.image.shape, bool))
     radius, reach = aperture_radius / truth.pixel_scale, match_radius / truth.pixel_scale
-    fwhm = 1.2 * max(_broadest(view) for view in (*views, truth))
+    fwhm = 1.2 * np.nanmax([broadest_fwhm(view) for view in (*views, truth)])
     expected = aperture_fluxes(homogenize(truth, fwhm=fwhm), places, radius=radius, view=truth)
     sources, rows = catalog.copy(), []
     sources["flux_aperture"] = expected
@@ -150,12 +155,8 @@ def measure_injection(
                 rows += _bin_rows(label, name, found.new[inside] > 0, (flux / expected - 1)[inside])
         n = int(found.usable.sum())
         rows.append(_row("n_split", "", name, int(np.sum(found.new[found.usable] > 1)), np.nan, "", n))
-        for label, rate, count in (
-            ("false_positives", found.false_rate, found.false_count),
-            ("false_detections_before", found.before_rate, found.before_count),
-        ):
-            error = rate * np.sqrt(count) / count if count else np.nan
-            rows.append(_row(label, "", name, rate, error, "arcmin-2", count))
+        rows.append(_rate_row("false_positives", name, found.false))
+        rows.append(_rate_row("false_detections_before", name, found.negative))
         if pair.before is not None:
             rows.append(_row("before_differs", "", name, len(pair.differences), np.nan, "", 1))
     names = ("name", "plane", "value", "error", "unit", "n", "definition")
@@ -169,69 +170,69 @@ def _find(
     after, before = pair.after, pair.before
     found = detect_sources(after, threshold=threshold, least_error=least_error)
     old = Sources(x=np.zeros(0), y=np.zeros(0), sky=found.sky)
-    before_rate, before_count = float("nan"), 0
-    area = np.count_nonzero(~after.bad) * (after.pixel_scale / 60) ** 2
+    negative = None
     if before is not None:
         old = detect_sources(before, threshold=max(threshold - _MARGIN, 1.0), least_error=least_error)
-        flipped = dataclasses.replace(before, image=-before.image)
-        negative = detect_sources(flipped, threshold=threshold, least_error=least_error)
-        before_count = int(np.count_nonzero(_is_clear(before, negative.x, negative.y, 4 * reach)))
-        before_rate = before_count / area if area else float("nan")
+        if not is_restored(before):
+            flipped = dataclasses.replace(before, image=-before.image)
+            below = detect_sources(flipped, threshold=threshold, least_error=least_error)
+            negative = _count_clear(before, below.x, below.y, 4 * reach)
     # A detection belongs to whatever is nearest.
-    to_old, to_injected = (_distance(found.x, found.y, *place) for place in ((old.x, old.y), (x, y)))
+    to_old, _ = _find_nearest(found.x, found.y, old.x, old.y)
+    to_injected, nearest = _find_nearest(found.x, found.y, x, y)
     new = (to_injected <= reach) & (to_injected < to_old)
-    usable = (_count_near(x, y, old.x, old.y, reach) == 0) & _is_clear(after, x, y, reach)
-    rate, count = float("nan"), 0
-    if before is not None:
-        # Around saturated stars neither list can be trusted.
-        alone = (to_injected > reach) & (to_old > reach)
-        count = int(np.count_nonzero(alone & _is_clear(after, found.x, found.y, 4 * reach)))
-        rate = count / area if area else float("nan")
+    beside_old = _find_nearest(x, y, old.x, old.y)[0] <= reach
+    alone = (to_injected > reach) & (to_old > reach)
     return _Found(
-        new=_count_near(x, y, found.x[new], found.y[new], reach),
-        usable=usable,
-        false_rate=rate,
-        false_count=count,
-        before_rate=before_rate,
-        before_count=before_count,
+        new=np.bincount(nearest[new], minlength=len(x)),
+        usable=~beside_old & _look_up(_measure_distance(after) > reach, after, x, y),
+        # Around saturated stars neither list can be trusted.
+        false=None if before is None else _count_clear(after, found.x[alone], found.y[alone], 4 * reach),
+        negative=negative,
     )
 
 
-def _count_near(
-    x: np.ndarray, y: np.ndarray, others_x: np.ndarray, others_y: np.ndarray, reach: float
-) -> np.ndarray:
-    """Count the others within reach of each place, int ``(n,)``."""
+def _find_nearest(
+    x: np.ndarray, y: np.ndarray, others_x: np.ndarray, others_y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distance of each place to the nearest of the others, and
+    which that is.
+    """
     if not len(x) or not len(others_x):
-        return np.zeros(len(x), int)
+        return np.full(len(x), np.inf), np.zeros(len(x), int)
     tree = scipy.spatial.KDTree(np.column_stack([others_x, others_y]))
-    return np.array(tree.query_ball_point(np.column_stack([x, y]), reach, return_length=True), int)
+    return tree.query(np.column_stack([x, y]))
 
 
-def _distance(x: np.ndarray, y: np.ndarray, others_x: np.ndarray, others_y: np.ndarray) -> np.ndarray:
-    """Return the distance of each place to the nearest of the others."""
-    if not len(x) or not len(others_x):
-        return np.full(len(x), np.inf)
-    tree = scipy.spatial.KDTree(np.column_stack([others_x, others_y]))
-    return tree.query(np.column_stack([x, y]))[0]
+def _measure_distance(view: CoaddView) -> np.ndarray:
+    """Return how far each pixel is from saturated and missing ones."""
+    return scipy.ndimage.distance_transform_edt(np.pad(~(view.saturated | view.bad), 1))[1:-1, 1:-1]
 
 
-def _is_clear(view: CoaddView, x: np.ndarray, y: np.ndarray, distance: float) -> np.ndarray:
-    """Say which places are away from saturated and missing pixels."""
-    clear = scipy.ndimage.distance_transform_edt(np.pad(~(view.saturated | view.bad), 1))[1:-1, 1:-1]
-    height, width = clear.shape
+def _look_up(pixels: np.ndarray, view: CoaddView, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the values of pixels at places on a plane."""
+    height, width = pixels.shape
     column = np.clip(np.round(x - view.x0).astype(int), 0, width - 1)
     row = np.clip(np.round(y - view.y0).astype(int), 0, height - 1)
-    return clear[row, column] > distance
+    return pixels[row, column]
 
 
-def _broadest(view: CoaddView) -> float:
-    """Return the broadest PSF on a lattice of places, in pixels; 0 without
-    one.
+def _count_clear(view: CoaddView, x: np.ndarray, y: np.ndarray, distance: float) -> tuple[int, float]:
+    """Count the places away from saturated and missing pixels; return the
+    area in arcmin^2 that is, too.
     """
-    x0, y0, width, height = view.box
-    places = itertools.product((0.15, 0.5, 0.85), repeat=2)
-    widths = [adaptive_fwhm(view.psf(x=x0 + int(width * a), y=y0 + int(height * b))) for a, b in places]
-    return max((value for value in widths if np.isfinite(value)), default=0.0)
+    clear = _measure_distance(view) > distance
+    area = np.count_nonzero(clear) * (view.pixel_scale / 60) ** 2
+    return int(np.count_nonzero(_look_up(clear, view, x, y))), float(area)
+
+
+def _rate_row(name: str, plane: str, counted: tuple[int, float] | None) -> tuple:
+    """Make the row of a number on an area."""
+    count, area = counted or (0, 0.0)
+    if not area:
+        return _row(name, "", plane, np.nan, np.nan, "arcmin-2", count)
+    # None found leaves room for one.
+    return _row(name, "", plane, count / area, np.sqrt(max(count, 1)) / area, "arcmin-2", count)
 
 
 def _difference(pair: Pair, places: Sources, *, fwhm: float, radius: float) -> np.ndarray:

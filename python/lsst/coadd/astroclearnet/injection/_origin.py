@@ -16,7 +16,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-_NAMES = ("version_coadd_astroclearnet", "weights_sha256")
+_NAMES = ("version_coadd_astroclearnet", "weights_sha256", "n_inputs")
 """Of the metadata, beside the configuration."""
 
 _FREE = ("connections", "device", "saveLogOutput", "scratch")
@@ -34,9 +34,9 @@ def list_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> lis
     Returns
     -------
     `list` [`str`]
-        Fields of the configuration, the version of the package, the weights;
-        empty if nothing differs, or if either tells nothing: coadds of other
-        makers.
+        Fields of the configuration, the version of the package, the weights,
+        the number of exposures; empty if nothing differs, or if either tells
+        nothing: coadds of other makers.
     """
     if "config" not in first or "config" not in second:
         return []

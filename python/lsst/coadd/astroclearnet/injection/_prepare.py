@@ -233,7 +233,7 @@ def put_injection_catalog(
     Raises
     ------
     InjectionError
-        If the catalogue lacks a column or has no sources.
+        If the catalogue lacks a column, or a place, or has no sources.
     """
     refs: list[DatasetRef] = []
     if not len(catalog):
@@ -264,6 +264,13 @@ def _checked(catalog: Table, band: str) -> Table:
     if "injection_id" not in table.colnames:
         table.add_column(np.arange(len(table), dtype=np.int64), name="injection_id", index=0)
     check_catalog(table)
+    ra, dec = (np.ma.filled(np.ma.asarray(table[name], dtype=float), np.nan) for name in ("ra", "dec"))
+    nowhere = np.count_nonzero(~(np.isfinite(ra) & (np.abs(dec) <= 90)))
+    if nowhere:
+        raise InjectionError(
+            f"The injection catalogue has no place on the sky in {nowhere} of {len(table)} rows: ra and dec "
+            "are degrees, -90 <= dec <= 90."
+        )
     return table
 
 

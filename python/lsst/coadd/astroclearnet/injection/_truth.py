@@ -22,6 +22,7 @@ from lsst.images import Image
 
 from .._coadds import sample_gaussian
 from ..adapters import PatchGeometry
+from ..comparison._truth import SERSIC_OF_TYPE
 from ..simulate import flux_from_mag
 from ._draw import Frame, draw_light
 
@@ -43,14 +44,16 @@ def merge_injected(catalogs: Sequence[Table]) -> Table:
     `~astropy.table.Table`
         One row a source that was drawn into at least one exposure, ordered
         by ``injection_id``, without pixel positions, and with the number of
-        exposures as ``n_exposures``.
+        exposures as ``n_exposures``. Sources at two places are two, even if
+        catalogues that were made apart give them one id.
     """
     drawn = [catalog[np.asarray(catalog["injection_flag"]) == 0] for catalog in catalogs]
     drawn = [catalog for catalog in drawn if len(catalog)]
     if not drawn:
         return Table({"injection_id": np.zeros(0, np.int64), "n_exposures": np.zeros(0, int)})
     table = vstack(drawn, metadata_conflicts="silent")
-    ids, first, count = np.unique(np.asarray(table["injection_id"]), return_index=True, return_counts=True)
+    place = np.column_stack([np.asarray(table[name], float) for name in ("injection_id", "ra", "dec")])
+    _, first, count = np.unique(place, axis=0, return_index=True, return_counts=True)
     table = table[first]
     for name in ("x", "y", "injection_flag", "injection_draw_size"):
         if name in table.colnames:
@@ -112,7 +115,8 @@ def _describe(table: Table, frame: Frame) -> Table:
     inside &= (y >= frame.y0 - 0.5) & (y < frame.y0 + frame.height - 0.5)
     table, x, y = table[inside], x[inside], y[inside]
     mag = np.asarray(table["mag"], float)
-    is_star = np.isin(np.asarray(table["source_type"]).astype(str), _STARS)
+    kinds = [str(kind) for kind in table["source_type"]]
+    is_star = np.isin(kinds, _STARS)
     result = Table(
         {
             "id": np.asarray(table["injection_id"]),
@@ -124,12 +128,15 @@ def _describe(table: Table, frame: Frame) -> Table:
             "flux": np.asarray(flux_from_mag(mag)) * u.nJy,
             "mag": mag,
             "half_light_radius": _fill(table, "half_light_radius", is_star) * u.arcsec,
-            "sersic_n": _fill(table, "n", is_star),
+            "sersic_n": [
+                SERSIC_OF_TYPE.get(kind.lower(), index)
+                for kind, index in zip(kinds, _fill(table, "n", is_star), strict=True)
+            ],
             "in_patch": np.ones(len(table), bool),
         },
         meta=dict(table.meta),
     )
-    for name in ("injection_id", "source_type", "q", "beta", "n_exposures"):
+    for name in ("injection_id", "source_type", "q", "beta", "trunc", "n_exposures"):
         if name in table.colnames:
             result[name] = table[name]
     return result
