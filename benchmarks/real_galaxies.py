@@ -171,18 +171,23 @@ def _observe(
     return patches[0], first, errors
 
 
-def _tabulate(errors: dict[str, list[tuple[float, metrics.ShapeErrors]]]) -> Iterator[str]:
+def _tabulate(errors: dict[str, list[tuple[float, metrics.ShapeErrors]]], number: int) -> Iterator[str]:
+    """Make the table of so many different galaxies."""
     yield "| plane | S/N | rms | flux | with false structure |"
     yield "|---|---|---|---|---|"
     for name, found in errors.items():
         for wanted in _SNR:
             some = [error for snr, error in found if snr == wanted]
             rms = np.median([one.relative_rms for one in some])
-            flux = 100 * np.array([one.flux_error for one in some])
-            error = 1.25 * flux.std() / np.sqrt(len(flux))
-            false = 100 * np.mean([one.has_false for one in some])
-            bias = f"{np.median(flux):+.2f} +- {error:.2f} %"
-            yield f"| {name} | {wanted:g} | {rms:.3f} | {bias} | {false:.0f} % |"
+            # Observations follow one another, each with the same galaxies.
+            galaxy = np.arange(len(some)) % number
+            flux = metrics.summarize([100 * one.flux_error for one in some], galaxy)
+            false = np.array([one.has_false for one in some])
+            error = metrics.share_error(false, galaxy)
+            yield (
+                f"| {name} | {wanted:g} | {rms:.3f} | {flux.median:+.2f} +- {flux.median_error:.2f} % | "
+                f"{100 * false.mean():.0f} +- {100 * error:.0f} % |"
+            )
 
 
 def _draw(path: Path, patch: SimulatedPatch, fits: dict[str, PatchFit]) -> None:
@@ -251,7 +256,7 @@ def main() -> None:
     source = options.catalog.name if options.catalog else "the Hubble eXtreme Deep Field"
     lines = ["# Real galaxies", "", *textwrap.wrap(_describe(len(galaxies), source, options), 100), ""]
     patch, fits, errors = _observe(galaxies, options.observations, options.seed)
-    lines += _tabulate(errors)
+    lines += _tabulate(errors, len(galaxies))
     print("\n".join(lines))
     if options.out:
         options.out.write_text("\n".join(lines) + "\n")

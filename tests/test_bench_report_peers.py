@@ -173,10 +173,12 @@ def test_shares_of_nothing_and_of_all_have_an_error():
     for found, n in ((0, 10), (10, 10), (3, 10)):
         share = found / n
         half = (share * (1 - share) / n + 1 / (4 * n**2)) ** 0.5 / (1 + 1 / n)
-        assert metrics.share_error(found, n) == pytest.approx(half, rel=1e-4)
-        check = check_share("", np.arange(n) < found)
-        assert (check.value, check.error) == (share, metrics.share_error(found, n))
-    assert np.isnan(metrics.share_error(0, 0)) and np.isnan(check_share("", np.zeros(0, dtype=bool)).value)
+        mine = np.arange(n) < found
+        assert metrics.share_error(mine) == pytest.approx(half, rel=1e-4)
+        check = check_share("", mine)
+        assert (check.value, check.error) == (share, metrics.share_error(mine))
+    none = np.zeros(0, dtype=bool)
+    assert np.isnan(metrics.share_error(none)) and np.isnan(check_share("", none).value)
 
 
 def test_every_share_of_a_run_has_an_error(good):

@@ -57,17 +57,21 @@ class Target:
         return bool(self.checks) and all(check.passed for check in self.checks)
 
 
-def check_within(label: str, values: np.ndarray, limit: float) -> Check:
-    """Check that the median is within a limit of 0; in per cent."""
-    summary = metrics.summarize(values)
+def check_within(label: str, values: np.ndarray, limit: float, groups: np.ndarray | None = None) -> Check:
+    """Check that the median is within a limit of 0; in per cent. Groups are
+    those of `~benchmarks.engine.metrics.summarize`.
+    """
+    summary = metrics.summarize(values, groups)
     error = summary.median_error
     return Check(label=label, value=summary.median, error=error, low=-limit, high=limit, scale=100)
 
 
-def check_share(label: str, values: np.ndarray, **limits: float) -> Check:
-    """Check the share of what is true."""
-    n, found = len(values), int(np.sum(values))
-    return Check(label=label, value=found / n if n else np.nan, error=metrics.share_error(found, n), **limits)
+def check_share(label: str, values: np.ndarray, groups: np.ndarray | None = None, **limits: float) -> Check:
+    """Check the share of what is true. Groups are those of
+    `~benchmarks.engine.metrics.share_error`.
+    """
+    share = float(np.mean(values)) if len(values) else np.nan
+    return Check(label=label, value=share, error=metrics.share_error(values, groups), **limits)
 
 
 def check_mean(label: str, values: Sequence[float] | np.ndarray, **limits: float) -> Check:

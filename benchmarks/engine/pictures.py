@@ -135,7 +135,7 @@ def _curve(axis: plt.Axes, pool: Pool, column: str, kind: str, *, scale: float, 
         points = []
         for low, high in _BINS:
             sources = pool.sources(peer, plane, kind=kind, snr=(low, high), group=FLUX_SCENES)
-            summary = metrics.summarize(np.array(sources[column]) + offset)
+            summary = metrics.summarize(np.array(sources[column]) + offset, sources["object"])
             if summary.n > 3:
                 middle = (low * high) ** 0.5 * (1 + 0.04 * shift)
                 points.append((middle, scale * summary.median, scale * summary.median_error))

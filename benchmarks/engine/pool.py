@@ -137,13 +137,14 @@ class Pool:
         Returns
         -------
         `astropy.table.Table`
-            In the order of the run.
+            In the order of the run; rows with the same ``object`` are the
+            same source, observed again.
         """
         table = self._pick("sources", peer, plane, group=group, scene=scene)
         if not len(table):
             names = ("snr", "aperture_error", "psf_error", "aperture_sigmas", "psf_pull", "psf_noise", "fwhm")
             names += ("dx", "dy", "fwhm_ratio", "lumps", "ring_height", "ring_depth")
-            names += ("ellipticity_error", "rounding")
+            names += ("ellipticity_error", "rounding", "object")
             return astropy.table.Table({name: np.zeros(0) for name in names})
         chosen = (table["snr"] >= snr[0]) & (table["snr"] < snr[1])
         chosen &= (table["n"] >= n[0]) & (table["n"] <= n[1])
@@ -153,7 +154,7 @@ class Pool:
             chosen &= table["kind"] == kind
         if usable:
             chosen &= table["usable"]
-        return table[chosen]
+        return _name_objects(table[chosen])
 
     def figures(
         self, peer: str, plane: str, metric: str, *, group: tuple[str, ...] = (), scene: tuple[str, ...] = ()
@@ -166,14 +167,20 @@ class Pool:
         return values[np.isfinite(values)]
 
     def pairs(self, peer: str, plane: str, separation: float) -> astropy.table.Table:
-        """Pairs of a separation in arcsec."""
+        """Pairs of a separation in arcsec; the same ``pair`` is observed again
+        and again.
+        """
         table = self._pick("pairs", peer, plane)
         if not len(table):
-            return astropy.table.Table({"resolved": np.zeros(0, dtype=bool), "mag": np.zeros(0)})
+            return astropy.table.Table(
+                {"resolved": np.zeros(0, dtype=bool), "mag": np.zeros(0), "pair": np.zeros(0, dtype=int)}
+            )
         return table[np.abs(table["separation"] - separation) < 0.02]
 
     def stamps(self, peer: str, plane: str) -> astropy.table.Table:
-        """Odd galaxies, with ``rank``: which of the S/N of the scene."""
+        """Odd galaxies, with ``rank``: which of the S/N of the scene. Of a
+        shape and a rank there is one, observed again and again.
+        """
         table = self._pick("stamps", peer, plane)
         if len(table):
             table["rank"] = np.arange(len(table)) % len(SHAPE_SNR)
@@ -208,7 +215,7 @@ class Pool:
             return None
         pairs = []
         for realisation in np.unique(sources["realisation"]):
-            known = sources[sources["realisation"] == realisation]
+            known = _name_objects(sources[sources["realisation"] == realisation])
             found = peaks[peaks["realisation"] == realisation]
             row_of = np.full(int(max(known["source"].max(), found["source"].max())) + 2, -1)
             row_of[known["source"]] = np.arange(len(known))
@@ -236,6 +243,13 @@ class Pool:
         if scene:
             chosen &= np.isin(table["scene"], scene)
         return table[chosen]
+
+
+def _name_objects(sources: astropy.table.Table) -> astropy.table.Table:
+    """Add ``object``: one name for all observations of a source."""
+    scene, source = np.array(sources["scene"], dtype=str), np.array(sources["source"], dtype=str)
+    sources["object"] = np.char.add(np.char.add(scene, " "), source)
+    return sources
 
 
 def _choose(

@@ -26,7 +26,7 @@ from .peers import PEERS
 from .pictures import DIAGRAMS, draw_pictures
 from .pool import Pool
 from .run import CONDITIONS
-from .sections import ALONE, SECTIONS, Figures, tabulate_shared
+from .sections import ALONE, ERRORS, SECTIONS, Figures, tabulate_shared
 from .summary import summarize_run
 from .targets import evaluate_targets
 
@@ -127,8 +127,8 @@ def _make_markdown(
         "".join(f"- {name}: {value}\n" for name, value in conditions.items()),
         _describe_scenes(tables["rows"]),
         "## Targets\n",
-        "Errors are standard errors, those of shares half of the interval of Wilson (1927); a check that "
-        f"fails has an exclamation mark. Fluxes, widths, shapes, rings and pulls are of {ALONE}.\n",
+        f"{ERRORS} A check that fails has an exclamation mark. Fluxes, widths, shapes, rings and pulls are "
+        f"of {ALONE}.\n",
         _format_table(
             ("#", "quantity", "wanted", "measured", "reached"),
             [

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("ALONE", "SECTIONS", "Figures", "tabulate_shared")
+__all__ = ("ALONE", "ERRORS", "SECTIONS", "Figures", "tabulate_shared")
 
 import functools
 from collections.abc import Callable, Sequence
@@ -272,7 +272,11 @@ _SCENES = (
 _POOLED = f"Over {ALONE} of fields and grids. {_SCENES}"
 _COLUMN = "Each column is of one scene, in which peers can be compared."
 
-_SHARES = "Errors of shares are half of the interval of Wilson (1927)."
+ERRORS = (
+    "Errors are standard errors, those of shares half of the interval of Wilson (1927). A source that is "
+    "observed several times counts as one where its errors are alike."
+)
+_SHARES = "Errors of shares are half of the interval of Wilson (1927), for the number of different sources."
 
 
 def _describe_completeness(rate: float) -> str:
@@ -280,7 +284,8 @@ def _describe_completeness(rate: float) -> str:
     return (
         "After the same filter for all; all sources of S/N > 3 but pairs, with neighbours or without. "
         f"{_COLUMN} The area is that of all observations of a scene, which share a threshold; of peers that "
-        f"ran on fewer observations it is less.{accepted} {_SHARES}"
+        f"ran on fewer observations it is less.{accepted} Errors hold what one false peak more or less would "
+        "change (of several accepted: their root)."
     )
 
 
@@ -321,7 +326,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Figures], _Section]], ...] = (
     ),
     (
         "Pulls",
-        f"Standard deviation of the error of the PSF flux over the written one. {_POOLED}",
+        f"Half of the central 68 % of the error of the PSF flux over the written one. {_POOLED}",
         lambda figures: _fluxes(figures, "pull", kinds=("star", "galaxy"), scale=1),
     ),
     (

@@ -68,8 +68,10 @@ def summarize_run(tables) -> astropy.table.Table:
         One row a figure: ``peer``, ``plane``, ``group`` and ``scene``,
         ``quantity``, ``value``, ``error``, ``n``. Errors of figures of images
         are standard errors over realisations (and propagated to the mean
-        over scenes); those of medians over sources are of the median, and
-        those of shares are of `~benchmarks.engine.metrics.share_error`.
+        over scenes); those of medians, scatters and shares are of
+        `~benchmarks.engine.metrics.summarize` and
+        `~benchmarks.engine.metrics.share_error`: a source that is observed
+        several times counts as one where its errors are alike.
     """
     pool = Pool(tables)
     rows: list[Row] = []
@@ -177,20 +179,20 @@ def _summarize_shapes(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
     stars = pool.sources(peer, plane, kind="star", group=FLUX_SCENES)
     galaxies = pool.sources(peer, plane, kind="galaxy", snr=(20, np.inf), group=FLUX_SCENES)
     group = "+".join(FLUX_SCENES)
-    figures = [
-        (_label("star fwhm ratio", "star", *snr), pool.cut(stars, snr)["fwhm_ratio"])
-        for snr in metrics.WIDTH_BINS
-    ]
     bright = pool.cut(stars, (20, np.inf))
+    figures = []
+    for snr in metrics.WIDTH_BINS:
+        some = pool.cut(stars, snr)
+        figures.append((_label("star fwhm ratio", "star", *snr), some, some["fwhm_ratio"]))
     figures += [
-        ("star fwhm px", bright["fwhm"]),
-        ("centroid dx", bright["dx"]),
-        ("centroid dy", bright["dy"]),
+        ("star fwhm px", bright, bright["fwhm"]),
+        ("centroid dx", bright, bright["dx"]),
+        ("centroid dy", bright, bright["dy"]),
+        ("centroid distance", bright, np.hypot(bright["dx"], bright["dy"])),
     ]
-    figures += [("centroid distance", np.hypot(bright["dx"], bright["dy"]))]
-    figures += [(name, galaxies[name]) for name in ("lumps", "ellipticity_error", "rounding")]
-    for quantity, values in figures:
-        summary = metrics.summarize(np.array(values))
+    figures += [(name, galaxies, galaxies[name]) for name in ("lumps", "ellipticity_error", "rounding")]
+    for quantity, sources, values in figures:
+        summary = metrics.summarize(np.array(values), sources["object"])
         if summary.n:
             yield _row(group, ALL, quantity, summary.median, summary.median_error, summary.n)
 
@@ -212,7 +214,7 @@ def _summarize_faults(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
         for scene in pool.scenes(group):
             for kind, snr in (("star", (20, np.inf)), ("galaxy", (20, np.inf)), ("any", (6, 20))):
                 sources = pool.sources(peer, plane, kind=kind, snr=snr, scene=(scene,))
-                summary = metrics.summarize(sources["aperture_error"])
+                summary = metrics.summarize(sources["aperture_error"], sources["object"])
                 if summary.n:
                     label = _label("aperture bias", kind, *snr)
                     yield _row(group, scene, label, summary.median, summary.median_error, summary.n)
@@ -229,9 +231,9 @@ def _summarize_pairs(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
         for mag in (None, *PAIR_MAGS):
             mine = pairs if mag is None else pairs[np.abs(pairs["mag"] - mag) < 0.1]
             if n := len(mine):
-                found = int(np.sum(mine["resolved"]))
+                error = metrics.share_error(mine["resolved"], mine["pair"])
                 label = f"resolved {separation:g}" + (f" mag {mag:g}" if mag else "")
-                yield _row("pairs", "pairs", label, found / n, metrics.share_error(found, n), n)
+                yield _row("pairs", "pairs", label, np.mean(mine["resolved"]), error, n)
 
 
 def _summarize_stamps(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
@@ -241,10 +243,10 @@ def _summarize_stamps(pool: Pool, peer: str, plane: str) -> Iterator[Row]:
     for number, snr in enumerate(SHAPE_SNR):
         mine = stamps[stamps["rank"] == number]
         for name in ("relative_rms", "flux_error"):
-            summary = metrics.summarize(np.array(mine[name], dtype=float))
+            summary = metrics.summarize(np.array(mine[name], dtype=float), mine["shape"])
             yield _row("shapes", "shapes", f"{name} {snr:g}", summary.median, summary.median_error, summary.n)
     for shape in SHAPES:
         mine = stamps[stamps["shape"] == shape]
         if n := len(mine):
-            found = int(np.sum(mine["has_false"]))
-            yield _row("shapes", "shapes", f"false {shape}", found / n, metrics.share_error(found, n), n)
+            error = metrics.share_error(mine["has_false"], mine["rank"])
+            yield _row("shapes", "shapes", f"false {shape}", np.mean(mine["has_false"]), error, n)

@@ -136,7 +136,9 @@ class Detection:
     """Share of the sources with a peak above the threshold."""
 
     error: float
-    """As of `share_error`."""
+    """That of the share, as of `share_error`, and what the threshold does to
+    it: the highest false peak is one of chance, and the number of false ones
+    above a threshold scatters as its root does."""
 
     threshold: float
     """Lowest value at which the false rate is kept."""
@@ -164,7 +166,8 @@ def completeness(
         As of `find_peaks`, of one image or several that share a threshold.
     sources
         The sources of each, as of `select_sources`. Those inside that are
-        not members of a pair count.
+        not members of a pair count. Rows with the same ``object``, if there
+        is such a column, are one source.
     area
         Area of all images without their border, in square arcmin.
     false_rate
@@ -181,21 +184,40 @@ def completeness(
     peaks = [peaks] if isinstance(peaks, astropy.table.Table) else list(peaks)
     sources = [sources] if isinstance(sources, astropy.table.Table) else list(sources)
     false = np.concatenate([np.array(table["value"])[table["false"]] for table in peaks])
-    false = np.sort(false)[::-1]
-    accepted = int(np.floor(false_rate * area + 1e-9))
-    threshold = float(false[accepted]) if len(false) > accepted else 0.0
-    n = found = 0
-    for table, scene in zip(peaks, sources, strict=True):
+    false = np.append(np.sort(false)[::-1], 0.0)
+    accepted = min(int(np.floor(false_rate * area + 1e-9)), len(false) - 1)
+    more = min(accepted + round((accepted + 1) ** 0.5), len(false) - 1)
+    threshold = float(false[accepted])
+    found, objects = _find(peaks, sources, threshold=threshold, snr=snr)
+    loose, _ = _find(peaks, sources, threshold=false[more], snr=snr)
+    share = found.mean() if len(found) else np.nan
+    return Detection(
+        completeness=float(share),
+        error=float(np.hypot(share_error(found, objects), loose.mean() - share)) if len(found) else np.nan,
+        threshold=threshold,
+        false_per_arcmin2=float(np.sum(false > threshold) / area),
+        n=len(found),
+    )
+
+
+def _find(
+    peaks: Sequence[astropy.table.Table],
+    sources: Sequence[astropy.table.Table],
+    *,
+    threshold: float,
+    snr: tuple[float, float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of the sources that count have a peak above a threshold,
+    and which source each is.
+    """
+    found, objects = [], []
+    for number, (table, scene) in enumerate(zip(peaks, sources, strict=True)):
         counts = scene["inside"] & (scene["pair"] < 0) & (scene["snr"] >= snr[0]) & (scene["snr"] < snr[1])
         counts = np.array(counts)
         owners = np.array(table["source"])[table["value"] > threshold]
-        n += int(counts.sum())
-        found += int(counts[owners[owners >= 0]].sum())
-    share = found / n if n else np.nan
-    return Detection(
-        completeness=share,
-        error=share_error(found, n),
-        threshold=threshold,
-        false_per_arcmin2=float(np.sum(false > threshold) / area),
-        n=n,
-    )
+        hit = np.zeros(len(scene), dtype=bool)
+        hit[owners[owners >= 0]] = True
+        found.append(hit[counts])
+        rows = [f"{number} {row}" for row in range(len(scene))]
+        objects.append(np.array(scene["object"] if "object" in scene.colnames else rows)[counts])
+    return np.concatenate(found), np.concatenate(objects)
