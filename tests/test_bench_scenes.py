@@ -10,11 +10,14 @@
 
 import dataclasses
 
+import astropy.table
 import galsim
 import numpy as np
 import pytest
 
 from benchmarks.engine import scenes, skies
+from benchmarks.engine.measure import Judge
+from benchmarks.engine.peers import Delivery
 from benchmarks.engine.scene_list import make_scenes, select_scenes
 from lsst.coadd.astroclearnet.simulate import StackFaults, draw_warped_noise, make_catalog, simulate_stack
 
@@ -196,6 +199,29 @@ def test_coverage_leaves_out_what_it_says():
         assert not (stack.good & ~plan).any()
         assert 0.5 < plan.mean() < 1.0
         assert np.all(stack.image[~plan] == 0)
+
+
+def test_shallow_parts_are_searched_by_their_own_noise():
+    """Where half of the exposures end an ideal coadd has as many bright false
+    peaks for its noise as elsewhere: a threshold in flux would find all of
+    them in that half.
+    """
+    scene = small_scene("half", size=320)
+    stack, truth = scene.make(0)
+    judge = Judge(scene, 0, stack, truth)
+    seen = np.tensordot(truth.sky_sigma**-2.0, scenes.coverage_of(scene), axes=1)
+    inner = np.s_[scenes.HALO : -scenes.HALO, scenes.HALO : -scenes.HALO]
+    noise = np.random.default_rng(6).normal(size=seen.shape) / np.sqrt(seen)
+    image = (judge.true_sky(_deliver(truth.image[inner])) + noise[inner]).astype(np.float32)
+    peaks = astropy.table.Table(judge.measure("ideal", _deliver(image))["peaks"])
+    false = peaks[peaks["false"]]
+    assert len(false) == 100  # the brightest
+    assert 0.4 < np.mean(false["x"] < scene.size / 2) < 0.65
+
+
+def _deliver(image):
+    kernel = galsim.Gaussian(fwhm=2.5).drawImage(nx=19, ny=19, scale=1.0, method="no_pixel").array
+    return Delivery(plane="coadd", image=image, psf=kernel[None, None], target_fwhm=2.5)
 
 
 def test_grid_has_isolated_sources_over_the_range_of_snr():

@@ -17,6 +17,7 @@ from functools import cached_property
 
 import astropy.table
 import numpy as np
+from scipy.ndimage import uniform_filter
 
 from lsst.coadd.astroclearnet._photometry import adaptive_fwhm
 from lsst.coadd.astroclearnet.core import CellStack
@@ -42,6 +43,10 @@ _GAIN = 3.3
 
 _SEAM = 8
 """Pixels on each side of an edge of the coverage that are compared."""
+
+_SMOOTH, _LEAST_SHARE = 5, 0.05
+"""Pixels over which coverage is averaged before its noise is computed, about
+those of the filter of the detection, and the least that is divided by."""
 
 _BRIGHT, _ENOUGH_PIXELS = 3.0, 500
 """S/N of the pixels that belong to sources, and how many tell how their noise
@@ -136,6 +141,13 @@ class Judge:
         light = np.tensordot(weight / weight.sum(), self.truth.signal, axes=1)[_INNER]
         return np.sqrt(self.unit**2 + np.maximum(light, 0) / (_GAIN * len(weight)))
 
+    @cached_property
+    def _depth(self) -> np.ndarray:
+        """Noise of an ideal mean coadd relative to that of full coverage."""
+        weight = self.truth.sky_sigma**-2.0
+        share = np.tensordot(weight / weight.sum(), self.stack.good, axes=1)
+        return np.maximum(uniform_filter(share, _SMOOTH)[_INNER], _LEAST_SHARE) ** -0.5
+
     def _measure_image(self, delivery: Delivery, sky: np.ndarray) -> list[Row]:
         image, unit = delivery.image, self.unit
         figures = {"psf_fwhm": adaptive_fwhm(delivery.kernel)}
@@ -227,7 +239,9 @@ class Judge:
     def _find_peaks(self, delivery: Delivery, sky: np.ndarray) -> list[Row]:
         if self.scene.kind not in ("field", "grid", "coverage"):
             return []
-        peaks = metrics.find_peaks(delivery.image, sky, self.sources)
+        # Where some exposures are missing it takes more light to be found.
+        sigma = self._depth if self.scene.kind == "coverage" else 1.0
+        peaks = metrics.find_peaks(delivery.image, sky, self.sources, sigma=sigma)
         # Only the brightest false ones can matter, and those of sources.
         kept = np.array(peaks["source"] >= 0)
         false = np.flatnonzero(peaks["false"])
