@@ -9,26 +9,19 @@
 """Training of the encoder, and the weights that are shipped."""
 
 import dataclasses
-import errno
-import json
 
-import click
 import numpy as np
 import pytest
-import safetensors
-import safetensors.torch
 import torch
-from click.testing import CliRunner
 
-from lsst.coadd.astroclearnet.cli._main import main
-from lsst.coadd.astroclearnet.core import _encoder
-from lsst.coadd.astroclearnet.core._encoder import StatisticEncoder, load_encoder, weights_file
+from lsst.coadd.astroclearnet.core._encoder import StatisticEncoder, load_encoder
 from lsst.coadd.astroclearnet.core._encoder_inputs import LATENT_FWHM, EncoderInputs
 from lsst.coadd.astroclearnet.core._errors import CoreError, FitError
 from lsst.coadd.astroclearnet.core._fourier import FourierGrid
-from lsst.coadd.astroclearnet.training import TrainingOptions, _banks, _train, train_encoder, write_weights
+from lsst.coadd.astroclearnet.training import TrainingOptions, _banks, _train, train_encoder
 from lsst.coadd.astroclearnet.training._banks import make_galaxy_bank, make_stack_bank
 from lsst.coadd.astroclearnet.training._loss import TrainingLoss
+from lsst.coadd.astroclearnet.training._scatter import train_scatter
 from lsst.coadd.astroclearnet.training._skies import SkyGenerator, SkyOptions
 
 _SKIES = SkyOptions(psf_error=0.01, neighbours=0.4, close=0.6)
@@ -194,76 +187,6 @@ def test_training_learns():
     assert loss(load_encoder()) < 0.4 * before
 
 
-def test_shipped_weights_are_small_and_say_how_they_were_made():
-    """Less than 1 MB, arrays only, made by the defaults of acn train."""
-    path = weights_file()
-    assert path.stat().st_size < 1e6
-    with safetensors.safe_open(path, framework="pt") as weights:
-        metadata = weights.metadata()
-        assert set(weights.keys()) == set(StatisticEncoder().state_dict())
-    assert metadata["command"] == "acn train"
-    assert json.loads(metadata["options"]) == dataclasses.asdict(TrainingOptions())
-
-
-def _spoil(how, content):
-    """Damage the bytes of a file of weights."""
-    if how == "nan":
-        tensors = safetensors.torch.load(content)
-        next(iter(tensors.values())).view(-1)[0] = float("nan")
-        return safetensors.torch.save(tensors)
-    return {
-        "short": content[:5000],
-        "empty": b"",
-        "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 900\n",
-        "others": safetensors.torch.save({"a": torch.zeros(2)}),
-    }[how]
-
-
-@pytest.mark.parametrize("is_shipped", [True, False])
-@pytest.mark.parametrize(
-    ("how", "reason"),
-    [
-        ("short", "damaged or cut short"),
-        ("empty", "damaged or cut short"),
-        ("pointer", "run 'git lfs pull'"),
-        ("nan", "some values are not finite"),
-        ("others", "its arrays are not those of this version's network"),
-        ("missing", "there is no such file"),
-    ],
-)
-def test_weights_that_cannot_be_used_are_told(how, reason, is_shipped, tmp_path, monkeypatch):
-    """One line that names the file and what to do; for the shipped file it is
-    something else than for one of the user's.
-    """
-    path = tmp_path / "w.safetensors"
-    if how != "missing":
-        path.write_bytes(_spoil(how, weights_file().read_bytes()))
-    if is_shipped:
-        monkeypatch.setattr(_encoder, "weights_file", lambda: path)
-    with pytest.raises(CoreError) as raised:
-        load_encoder(weights=None if is_shipped else str(path))
-    text = str(raised.value)
-    assert str(path) in text and reason in text and "\n" not in text
-    assert ("Install the package anew, or take recipe 'self'" in text) == is_shipped
-
-
-def test_other_weights_are_used_and_told_apart(tmp_path):
-    """Those of a file, and their digest."""
-    encoder = StatisticEncoder()
-    write_weights(encoder, tmp_path / "w.safetensors", options=_SMALL)
-    loaded = load_encoder(weights=str(tmp_path / "w.safetensors")).state_dict()
-    assert all(torch.equal(values, loaded[name]) for name, values in encoder.state_dict().items())
-    assert _encoder.weights_digest(str(tmp_path / "w.safetensors")) != _encoder.weights_digest()
-
-
-def test_command_has_the_defaults_of_the_options():
-    """What the command does unasked is what made the shipped weights."""
-    options = dataclasses.asdict(TrainingOptions())
-    command = main.get_command(click.Context(main), "train")
-    defaults = {p.name: p.default for p in command.params if p.name in options}
-    assert len(defaults) > 6 and defaults == {name: options[name] for name in defaults}
-
-
 def test_crowded_skies_have_more_sources():
     """As many as asked for, of all kinds."""
     grid = FourierGrid(height=96, width=96, shape=(96, 96))
@@ -278,48 +201,14 @@ def test_crowded_skies_have_more_sources():
     assert {source.kind for source in drawn.sources} == {0, 1, 2, 3}
 
 
-def test_command_writes_weights_and_keeps_existing_ones(tmp_path):
-    """``acn train`` writes a file that loads, and never replaces unasked."""
-    path = tmp_path / "weights.safetensors"
-    arguments = [
-        "train",
-        str(path),
-        "--steps",
-        "2",
-        "--pair-steps",
-        "1",
-        "--flux-steps",
-        "1",
-        "--mixed-steps",
-        "1",
-        "--scatter-steps",
-        "1",
-        "--n-galaxies",
-        "10",
-        "--n-stacks",
-        "2",
-    ]
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 0, result.output
-    StatisticEncoder().load_state_dict(safetensors.torch.load_file(path))
-    assert list(tmp_path.iterdir()) == [path]  # No checkpoint is left.
-    before = path.read_bytes()
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 1 and "exists" in result.output
-    assert path.read_bytes() == before
-    result = CliRunner().invoke(main, ["train", str(tmp_path / "no" / "weights")])
-    assert result.exit_code == 1 and "does not exist" in result.output
-
-
-def test_weights_are_replaced_by_whole_files_only(tmp_path, monkeypatch):
-    def fail(state, path, metadata):
-        path.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
-
-    path = tmp_path / "weights.safetensors"
-    path.write_bytes(b"precious")
-    monkeypatch.setattr(safetensors.torch, "save_file", fail)
-    with pytest.raises(OSError, match="No space left") as raised:
-        write_weights(StatisticEncoder(), path, options=TrainingOptions())
-    assert raised.value.filename == str(path)  # not that of the half file
-    assert path.read_bytes() == b"precious" and list(tmp_path.iterdir()) == [path]
+def test_seed_decides_the_scatter_too(skies):
+    """Also what is drawn apart from the skies: the widths of the targets."""
+    _, grid, banks = skies
+    states = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(4)
+        encoder = StatisticEncoder()
+        generator = SkyGenerator(*banks, grid=grid, options=_SKIES, seed=3)
+        train_scatter(encoder, generator, grid, steps=3, batch=2, seed=seed, report=lambda line: None)
+        states.append(torch.cat([p.detach().flatten() for p in encoder.scatter.parameters()]))
+    assert torch.equal(states[0], states[1]) and not torch.equal(states[0], states[2])

@@ -33,11 +33,14 @@ _COUNTS = (
 """Fields of `TrainingOptions`, whose module would import torch: name, least
 value, default, help."""
 
+_LARGEST_SEED = 2**63 - 1
+"""As of `FitOptions`: torch takes none above twice as much."""
+
 
 def _count_options(command: Callable) -> Callable:
     for name, least, default, text in reversed(_COUNTS):
         option = f"--{name.replace('_', '-')}"
-        kind = click.IntRange(min=least)
+        kind = click.IntRange(min=least, max=_LARGEST_SEED if name == "seed" else None)
         command = click.option(option, type=kind, default=default, show_default=True, help=text)(command)
     return command
 

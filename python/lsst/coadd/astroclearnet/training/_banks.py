@@ -27,6 +27,9 @@ _SMOOTH_SHARE = 0.55
 _LARGE_RADIUS = 2.1
 """Half-light radius in pixels from which a galaxy counts as large."""
 
+_N_PSFS = 240
+"""PSFs that exposures are given."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class GalaxyBank:
@@ -164,25 +167,39 @@ def make_stack_bank(
     rng: np.random.Generator, count: int, *, grid: FourierGrid, psf_size: int = 61
 ) -> StackBank:
     """Draw stacks of 2 to 40 exposures with PSFs of 2.7 to 6.5 pixels."""
-    psfs, fwhms = [], rng.uniform(2.7, 6.5, 240)
-    for fwhm in fwhms:
-        if rng.uniform() < 0.6:
-            psf = galsim.Kolmogorov(fwhm=fwhm)
-        else:
-            psf = galsim.Moffat(beta=rng.uniform(2.8, 4.5), fwhm=fwhm, trunc=6 * fwhm)
-        shear = np.clip(rng.normal(0, 0.025, 2), -0.08, 0.08)
-        stamp = psf.shear(g1=shear[0], g2=shear[1]).drawImage(nx=psf_size, ny=psf_size, scale=1.0).array
-        psfs.append(stamp / stamp.sum())
-    power = grid.transfer(torch.as_tensor(np.array(psfs), dtype=torch.float32)).abs() ** 2
-    dens, source_noise = [], []
+    fwhms = rng.uniform(2.7, 6.5, _N_PSFS)
+    psfs = [_choose_psf(rng, fwhm) for fwhm in fwhms]
+    members, weights, source_noise = [], [], []
     for _ in range(count):
         n = int(np.exp(rng.uniform(np.log(2), np.log(41))))
         seeing = rng.uniform(3.1, 5.6) * np.exp(rng.normal(0, 0.13, n))
-        chosen = np.abs(fwhms[None, :] - seeing[:, None]).argmin(1)
+        members.append(np.abs(fwhms[None, :] - seeing[:, None]).argmin(1))
         sigma = np.exp(rng.normal(0, 0.12, n))
         # Flux at which a source doubles the variance of a pixel, in sigma.
         doubling = 10 ** rng.uniform(1.2, 2.3)
-        weight = torch.as_tensor(sigma**-2, dtype=torch.float32)
-        dens.append((power[chosen] * weight[:, None, None]).sum(0))
+        weights.append(torch.as_tensor(sigma**-2, dtype=torch.float32))
         source_noise.append(float((sigma**-3.0).sum() / doubling))
+    # Drawing takes longest: few stacks need few of the PSFs.
+    drawn = np.unique(np.concatenate(members))
+    stamps = np.array([_draw_psf(psfs[k], psf_size) for k in drawn])
+    power = grid.transfer(torch.as_tensor(stamps, dtype=torch.float32)).abs() ** 2
+    dens = [
+        (power[np.searchsorted(drawn, chosen)] * weight[:, None, None]).sum(0)
+        for chosen, weight in zip(members, weights, strict=True)
+    ]
     return StackBank(den=torch.stack(dens), source_noise=torch.tensor(source_noise))
+
+
+def _choose_psf(rng: np.random.Generator, fwhm: float) -> galsim.GSObject:
+    """Choose the profile of a PSF without its pixel, in pixels."""
+    if rng.uniform() < 0.6:
+        psf = galsim.Kolmogorov(fwhm=fwhm)
+    else:
+        psf = galsim.Moffat(beta=rng.uniform(2.8, 4.5), fwhm=fwhm, trunc=6 * fwhm)
+    shear = np.clip(rng.normal(0, 0.025, 2), -0.08, 0.08)
+    return psf.shear(g1=shear[0], g2=shear[1])
+
+
+def _draw_psf(psf: galsim.GSObject, size: int) -> np.ndarray:
+    stamp = psf.drawImage(nx=size, ny=size, scale=1.0).array
+    return stamp / stamp.sum()

@@ -44,6 +44,7 @@ def train_scatter(
     *,
     steps: int,
     batch: int,
+    seed: int,
     report: Callable[[str], None],
 ) -> None:
     """Train ``encoder.scatter``; all else stays as it is.
@@ -62,6 +63,8 @@ def train_scatter(
         Their grid.
     steps, batch
         Optimiser steps, and skies in each.
+    seed
+        Seed of the widths of the targets.
     report
         Takes a line of progress.
     """
@@ -69,7 +72,7 @@ def train_scatter(
     head = encoder.scatter.train().requires_grad_(True)
     optimiser = torch.optim.AdamW(head.parameters(), lr=_LEARNING_RATE, betas=(0.9, 0.98))
     rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, _LEARNING_RATE, total_steps=max(steps, 2))
-    rng = np.random.default_rng(steps)
+    rng = np.random.default_rng(seed)
     losses, started = [], time.monotonic()
     for step in range(steps):
         fwhm = 2.5 if rng.uniform() < 0.5 else float(np.exp(rng.uniform(*np.log(_FWHM))))

@@ -158,17 +158,19 @@ def train_encoder(
     Raises
     ------
     CoreError
-        If the checkpoint was written with other options.
+        If the checkpoint cannot be used: it is no checkpoint of a training,
+        is damaged, or was written with other options.
     """
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     grid = FourierGrid(height=options.size, width=options.size, shape=(options.size, options.size))
-    report(f"drawing {options.n_galaxies} galaxies and {options.n_stacks} stacks")
-    banks = make_galaxy_bank(rng, options.n_galaxies), make_stack_bank(rng, options.n_stacks, grid=grid)
     encoder = StatisticEncoder().to(memory_format=torch.channels_last)
+    # Before the banks, whose drawing takes minutes: it can fail.
     done = _resume(encoder, checkpoint, options) if checkpoint else 0
     if done:
         report(f"going on after part {done} of {checkpoint}")
+    report(f"drawing {options.n_galaxies} galaxies and {options.n_stacks} stacks")
+    banks = make_galaxy_bank(rng, options.n_galaxies), make_stack_bank(rng, options.n_stacks, grid=grid)
     for number, phase in enumerate(_phases(options)):
         if number < done or not phase.steps:
             continue
@@ -177,7 +179,15 @@ def train_encoder(
         if checkpoint:
             write_weights(encoder, checkpoint, options=options, parts=number + 1)
     skies = SkyGenerator(*banks, grid=grid, options=_SCATTER_SKIES, seed=options.seed + 9000)
-    train_scatter(encoder, skies, grid, steps=options.scatter_steps, batch=options.batch, report=report)
+    train_scatter(
+        encoder,
+        skies,
+        grid,
+        steps=options.scatter_steps,
+        batch=options.batch,
+        seed=options.seed,
+        report=report,
+    )
     return encoder.eval()
 
 
@@ -185,14 +195,20 @@ def _resume(encoder: StatisticEncoder, checkpoint: Path, options: TrainingOption
     """Load what was trained before; return how many parts were done."""
     if not checkpoint.exists():
         return 0
-    with safetensors.safe_open(checkpoint, framework="pt") as file:
-        metadata = file.metadata()
-        if json.loads(metadata["options"]) != dataclasses.asdict(options):
-            raise CoreError(
-                f"{checkpoint} was written with other options ({metadata['options']}): give these, or "
-                "remove it to begin anew."
-            )
-        encoder.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
+    try:
+        with safetensors.safe_open(checkpoint, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CoreError(f"{checkpoint} is damaged ({error}): remove it to begin anew.") from error
+    if not {"options", "parts"} <= metadata.keys():
+        raise CoreError(f"{checkpoint} is no checkpoint of acn train: remove it to begin anew.")
+    if json.loads(metadata["options"]) != dataclasses.asdict(options):
+        raise CoreError(
+            f"{checkpoint} was written with other options ({metadata['options']}): give these, or "
+            "remove it to begin anew."
+        )
+    encoder.load_state_dict(state)
     return int(metadata["parts"])
 
 
@@ -284,11 +300,10 @@ def write_weights(
     state = {name: value.contiguous() for name, value in encoder.state_dict().items()}
     part = path.with_name(f"{path.name}.part")
     try:
-        safetensors.torch.save_file(state, part, metadata=metadata)
+        # The library's own file would be for its owner's eyes only.
+        part.write_bytes(safetensors.torch.save(state, metadata=metadata))
         part.replace(path)
     except OSError as error:  # nobody knows the file that it names
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    except safetensors.SafetensorError as error:
-        raise CoreError(f"{path} cannot be written: {str(error).replace(str(part), str(path))}") from error
     finally:
         part.unlink(missing_ok=True)
