@@ -150,6 +150,13 @@ def test_order_of_exposures_does_not_matter(method):
     assert repr(fits[0].exposures) == repr(fits[1].exposures)
 
 
+def test_paper_recipe_leaves_the_random_numbers_of_others_alone():
+    """Its seed is its own: who draws from torch beside it sees nothing."""
+    state = torch.get_rng_state()
+    PaperNetwork(["a", "b"], FitOptions(recipe="paper", method="acn"), torch.device("cpu"))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 @pytest.mark.parametrize("recipe", ["trained", "paper"])
 def test_seed_decides(recipe):
     """The same seed gives the same bits; another one other noise."""

@@ -117,10 +117,13 @@ class PaperNetwork:
     """
 
     def __init__(self, labels: Sequence[str], options: FitOptions, device: torch.device):
-        torch.manual_seed(options.seed)
         self._labels = sorted(labels)
         self._options = options
-        self._encoder = PaperEncoder(len(self._labels)).to(device, memory_format=torch.channels_last)
+        # The state of torch's own generator is left as it was.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            encoder = PaperEncoder(len(self._labels))
+        self._encoder = encoder.to(device, memory_format=torch.channels_last)
 
     def train(
         self, cells: Sequence[tuple[Statistic, Sequence[str]]], report: Callable[[str], None]
