@@ -10,8 +10,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
+import resource
 
 import astropy.units as u
 import numpy as np
@@ -274,13 +274,21 @@ def test_create_repository_needs_an_empty_folder(tmp_path):
         repository.create_repository(tmp_path / "file")
 
 
-def test_a_full_disk_is_one_line_and_leaves_a_mark(tmp_path, monkeypatch):
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, "No space left on device", "calexp.fits")
-
-    monkeypatch.setattr(demo, "write_visit", full)
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [(300_000, "The registry of {} cannot"), (1_300_000, "{} cannot be written: File")],
+)
+def test_a_full_disk_is_one_line_and_leaves_a_mark(limit, message, tmp_path):
+    """A limit on the size of files, one below that of an image, stands for a
+    full disk.
+    """
     root = tmp_path / "repo"
-    result = CliRunner().invoke(main, ["demo", str(root), "--visits", "1", "--size", "200", "-q"])
-    assert result.exit_code == 1
-    assert result.output.strip() == "Error: No space left on device: calexp.fits"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+    try:
+        result = CliRunner().invoke(main, ["demo", str(root), "--visits", "1", "--size", "400", "-q"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result.exit_code == 1, result.exception
+    assert result.output.startswith("Error: " + message.format(root)) and result.output.count("\n") == 1
     assert not json.loads((root / demo.MARKER).read_text())["complete"]

@@ -9,6 +9,9 @@
 import os
 import resource
 import shlex
+import signal
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -22,6 +25,7 @@ from lsst.coadd.astroclearnet.ingest import IngestError, load_config
 def files(tmp_path_factory):
     root = tmp_path_factory.mktemp("files")
     write_files(root)
+    (root / "odd.xyz").write_text("no table")
     return root
 
 
@@ -55,7 +59,35 @@ def assert_refused(description, *messages):
             {"calibration": {}},
             "calibration: give either zero_point or njy_per_count in exposure 0",
         ),
-        ({"calibration": {"zero_point": float("nan")}}, "the zero point nan is not a magnitude"),
+        (
+            {"calibration": {"zero_point": float("nan")}},
+            "calibration.zero_point must be a finite number; got nan",
+        ),
+        ({"calibration": {"zero_point": 1e4}}, "the zero point 10000.0 is not a magnitude"),
+        ({"sky": {"kind": "constant", "value": float("nan")}}, "sky.constant.value must be a finite number"),
+        ({"mjd": 2460000.5}, "mjd must be less than or equal to 88069; got 2460000.5"),
+        ({"mjd": 0}, "mjd must be greater than or equal to 40587; got 0"),
+        ({"physical_filter": "f" * 33}, "physical_filter has more than 32 characters in exposure 0"),
+        ({"band": ""}, "band is empty in exposure 0"),
+        ({"instrument": {"name": "C" * 33}}, "instrument.name has more than 32 characters."),
+        ({"sky_map": {"name": "s" * 65}}, "sky_map.name has more than 64 characters."),
+        ({"sky_map": {"name": "field", "center": [2.5, 150.0]}}, "center.1 must be less than or equal to 90"),
+        ({"sky_map": {"name": "field", "pixel_scale": 262}}, "pixel_scale must be less than or equal to 60"),
+        ({"defaults": None}, "band is missing, physical_filter is missing, exposure_time is missing, "),
+        ({"defaults": ["band"]}, "defaults must be a mapping; got ['band']"),
+        ({"data_root": 5}, "data_root must be a path; got 5"),
+        ({"weight": "weight.fits"}, "weight must be a mapping; got 'weight.fits' in exposure 0"),
+        ({"weight": {"file": 3}}, "weight.file must be the name of a file; got 3 in exposure 0"),
+        (
+            {"data_quality": {"file": "weight.fits", "bits": {0: "BAD"}}},
+            "weight.fits is no mask: 9899 pixels hold no integer but, for example, 0.0625",
+        ),
+        (
+            {"data_quality": {"file": "image.fits", "codes": {1: "BAD"}}},
+            "image.fits is no mask: 9900 pixels hold no integer",
+        ),
+        ({"table": {"file": "none.txt", "key": "name"}}, "none.txt cannot be read: "),
+        ({"table": {"file": "odd.xyz", "key": "name"}}, "odd.xyz is no table of a format that astropy knows"),
         ({"data_quality": {"file": "mask.fits", "bits": {0: "BAD"}}}, "2 pixels have the bit 2"),
         ({"data_quality": {"file": "mask.fits", "bits": {0: "UGLY"}}}, "Unknown mask plane 'UGLY'"),
         ({"data_quality": {"file": "mask.fits", "bits": {0: "CLIPPED"}}}, "Unknown mask plane 'CLIPPED'"),
@@ -158,9 +190,15 @@ def test_header_of_a_chip_must_be_told(hdu, message, files, tmp_path):
         ({"CRVAL1": None}, "its header has no number as CRVAL1."),
         ({"CRVAL1": None, "CRVAL2": "2.5"}, "its header has no number as CRVAL1 and as CRVAL2."),
         ({"CD1_1": 0.0, "CD1_2": 0.0}, "its WCS cannot be used: "),
+        ({"CRPIX1": None, "CRPIX2": None}, "its header has no number as CRPIX1 and as CRPIX2."),
+        (
+            dict.fromkeys(("CD1_1", "CD1_2", "CD2_1", "CD2_2")),
+            "the pixels of its WCS are 3.6e+03 arcsec",
+        ),
+        (dict.fromkeys(("CD1_1", "CD1_2", "CD2_1", "CD2_2"), 0.0), "its WCS are 3.6e+03 arcsec wide"),
     ],
 )
-def test_wcs_that_is_not_icrs_is_refused(changes, message, files, tmp_path):
+def test_wcs_that_leads_astray_is_refused(changes, message, files, tmp_path):
     path = tmp_path / "some.head"
     path.write_bytes(make_text_header(150.0, **changes))
     description = describe(tmp_path, files, {"wcs": {"file": str(path)}})
@@ -177,7 +215,10 @@ def test_image_without_a_position_is_named(files, tmp_path):
 
 @pytest.mark.parametrize(
     ("side", "limit", "message"),
-    [(100, 400_000, "The registry of "), (900, 2_500_000, "File too large; no repository was made")],
+    [
+        (100, 400_000, "The registry of "),
+        (900, 2_500_000, "repo cannot be written: File too large; no rep"),
+    ],
 )
 def test_full_disk_leaves_no_repository(side, limit, message, tmp_path):
     """A limit on the size of files stands for a full disk."""
@@ -195,6 +236,27 @@ def test_full_disk_leaves_no_repository(side, limit, message, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["exposures.yaml", "files"]
 
 
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [(signal.SIGINT, 130, "\nInterrupted."), (signal.SIGTERM, 143, "")],
+)
+def test_a_command_that_is_stopped_leaves_nothing(number, code, words, files, tmp_path):
+    """By Ctrl-C, or by a batch system at the end of the time."""
+    path = describe(tmp_path, files)
+    content = yaml.safe_load(path.read_text())
+    content["exposures"] = [{"visit": visit, "detector": 3} for visit in range(50)]
+    path.write_text(yaml.safe_dump(content))
+    command = [sys.executable, "-m", "lsst.coadd.astroclearnet", "ingest", str(path), str(tmp_path / "repo")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert "1/50" in process.stderr.readline()
+        assert len(os.listdir(tmp_path)) == 2  # the description, and what is half made
+        process.send_signal(number)
+        told = process.stderr.read()
+    assert process.returncode == code, told
+    assert "Traceback" not in told and told.rstrip().endswith(words)
+    assert os.listdir(tmp_path) == ["exposures.yaml"]
+
+
 def test_existing_directory_is_kept(files, tmp_path):
     (tmp_path / "repo").mkdir()
     (tmp_path / "repo" / "precious").write_text("x")
@@ -206,6 +268,9 @@ def test_existing_directory_is_kept(files, tmp_path):
 def test_not_yaml(tmp_path):
     path = tmp_path / "exposures.yaml"
     path.write_text("a: [1, 2")
+    with pytest.raises(IngestError, match="is not YAML"):
+        load_config(path)
+    path.write_bytes(b"a: \xff")
     with pytest.raises(IngestError, match="is not YAML"):
         load_config(path)
     path.write_text("- 1")

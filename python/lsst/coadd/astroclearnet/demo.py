@@ -21,7 +21,6 @@ from pathlib import Path
 import astropy.units as u
 import astropy.wcs
 import numpy as np
-import sqlalchemy.exc
 from astropy.table import Table
 
 from lsst.daf.butler import Butler
@@ -38,6 +37,7 @@ from .repository import (
     VisitInfo,
     create_repository,
     define_chain,
+    naming_full_disk,
     put_dataset,
     register_instrument,
     write_geometry,
@@ -170,17 +170,15 @@ def make_demo_repository(
     ------
     RepositoryError
         If the folder holds anything but a demo repository, or one made with
-        another config; or if the registry cannot be written.
+        another config; or if it cannot be written, as on a full disk.
     """
     root, config = Path(root), config or DemoConfig()
     if not _make_room(root, config, overwrite=overwrite, report=report):
         return False
     root.mkdir(parents=True, exist_ok=True)
     _mark(root, config, complete=False)
-    try:
+    with naming_full_disk(root):
         _fill(create_repository(root, ignore=(MARKER,)), config, report)
-    except sqlalchemy.exc.OperationalError as error:
-        raise RepositoryError(f"The registry in {root} cannot be written: {error.orig}.") from error
     _mark(root, config, complete=True)
     return True
 

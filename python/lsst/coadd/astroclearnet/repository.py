@@ -24,20 +24,23 @@ __all__ = (
     "create_repository",
     "define_chain",
     "make_region",
+    "naming_full_disk",
     "put_dataset",
     "register_instrument",
     "write_geometry",
     "write_visit",
 )
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import astropy.time
 import numpy as np
+import sqlalchemy.exc
 
 from lsst.daf.butler import Butler, CollectionType, DatasetRef, DatasetType, Timespan
 from lsst.images import XY, Box, SkyProjection, VisitImage
@@ -49,6 +52,41 @@ from .adapters import GEOMETRY_DATASET, PatchGeometry
 
 class RepositoryError(RuntimeError):
     """A repository cannot be made; the text says why and what to do."""
+
+
+@contextlib.contextmanager
+def naming_full_disk(root: Path, *, remark: str = "") -> Iterator[None]:
+    """Say in one line that a repository cannot be written, as on a full disk.
+
+    Parameters
+    ----------
+    root
+        Name of the repository, for the text.
+    remark
+        What became of it, for the end of the text.
+
+    Raises
+    ------
+    RepositoryError
+        Raised in place of what registry and datastore raise.
+    """
+    try:
+        yield
+    except sqlalchemy.exc.OperationalError as error:
+        raise RepositoryError(f"The registry of {root} cannot be written: {error.orig}{remark}.") from error
+    except RuntimeError as error:  # what a datastore raises, whatever the cause
+        if not (reasons := list(_find_os_errors(error))):
+            raise
+        reason = next((one for one in reasons if one.strerror), reasons[0])
+        raise RepositoryError(f"{root} cannot be written: {reason.strerror or reason}{remark}.") from error
+
+
+def _find_os_errors(error: BaseException | None) -> Iterator[OSError]:
+    """Yield the errors of the operating system behind another."""
+    while error is not None:
+        if isinstance(error, OSError):
+            yield error
+        error = error.__cause__ or error.__context__
 
 
 def create_repository(root: str | Path, *, ignore: Sequence[str] = ()) -> Butler:

@@ -44,11 +44,23 @@ Hdu = Annotated[int | str, pydantic.Field(union_mode="left_to_right")]
 """HDU of a FITS file: its number, 0 for the primary HDU, or its name. Digits
 that fill in a text are a number, too."""
 
+Name = Annotated[str, pydantic.Field(min_length=1, max_length=32)]
+"""Name of an instrument, a detector, a filter or a band: the registry takes
+no longer one."""
+
+Number = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
+"""Number of a visit, a detector or a tract, as far as the registry counts."""
+
+RightAscension = Annotated[float, pydantic.Field(ge=-360, le=360)]
+Declination = Annotated[float, pydantic.Field(ge=-90, le=90)]
+
 
 class _Model(pydantic.BaseModel):
-    """Refuses keys it does not know: most of them are misspelt."""
+    """Refuses keys it does not know, most of them misspelt, and numbers that
+    are not finite.
+    """
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ImageFile(_Model):
@@ -193,16 +205,17 @@ Sky = Annotated[NoSky | ConstantSky | MedianSky | SplineSky, pydantic.Field(disc
 class Exposure(_Model):
     """One detector image."""
 
-    visit: int = pydantic.Field(ge=0)
-    detector: int = pydantic.Field(ge=0)
-    detector_name: str | None = None
-    band: str
-    physical_filter: str
+    visit: Number
+    detector: Number
+    detector_name: Name | None = None
+    band: Name
+    physical_filter: Name
     exposure_time: float = pydantic.Field(gt=0)
     """In seconds."""
 
-    mjd: float
-    """Start of the exposure, UTC."""
+    mjd: float = pydantic.Field(ge=40587, le=88069)
+    """Start of the exposure, UTC, from 1970, where the times of a registry
+    begin, to 2100; a Julian date is beyond it."""
 
     image: ImageFile
     weight: Weight
@@ -221,8 +234,8 @@ class Exposure(_Model):
 class Instrument(_Model):
     """Record of the instrument in the registry."""
 
-    name: str
-    class_name: str = ""
+    name: Name
+    class_name: str = pydantic.Field(default="", max_length=64)
     """Class of its obs package; it need not be installed."""
 
     pixel_size: float = pydantic.Field(default=0.015, gt=0)
@@ -233,20 +246,26 @@ _LEAST_SCALE = 0.01
 """Smallest side of a pixel of a tract, in arcsec: below it there would be
 millions of patches to write down."""
 
+MOST_SCALE = 60.0
+"""Largest side of any pixel, in arcsec: no point source is seen with it."""
+
+_MOST_CELL = 20_000
+"""Largest side of a cell, in pixels."""
+
 
 class SkyMapConfig(_Model):
     """One tract, tangential projection, around the exposures."""
 
-    name: str
-    tract: int = 0
-    center: tuple[float, float] | None = None
+    name: str = pydantic.Field(min_length=1, max_length=64)
+    tract: Number = 0
+    center: tuple[RightAscension, Declination] | None = None
     """ICRS right ascension and declination, in degrees; by default the middle
     of all exposures."""
 
-    pixel_scale: float | None = pydantic.Field(default=None, gt=0, allow_inf_nan=False)
+    pixel_scale: float | None = pydantic.Field(default=None, gt=0, le=MOST_SCALE)
     """In arcsec; by default the median of the exposures."""
 
-    cell_size: int = pydantic.Field(default=200, ge=16)
+    cell_size: int = pydantic.Field(default=200, ge=16, le=_MOST_CELL)
     """Sides of a patch are multiples of this, in pixels: the ``cell_size`` of
     the task must divide it."""
 

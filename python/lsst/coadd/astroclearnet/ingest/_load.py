@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 import yaml
+from astropy.io.registry import IORegistryError
 from astropy.table import Row, Table
 
 from ._config import Exposure, IngestConfig
-from ._errors import IngestError
+from ._errors import IngestError, naming_file
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -60,17 +61,17 @@ def load_config(path: Path, *, data_root: Path | None = None) -> IngestConfig:
         If it cannot be used; the text names the entry.
     """
     try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(path.read_bytes())  # UTF-8, whatever the locale
+    except yaml.YAMLError as error:
         raise IngestError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise IngestError(f"{path} must hold a mapping with instrument, sky_map and exposures.")
-    root = data_root or path.parent / content.pop("data_root", ".")
-    content.pop("data_root", None)
+    named_root = _take(content, "data_root", str, "a path") or "."
+    root = data_root or path.parent / named_root
     if not root.is_dir():
         raise IngestError(f"The data root {root} does not exist; name the directory with --data-root.")
     table = content.pop("table", None)
-    defaults = content.pop("defaults", {})
+    defaults = _take(content, "defaults", dict, "a mapping") or {}
     rows = _read_rows(root, table) if table is not None else None
     entries = content.get("exposures")
     if entries is None and rows is not None:
@@ -85,6 +86,16 @@ def load_config(path: Path, *, data_root: Path | None = None) -> IngestConfig:
         return IngestConfig.model_validate(content)
     except pydantic.ValidationError as error:
         raise IngestError(f"{path}: {_describe_faults(error, len(content['exposures']))}.") from error
+
+
+def _take(content: dict[str, Any], name: str, kind: type, what: str) -> Any:
+    """Remove an entry that `IngestConfig` does not have, and return it; `None`
+    if there is none, or nothing is written behind it.
+    """
+    value = content.pop(name, None)
+    if value is not None and not isinstance(value, kind):
+        raise IngestError(f"{name} must be {what}; got {reprlib.repr(value)}.")
+    return value
 
 
 def _describe_faults(error: pydantic.ValidationError, n_exposures: int) -> str:
@@ -119,15 +130,22 @@ def _describe_fault(fault: ErrorDetails, fields: Sequence[int | str]) -> str:
             return f"{name} {_MISSING}"
         case "extra_forbidden":
             return f"{name} is not known"
-        case "too_short":
+        case "too_short" | "string_too_short":
             return f"{name} is empty"
+        case "string_too_long":
+            return f"{name} has more than {fault['ctx']['max_length']} characters"
         case "value_error":
             return f"{name}: {fault['ctx']['error']}"
         case "union_tag_not_found":
             return f"{name}.kind {_MISSING}"
         case "union_tag_invalid":
             return f"{name}.kind must be one of {fault['ctx']['expected_tags']}; got {fault['ctx']['tag']!r}"
-    message = fault["msg"].removeprefix("Input should be ").replace(", unable to", "; unable to")
+        case "model_type" | "model_attributes_type" | "dict_type":
+            message = "a mapping"
+        case "path_type":
+            message = "the name of a file"
+        case _:
+            message = fault["msg"].removeprefix("Input should be ").replace(", unable to", "; unable to")
     return f"{name} must be {message}; got {reprlib.repr(fault['input'])}"
 
 
@@ -147,12 +165,14 @@ def _read_rows(root: Path, table: Any) -> dict[Any, Row]:
         raise IngestError(
             "table must have file (what astropy reads) and key (column that names an exposure)."
         )
-    try:
-        rows = Table.read(root / table["file"])
-    except (OSError, ValueError) as error:
-        raise IngestError(f"{root / table['file']} cannot be read as a table: {error}") from error
+    path = root / str(table["file"])
+    with naming_file(path):
+        try:
+            rows = Table.read(path)
+        except IORegistryError as error:  # it lists all formats that there are
+            raise IngestError(f"{path} is no table of a format that astropy knows.") from error
     if table["key"] not in rows.colnames:
-        raise IngestError(f"{root / table['file']} has no column {table['key']!r}.")
+        raise IngestError(f"{path} has no column {table['key']!r}.")
     return dict(zip(rows[table["key"]].tolist(), rows, strict=True))
 
 
@@ -170,9 +190,12 @@ def _complete(
         raise IngestError(f"exposures.{number} must be a mapping.")
     values = {k: v for k, v in defaults.items() if isinstance(v, int | float)}
     if rows is not None:
-        if entry.get(key) not in rows:
-            raise IngestError(f"exposures.{number}: the table has no row with {key} = {entry.get(key)!r}.")
-        row = rows[entry[key]]
+        wanted = entry.get(key)
+        if isinstance(wanted, dict | list) or wanted not in rows:
+            raise IngestError(
+                f"exposures.{number}: the table has no row with {key} = {reprlib.repr(wanted)}."
+            )
+        row = rows[wanted]
         values.update({name: row[name] for name in row.colnames})
     values.update({name: value for name, value in entry.items() if not isinstance(value, dict | list)})
     merged = _merge(defaults, {k: v for k, v in entry.items() if k in Exposure.model_fields})

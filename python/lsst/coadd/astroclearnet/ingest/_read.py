@@ -124,8 +124,9 @@ def read_plain_exposure(exposure: Exposure) -> PlainExposure:
         flags = _read_flags(exposure.data_quality, image.shape)
         good = np.isfinite(image) & np.isfinite(variance) & (flags == 0)
         scale = _njy_per_count(exposure.calibration, exposure.exposure_time)
-        image = ((image - _sky(exposure.sky, image, good=good)) * scale).astype(np.float32)
-        variance = (variance * scale**2).astype(np.float32)
+        image = (image - _sky(exposure.sky, image, good=good)) * scale
+        with np.errstate(over="ignore"):  # becomes infinite, and is left out
+            image, variance = image.astype(np.float32), (variance * scale**2).astype(np.float32)
         # UNMASKED_NAN says why; by default no pixel is left out for it.
         flags[~np.isfinite(image)] |= np.uint32(Plane.NO_DATA | Plane.UNMASKED_NAN)
         flags[~np.isfinite(variance) & (flags == 0)] |= np.uint32(Plane.BAD)
@@ -139,12 +140,16 @@ def read_plain_exposure(exposure: Exposure) -> PlainExposure:
         )
 
 
-def _read_image(path: Path, hdu: int | str | None) -> tuple[np.ndarray, fits.Header]:
-    """Return an image as float64 ``(y, x)``, and its header."""
+def _read_image(
+    path: Path, hdu: int | str | None, *, dtype: type | None = float
+) -> tuple[np.ndarray, fits.Header]:
+    """Return an image ``(y, x)``, as float64 or, with `None`, in the type of
+    the file, and its header.
+    """
     with naming_file(path), fits.open(path) as hdus:
         for one in hdus if hdu is None else [find_hdu(hdus, hdu, source=path)]:
             if one.is_image and one.data is not None and one.data.ndim == 2:
-                return np.asarray(one.data, dtype=float), one.header.copy()
+                return np.asarray(one.data, dtype=dtype), one.header.copy()
     where = "any HDU" if hdu is None else f"HDU {hdu}"
     raise IngestError(f"{path} has no 2-d image in {where}.")
 
@@ -168,13 +173,14 @@ def _read_flags(quality: DataQuality | None, shape: tuple[int, ...]) -> np.ndarr
     flags = np.zeros(shape, dtype=np.uint32)
     if quality is None:
         return flags
-    values, _ = _read_image(quality.file, quality.hdu)
-    _check_shape(quality.file, values.shape, shape)
-    codes = values.astype(np.int64)
+    codes = _read_codes(quality)
+    _check_shape(quality.file, codes.shape, shape)
     if quality.codes is not None:
         marked = {code: codes == code for code in np.unique(codes).tolist() if code}
         planes, kind = quality.codes, "code"
     else:
+        # Else the highest bit of a signed number would stand for all above it.
+        codes = codes.astype(f"u{codes.dtype.itemsize}")
         used = int(np.bitwise_or.reduce(codes, axis=None))
         marked = {bit: codes >> bit & 1 != 0 for bit in range(used.bit_length()) if used >> bit & 1}
         planes, kind = quality.bits or {}, "bit"
@@ -188,6 +194,21 @@ def _read_flags(quality: DataQuality | None, shape: tuple[int, ...]) -> np.ndarr
             )
         flags[where] |= np.uint32(Plane[planes[number]])
     return flags
+
+
+def _read_codes(quality: DataQuality) -> np.ndarray:
+    """Return the pixels of a mask as integers of the size of the file's."""
+    codes, _ = _read_image(quality.file, quality.hdu, dtype=None)
+    if codes.dtype.kind in "iu":
+        return codes
+    # Some programs write masks as floats; a weight is no mask, NaN no bit.
+    odd = ~np.isfinite(codes) | (codes != np.rint(codes))
+    if odd.any():
+        raise IngestError(
+            f"{quality.file} is no mask: {np.count_nonzero(odd)} pixels hold no integer but, for example, "
+            f"{codes[odd][0]:g}."
+        )
+    return codes.astype(np.int64)
 
 
 def _sky(
@@ -229,7 +250,7 @@ def _njy_per_count(calibration: Calibration, exposure_time: float) -> float:
         return calibration.njy_per_count
     scale = (calibration.zero_point * u.ABmag).to_value(u.nJy)
     scale = scale / exposure_time if calibration.per_second else scale
-    if not np.isfinite(scale):
+    if not 0 < scale < np.inf:
         raise IngestError(f"the zero point {calibration.zero_point} is not a magnitude.")
     return float(scale)
 

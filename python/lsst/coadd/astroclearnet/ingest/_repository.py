@@ -22,7 +22,6 @@ from pathlib import Path
 
 import astropy.units as u
 import numpy as np
-import sqlalchemy.exc
 from astropy.coordinates import SkyCoord, UnitSphericalRepresentation
 from astropy.time import Time
 from astropy.wcs import WCS
@@ -41,6 +40,7 @@ from ..repository import (
     VisitInfo,
     create_repository,
     define_chain,
+    naming_full_disk,
     register_instrument,
     write_geometry,
     write_visit,
@@ -87,6 +87,8 @@ def ingest(
     ------
     IngestError
         If a file cannot be used, or the directory is not empty.
+    RepositoryError
+        If the disk is full.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise IngestError(f"{root} exists and is not an empty directory; nothing was changed.")
@@ -98,14 +100,11 @@ def ingest(
     except OSError as error:  # it names the folder that was to be made
         raise IngestError(f"{root} cannot be written: {error.strerror or error}") from error
     try:
-        _fill_repository(config, work / "repo", tract, report, warn or report)
+        with naming_full_disk(root, remark="; no repository was made"):
+            _fill_repository(config, work / "repo", tract, report, warn or report)
         if root.exists():
             root.rmdir()
         os.rename(work / "repo", root)
-    except sqlalchemy.exc.OperationalError as error:
-        raise IngestError(
-            f"The registry of {root} cannot be written: {error.orig}; no repository was made."
-        ) from error
     finally:
         shutil.rmtree(work)
     height, width = tract.bbox.shape
@@ -131,7 +130,10 @@ def _fill_repository(
     register_instrument(
         butler,
         InstrumentInfo(
-            name=instrument.name, class_name=instrument.class_name, detector_max=max(200, *detectors) + 1
+            name=instrument.name,
+            class_name=instrument.class_name,
+            detector_max=max(InstrumentInfo.detector_max, *detectors) + 1,
+            visit_max=max(InstrumentInfo.visit_max, *(e.visit for e in config.exposures)) + 1,
         ),
         detectors=detectors,
         physical_filters={e.physical_filter: e.band for e in config.exposures},
@@ -157,24 +159,8 @@ def _fill_repository(
             begin=Time(first.mjd, format="mjd", scale="utc"),
             exposure_time=first.exposure_time,
         )
-        try:
-            write_visit(butler, images, instrument=instrument.name, info=info, run=run)
-        except RuntimeError as error:  # what a datastore raises, whatever the cause
-            reason = _find_os_error(error)
-            if reason is None:
-                raise
-            raise IngestError(
-                f"visit={visit} cannot be stored: {reason.strerror or reason}; no repository was made."
-            ) from error
+        write_visit(butler, images, instrument=instrument.name, info=info, run=run)
     define_chain(butler, f"{instrument.name}/defaults", [run, "skymaps"])
-
-
-def _find_os_error(error: BaseException) -> OSError | None:
-    """Return the error of the operating system behind others, if any."""
-    link: BaseException | None = error
-    while link is not None and not isinstance(link, OSError):
-        link = link.__cause__ or link.__context__
-    return link
 
 
 def _make_visit_image(exposure: Exposure, plain: PlainExposure, instrument: Instrument) -> VisitImage:

@@ -20,9 +20,9 @@ import numpy as np
 from astropy.coordinates import FK5, ICRS
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning, WcsError
-from astropy.wcs.utils import wcs_to_celestial_frame
+from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 
-from ._config import WcsConfig
+from ._config import MOST_SCALE, WcsConfig
 from ._errors import IngestError, naming_file
 from ._hdu import find_hdu
 
@@ -63,6 +63,7 @@ def read_wcs(config: WcsConfig, header: fits.Header, *, source: Path) -> WCS:
             if not wcs.has_celestial or wcs.naxis != 2:
                 raise IngestError(f"{source}: its header has no celestial WCS.")
             _check_frame(wcs, source=source)
+            _check_scale(wcs, source=source)
             _move(header, config, source=source)
             return WCS(header)
         except WcsError as error:
@@ -71,13 +72,25 @@ def read_wcs(config: WcsConfig, header: fits.Header, *, source: Path) -> WCS:
 
 def _move(header: fits.Header, config: WcsConfig, *, source: Path) -> None:
     """Add the offsets of a description to the reference position."""
-    names = ("CRVAL1", "CRVAL2")
+    names = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
     # For what is not given FITS has 0: a place, but not that of the image.
     if missing := [name for name in names if not isinstance(header.get(name), int | float)]:
         raise IngestError(f"{source}: its header has no number as {' and as '.join(missing)}.")
-    ra, dec = (header[name] for name in names)
+    ra, dec = header["CRVAL1"], header["CRVAL2"]
     header["CRVAL1"] = ra + config.ra_offset / 3600 / np.cos(np.deg2rad(dec))
     header["CRVAL2"] = dec + config.dec_offset / 3600
+
+
+def _check_scale(wcs: WCS, *, source: Path) -> None:
+    """Refuse the scale that FITS has for what is not given: a degree for each
+    pixel.
+    """
+    scale = 3600 * float(proj_plane_pixel_scales(wcs).max())
+    if scale > MOST_SCALE:
+        raise IngestError(
+            f"{source}: the pixels of its WCS are {scale:.3g} arcsec wide; its header needs CD1_1, CD1_2, "
+            "CD2_1 and CD2_2, or CDELT1 and CDELT2."
+        )
 
 
 def _read_header(path: Path, hdu: int | str | None) -> fits.Header:
