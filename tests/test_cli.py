@@ -89,6 +89,8 @@ def test_unknown_command():
     [
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out.fits"), "No space left on device: out.fits"),
         (FileExistsError("out.fits exists;\n use --overwrite"), "out.fits exists; use --overwrite"),
+        (MemoryError(), "There is not enough memory."),
+        (MemoryError("Unable to\nallocate 1 TiB"), "There is not enough memory. Unable to allocate 1 TiB"),
         (CoreError("The PSF of a sums\nto 0."), "The PSF of a sums to 0."),
         (click.ClickException("said by the command"), "said by the command"),
         (

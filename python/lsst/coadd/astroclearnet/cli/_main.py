@@ -16,8 +16,10 @@ import contextlib
 import errno
 import importlib
 import logging
+import signal
 import sys
 from collections.abc import Iterator
+from types import FrameType
 
 import click
 
@@ -44,7 +46,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     """
     from ..core import CoreError
 
-    errors: list[type[Exception]] = [CoreError, OSError]
+    errors: list[type[Exception]] = [CoreError, OSError, MemoryError]
     if "lsst.daf.butler" in sys.modules:
         from sqlalchemy.exc import DBAPIError
 
@@ -61,6 +63,8 @@ def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}"
+    if isinstance(error, MemoryError):
+        return " ".join(f"There is not enough memory. {error}".split())
     # What a data base says, without the command that it was told.
     text = str(getattr(error, "orig", error))
     return " ".join(text.split()) or type(error).__name__
@@ -68,7 +72,8 @@ def _describe(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _one_line_errors(*, debug: bool) -> Iterator[None]:
-    """Turn errors that users can cause into messages of click.
+    """Turn errors that users can cause into messages of click, and Ctrl-C
+    into one with the exit code that a shell expects.
 
     Anything else is a mistake in the program and keeps its traceback.
     """
@@ -76,6 +81,9 @@ def _one_line_errors(*, debug: bool) -> Iterator[None]:
         yield
     except (click.exceptions.Exit, click.Abort, click.ClickException):
         raise
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted.", err=True)
+        raise click.exceptions.Exit(128 + signal.SIGINT) from None
     except ModuleNotFoundError as error:
         name = error.name or ""
         if debug or name.startswith("lsst.coadd.astroclearnet"):
@@ -87,6 +95,11 @@ def _one_line_errors(*, debug: bool) -> Iterator[None]:
         if debug or getattr(error, "errno", None) == errno.EPIPE:  # click handles a closed pipe
             raise
         raise click.ClickException(_describe(error)) from error
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End as after an error: what is half made shall be removed."""
+    raise SystemExit(128 + number)
 
 
 class _LazyGroup(click.Group):
@@ -121,6 +134,8 @@ def main(*, debug: bool) -> None:
     The pipeline itself runs by pipetask; these commands prepare its input,
     show its output, and do the same job without LSST software.
     """
+    # A batch system sends it when the time is over.
+    signal.signal(signal.SIGTERM, _stop)
     root = logging.getLogger()
     if not any(isinstance(handler, LogHandler) for handler in root.handlers):
         root.addHandler(LogHandler())
