@@ -215,6 +215,23 @@ def test_existing_output_is_kept_unless_told(stack, tmp_path):
     assert fits.getheader(out)["METHOD"] == "mean"
 
 
+def test_a_link_stays_one_and_its_file_is_replaced(stack, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "sky.fits").write_text("old")
+    (tmp_path / "out.fits").symlink_to(tmp_path / "disk" / "sky.fits")
+    assert run(stack, "-o", tmp_path / "out.fits", "--method", "mean", "--overwrite").exit_code == 0
+    assert (tmp_path / "out.fits").is_symlink()
+    assert fits.getheader(tmp_path / "disk" / "sky.fits")["METHOD"] == "mean"
+    assert len(os.listdir(tmp_path / "disk")) == 1
+
+
+def test_a_device_is_not_replaced_by_a_file(stack, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    result = run(stack, "-o", tmp_path / "pipe", "--overwrite", "--method", "mean")
+    assert result.exit_code == 1 and result.output.endswith("pipe is no file; name a FITS file.\n")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_full_disk_leaves_the_old_file_and_no_half_one(stack, tmp_path):
     """A limit on the size of files stands for a full disk."""
     out = tmp_path / "out.fits"

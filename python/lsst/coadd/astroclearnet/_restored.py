@@ -92,11 +92,12 @@ def write_restored(
     """
     path = Path(path)
     _check_name(path, overwrite=overwrite)
+    target = path.resolve()  # a link stays one
     # By way of memory: astropy hides the error of a disk that is full.
     content = io.BytesIO()
     _make_hdus(fit, options, source).writeto(content)
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     except OSError as error:
         raise RestoreError(f"{path} cannot be written: {error.strerror or error}") from error
     try:
@@ -108,7 +109,7 @@ def write_restored(
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         raise RestoreError(
             f"{path} cannot be written: {error.strerror or error}; nothing was changed."
@@ -123,7 +124,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     """
     _check_name(path, overwrite=overwrite)
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=path.resolve().parent):
             pass
     except OSError as error:
         raise RestoreError(f"{path} cannot be written: {error.strerror or error}") from error
@@ -132,6 +133,8 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 def _check_name(path: Path, *, overwrite: bool) -> None:
     if path.is_dir():
         raise RestoreError(f"{path} is a directory; name a FITS file.")
+    if path.exists() and not path.is_file():  # as /dev/null, which would be replaced
+        raise RestoreError(f"{path} is no file; name a FITS file.")
     if path.exists() and not overwrite:
         raise RestoreError(f"{path} exists; give --overwrite to replace it.")
     if not path.parent.is_dir():
