@@ -16,6 +16,7 @@ import pytest
 from lsst.coadd.astroclearnet.core import CellStack, FitOptions, fit_patch
 from lsst.coadd.astroclearnet.core._deliver import residual_response
 from lsst.coadd.astroclearnet.core._statistic import compute_statistic
+from lsst.coadd.astroclearnet.core._trust import find_loss_change
 
 _SIZE, _HALO = 48, 24
 _STARS = ((30.3, 40.2, 2000.0), (61.1, 69.8, 5000.0))
@@ -223,3 +224,18 @@ def test_seeing_is_that_of_all_exposures_together(fwhms):
     assert fit.seeing.shape == (1, 1)
     assert min(fwhms) * 0.99 < fit.seeing[0, 0] < max(fwhms) * 1.01
     assert len(set(fwhms)) > 1 or fit.seeing[0, 0] == pytest.approx(fwhms[0], rel=0.02)
+
+
+@pytest.mark.parametrize("method", ["acn", "mm", "kaiser", "mean"])
+def test_one_good_pixel_is_no_division_by_zero(method):
+    """It makes an image of next to nothing, that is not trusted."""
+    stack = _make_stack([3.0, 4.0], stars=())
+    good = np.zeros_like(stack.good)
+    good[:, 47, 50] = True
+    one = dataclasses.replace(stack, good=good, image=np.zeros_like(stack.image))
+    options = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1, method=method, mm_iterations=20)
+    fit = fit_patch(lambda tile, halo: one, height=_SIZE, width=_SIZE, options=options)
+    assert (fit.n_image > 0).sum() == 1 and np.isfinite(fit.coadd).all()
+    changes = find_loss_change(fit.history)
+    assert set(changes) == ({(0, 0)} if method == "mm" else set())
+    assert all(change > 0.01 for change in changes.values())

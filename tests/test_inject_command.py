@@ -10,6 +10,7 @@
 
 import hashlib
 import json
+import resource
 from collections import Counter
 
 import numpy as np
@@ -65,6 +66,23 @@ def test_command_writes_new_images_beside_the_old(fresh_repo):
     call(fresh_repo, "-i", "HSC/defaults", "-o", "u/test/again", "--density", 60, "--run", "nothing")
     again = butler.get("injection_catalog", trixel.dataId, collections="u/test/again/catalog")
     assert np.array_equal(table["ra"], again["ra"]) and np.array_equal(table["mag"], again["mag"])
+
+
+@pytest.mark.parametrize("n_bytes", [1_000, 800_000])
+def test_a_full_disk_is_one_line(fresh_repo, n_bytes):
+    """A limit on the size of files, one below that of the catalogue and one
+    below that of an image, stands for it.
+    """
+    before = digest(fresh_repo / "HSC")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
+    try:
+        result = call(fresh_repo, "-i", "HSC/defaults", "-o", "u/test/full", "--run", "images")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result.exit_code == 1
+    assert "cannot be written: " in result.output.splitlines()[-1], result.output
+    assert digest(fresh_repo / "HSC") == before
 
 
 def test_pipeline_reads_the_catalogue_of_the_command(fresh_repo, tmp_path):

@@ -152,6 +152,8 @@ def replace(key, function):
             put("variance", (3, 5, slice(0, 4)), np.inf),
             "variance is NaN or infinite in 4 pixels of exposure 3",
         ),
+        (replace("image", lambda a: a.astype(float) * 1e39), "image is NaN or infinite in"),
+        (replace("variance", lambda a: a.astype(float) * 1e-50), "variance is zero or negative in"),
         (put("variance", (0, 5, 5), 0), "variance is zero or negative in 1 pixels of exposure 0"),
         (put("variance", (0, 5, 5), -1), "variance is zero or negative in 1 pixels of exposure 0"),
         (

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._grid_stack import GridStack, RestoreError, divide_grid, read_grid_stack
-from ._restored import check_output, write_restored
+from ._restore_input import GridStack, RestoreError, divide_grid, read_grid_stack
+from ._restore_output import check_output, write_restored
 from ._sky_level import describe_sky
 from .core._errors import FitError
 from .core._options import LEAST_HALO, LINEAR_METHODS, FitOptions

@@ -163,6 +163,7 @@ def inject(
     """
     from ..injection import find_site, put_injection_catalog
     from ..injection._errors import InjectionError
+    from ..repository import naming_full_disk
 
     try:
         config = InjectionConfig(**options)
@@ -179,13 +180,15 @@ def inject(
         )
     table = _read_catalog(catalog) if catalog else _make_catalog(butler, site, config)
     run = f"{output}/catalog"
-    put_injection_catalog(butler, table, bands=site.bands, run=run)
+    with naming_full_disk(Path(repo)):
+        put_injection_catalog(butler, table, bands=site.bands, run=run)
     click.echo(
         f"{run}: injection_catalog in {', '.join(site.bands)}; sources: {len(table)}, "
         f"exposures: {len(site.exposures)}, patches: {len(site.patches)}."
     )
     if steps == "images":
-        _inject_images(butler, site, table, output=output, inputs=collections, noise_seed=noise_seed)
+        with naming_full_disk(Path(repo)):
+            _inject_images(butler, site, table, output=output, inputs=collections, noise_seed=noise_seed)
     command = ["pipetask", "run", "-n", str(processes), "-b", repo, "-i", ",".join([run, *collections])]
     command += ["-o", output, "-p", _PIPELINE, "--register-dataset-types"]
     command += ["-c", f"injectAcnSources:noise_seed={noise_seed}"]

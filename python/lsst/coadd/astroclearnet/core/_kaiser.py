@@ -75,7 +75,7 @@ def _variance(statistic: Statistic, root: torch.Tensor) -> torch.Tensor:
         grid.crop(padded)[:] = variance
         total += grid.inverse(grid.transform(squared) * grid.transform(padded))
     # Rounding can leave a trace below 0 beside a very bright star.
-    return total.clamp_min(1e-6 / float(statistic.den0))
+    return total.clamp_min(1e-6 / statistic.den0)
 
 
 def _whiten(statistic: Statistic, root: torch.Tensor, share: torch.Tensor) -> torch.Tensor:

@@ -64,7 +64,7 @@ def fit_mm(
     grid, used, image = statistic.grid, statistic.used, statistic.image
     decoder = Decoder(statistic.psf_transfer, grid, latent_fwhm=LATENT_FWHM)
     start = statistic.wiener(statistic.data, strength=0.1, fwhm=2.5)
-    floor = 0.01 / float(statistic.den0) ** 0.5
+    floor = 0.01 * statistic.den0.rsqrt()
     latent = start.clamp_min(floor)
     # Where hardly any pixel was seen the updates are noise: leave the latent.
     # By the noise of the sky: a bright core has been seen, if noisy.

@@ -108,7 +108,8 @@ def _late_change(rows: np.ndarray) -> float:
         chosen = losses[(progress >= limits[0]) & (progress <= limits[1])]
         return float(np.median(chosen)) if len(chosen) else float(np.interp(limits[0], progress, losses))
 
-    return abs(typical(_HALF) / typical(_END) - 1.0)
+    end = typical(_END)  # 0 where next to nothing was fitted
+    return abs(typical(_HALF) / end - 1.0) if end > 0 else float("inf")
 
 
 def find_untrusted(

@@ -120,12 +120,14 @@ def read_grid_stack(path: str | os.PathLike[str]) -> GridStack:
     arrays = _load(path)
     _check_shapes(path, arrays)
     good = _as_bool(path, arrays["good"])
+    with np.errstate(over="ignore"):  # what is infinite then is refused
+        arrays |= {key: arrays[key].astype(np.float32) for key in ("image", "variance")}
     _check_pixels(path, arrays, good)
     _refuse_duplicates(path, arrays["image"], good)
     psf = _check_psf(path, arrays["psf"])
     return GridStack(
-        image=np.where(good, arrays["image"], 0.0).astype(np.float32),
-        variance=np.where(good, arrays["variance"], 1.0).astype(np.float32),
+        image=np.where(good, arrays["image"], np.float32(0)),
+        variance=np.where(good, arrays["variance"], np.float32(1)),
         good=good,
         psf=psf,
     )

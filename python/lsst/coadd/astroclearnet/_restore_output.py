@@ -23,7 +23,7 @@ import numpy as np
 from astropy.io import fits
 
 from . import __version__
-from ._grid_stack import RestoreError
+from ._restore_input import RestoreError
 from .core._options import LEAST_CELL_SIZE, LINEAR_METHODS, FitOptions
 
 if TYPE_CHECKING:
