@@ -130,6 +130,14 @@ def replace(key, function):
     return change
 
 
+def as_float64(key, change):
+    def both(arrays):
+        arrays[key] = arrays[key].astype(float)
+        change(arrays)
+
+    return both
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -152,8 +160,12 @@ def replace(key, function):
             put("variance", (3, 5, slice(0, 4)), np.inf),
             "variance is NaN or infinite in 4 pixels of exposure 3",
         ),
-        (replace("image", lambda a: a.astype(float) * 1e39), "image is NaN or infinite in"),
-        (replace("variance", lambda a: a.astype(float) * 1e-50), "variance is zero or negative in"),
+        (replace("variance", lambda a: a.astype(float) * 1e-50), "give image and variance in a unit"),
+        (
+            as_float64("image", put("image", (2, 5, 5), 1e39)),
+            "image is beyond the range of float32 in 1 pixels",
+        ),
+        (as_float64("variance", put("variance", (3, 5, 5), 1e-50)), "float32 in 1 pixels of exposure 3"),
         (put("variance", (0, 5, 5), 0), "variance is zero or negative in 1 pixels of exposure 0"),
         (put("variance", (0, 5, 5), -1), "variance is zero or negative in 1 pixels of exposure 0"),
         (

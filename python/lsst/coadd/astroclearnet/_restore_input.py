@@ -120,14 +120,13 @@ def read_grid_stack(path: str | os.PathLike[str]) -> GridStack:
     arrays = _load(path)
     _check_shapes(path, arrays)
     good = _as_bool(path, arrays["good"])
-    with np.errstate(over="ignore"):  # what is infinite then is refused
-        arrays |= {key: arrays[key].astype(np.float32) for key in ("image", "variance")}
     _check_pixels(path, arrays, good)
+    image, variance = (_as_float32(path, key, arrays[key], good) for key in ("image", "variance"))
     _refuse_duplicates(path, arrays["image"], good)
     psf = _check_psf(path, arrays["psf"])
     return GridStack(
-        image=np.where(good, arrays["image"], np.float32(0)),
-        variance=np.where(good, arrays["variance"], np.float32(1)),
+        image=np.where(good, image, np.float32(0)),
+        variance=np.where(good, variance, np.float32(1)),
         good=good,
         psf=psf,
     )
@@ -209,6 +208,20 @@ def _check_pixels(path: str | os.PathLike[str], arrays: dict[str, np.ndarray], g
                 f"{path}: the noise of a pixel of exposure {t} is {noise:.1e}; give image and variance in a "
                 f"unit in which it lies between {_LEAST_NOISE:.0e} and {_MOST_NOISE:.0e}, such as nJy."
             )
+
+
+def _as_float32(path: str | os.PathLike[str], key: str, array: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Cast an array, of which single values may be too large or too small."""
+    with np.errstate(over="ignore", under="ignore"):
+        cast = array.astype(np.float32)
+    lost = good & ~(np.isfinite(cast) & ((cast > 0) | (key == "image")))
+    if lost.any():
+        t = int(np.argmax(lost.any(axis=(1, 2))))
+        raise RestoreError(
+            f"{path}: {key} is beyond the range of float32 in {np.count_nonzero(lost[t])} pixels of "
+            f"exposure {t}; set good to False there."
+        )
+    return cast
 
 
 def _refuse_duplicates(path: str | os.PathLike[str], image: np.ndarray, good: np.ndarray) -> None:
