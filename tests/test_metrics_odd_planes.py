@@ -59,6 +59,42 @@ def test_patch_at_the_edge_of_a_field_is_measured_with_its_own_psf(planes, width
         assert depths[1] == pytest.approx(depths[0], abs=0.12), plane
 
 
+def test_sources_where_there_are_no_data_are_not_missed(planes):
+    light, (x, y, is_star) = draw_view("truth", gaussian(2.5))
+    truth = Truth(x=x, y=y, is_star=is_star, view=light)
+    whole, part = (
+        compare_views([view, planes[1]], truth=truth) for view in (planes[0], cover(planes[0], SIZE // 2))
+    )
+    for name in ("completeness_snr_20_100", "completeness_snr_100"):
+        rows = [pick(result, name, "deepCoadd") for result in (whole, part)]
+        assert [row["value"] for row in rows] == [1, 1]
+        assert 0.4 * rows[0]["n"] < rows[1]["n"] < 0.6 * rows[0]["n"]
+
+
+def test_noise_of_a_shallow_part_is_no_missing_light(planes):
+    """The noise of the reference is four times as large in a half."""
+    rng = np.random.default_rng(3)
+    sigma = np.where(np.arange(SIZE) < SIZE // 2, 1.0, 4.0) * np.ones((SIZE, 1))
+    light, _ = draw_view("deepCoadd", gaussian(4.2))
+    image = light.image + rng.normal(0, sigma)
+    uneven = dataclasses.replace(light, image=image.astype(np.float32), variance=np.float32(sigma**2))
+    latent, _ = draw_view("latent", gaussian(2.5))
+    result = compare_views([uneven, latent])
+    for name in ("missed_rate", "false_positive_rate"):
+        assert pick(result, name, "latent")["n"] <= 2
+    # Light that is missing is seen all the same.
+    weaker = dataclasses.replace(latent, image=latent.image - 10 * draw_spots(latent.image.shape))
+    assert pick(compare_views([uneven, weaker]), "missed_rate", "latent")["n"] >= 20
+
+
+def draw_spots(shape):
+    """Return spots of peak 1 between the sources of `draw_view`."""
+    spots = np.zeros(shape)
+    spots[46:-20:44, 46:-20:44] = 1
+    spots = scipy.ndimage.gaussian_filter(spots, 2.0)
+    return spots / spots.max()
+
+
 @pytest.mark.parametrize("factor", [1 / 1.1, 1.1, 1.2])
 def test_stars_do_not_hide_that_the_psf_of_the_reference_is_wrong(planes, factor):
     kernel = sample_gaussian(4.2 * factor, 41)
@@ -118,7 +154,8 @@ def test_halo_of_a_bright_star_may_cover_the_image(planes):
     assert len(detect_sources(view, threshold=5.0).x) >= 1
     residual = np.full(image.shape, 100.0)
     nowhere = dataclasses.replace(detect_sources(blank(planes[0], 1), threshold=50.0), footprint=None)
-    rows = make_residual_rows(view, -residual, nowhere, sigma=1.0, threshold=5.0, radius=4.0)
+    sigma = np.ones(image.shape)
+    rows = make_residual_rows(view, -residual, nowhere, sigma=sigma, threshold=5.0, radius=4.0)
     assert rows[0][2] > 0
 
 

@@ -210,7 +210,7 @@ def compare_views(
                 view,
                 residuals[view.name],
                 known,
-                sigma=half_width(scene.smooth[noisy.name][sources.sky]),
+                sigma=_map_noise(scene.smooth[noisy.name], noisy, sources.sky),
                 threshold=detection_sigma,
                 radius=match_radius,
             )
@@ -268,8 +268,8 @@ def _measure_scene(
     if truth is not None and truth.view is None:
         fluxes["catalogue"] = _expect_fluxes(truth, fwhm=fwhm, radius=radius)
     best = fluxes["catalogue" if "catalogue" in fluxes else planes[-1 if truth else 0].name]
-    if "catalogue" in fluxes:
-        best = np.where(np.isfinite(fluxes[reference.name]), best, np.nan)
+    # What lies where the reference has no data could not be found.
+    best = np.where(np.isfinite(fluxes[reference.name]), best, np.nan)
     return _Scene(
         sources=sources,
         fwhm=fwhm,
@@ -282,6 +282,14 @@ def _measure_scene(
         },
         best=best,
     )
+
+
+def _map_noise(smooth: np.ndarray, view: CoaddView, sky: np.ndarray) -> np.ndarray:
+    """Return the noise of each pixel ``(y, x)`` of a plane that was brought to
+    another PSF, which goes with its own; NaN if there is no sky.
+    """
+    sigma = np.sqrt(np.where(view.variance > 0, view.variance, np.nan))
+    return half_width((smooth / sigma)[sky]) * sigma
 
 
 def _subtract(

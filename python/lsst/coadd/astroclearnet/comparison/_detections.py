@@ -90,7 +90,7 @@ def make_residual_rows(
     residual: np.ndarray,
     reference: Sources,
     *,
-    sigma: float,
+    sigma: np.ndarray,
     threshold: float,
     radius: float,
 ) -> list[Row]:
@@ -105,7 +105,8 @@ def make_residual_rows(
     reference
         Detections in the reference.
     sigma
-        Noise of the reference's sky at the common PSF, in nJy.
+        Noise at the common PSF, nJy ``(y, x)``; not positive or NaN where
+        nothing counts.
     threshold
         In units of it.
     radius
@@ -118,25 +119,18 @@ def make_residual_rows(
     near[row, column] = True
     near |= view.saturated
     away = scipy.ndimage.distance_transform_edt(~near) > radius if near.any() else ~near
-    away &= np.isfinite(residual) & ~view.bad
+    away &= np.isfinite(residual) & ~view.bad & (sigma > 0)
     area = float(away.sum()) * (view.pixel_scale / 60) ** 2
+    signal = np.divide(residual, sigma, out=np.zeros(residual.shape), where=away).astype(np.float32)
     rows = []
     for name, sign in (("false_positive_rate", -1), ("missed_rate", 1)):
-        count = _count_peaks(sign * residual, away, threshold * sigma)
-        rate = error = np.nan
-        if area > 0 and np.isfinite(sigma):
+        count, rate, error = 0, np.nan, np.nan
+        if area > 0:
+            options = dict(filter_kernel=None, minarea=3, clean=False)
+            count = len(extract(sign * signal, threshold, mask=~away, **options))
             rate, error = count / area, np.sqrt(max(count, 1)) / area
         rows.append(make_row(name, view.name, rate, error, n=count))
     return rows
-
-
-def _count_peaks(image: np.ndarray, where: np.ndarray, level: float) -> int:
-    """Count what `sep` finds above a level."""
-    if not where.any() or not np.isfinite(level):
-        return 0
-    clean = np.ascontiguousarray(np.where(where, image, 0), dtype=np.float32)
-    found = extract(clean, level, mask=~where, filter_kernel=None, minarea=3, clean=False)
-    return len(found)
 
 
 def make_truth_rows(

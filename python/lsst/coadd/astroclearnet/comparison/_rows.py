@@ -145,7 +145,7 @@ DEFINITIONS = {
         "rate",
         "arcmin-2",
         "Detections in the sign-flipped residual (plane - reference, at the common PSF) away from sources of "
-        "the reference, above as many sigma of its sky as a detection needs.",
+        "the reference, above as many sigma of the sky there as a detection needs.",
         "falsePositive",
     ),
     "missed_rate": _define(
@@ -154,8 +154,8 @@ DEFINITIONS = {
     "completeness": _define(
         "fraction",
         "",
-        "True sources with a detection of their own within the PSF FWHM of the reference: of a blend that is "
-        "not resolved one counts.",
+        "True sources, where the reference has data, with a detection of their own within its PSF FWHM: of a "
+        "blend that is not resolved one counts.",
         "completeness",
     ),
     "purity": _define(
@@ -174,7 +174,7 @@ DEFINITIONS = {
         "rms",
         "",
         "Steps of the sky across edges of cells, rms, relative to those across lines elsewhere: 1 without "
-        "seams.",
+        "seams. Not of a restored image, which has no noise there.",
         "seam",
     ),
     "run_time": _define("total", "s", "Wall time of the task that made the plane, on this patch.", "runTime"),

@@ -126,7 +126,8 @@ def make_mask_rows(view: CoaddView) -> list[Row]:
 
 
 def make_seam_rows(view: CoaddView, sources: Sources) -> list[Row]:
-    """Test the edges of cells for steps of the sky.
+    """Test the edges of cells for steps of the sky, which are compared with
+    the noise; a restored image has none.
 
     Parameters
     ----------
@@ -149,7 +150,12 @@ def make_seam_rows(view: CoaddView, sources: Sources) -> list[Row]:
     if not any(view.seams):
         return []
     ratio, n = np.nan, len(at_seams)
-    if n > 1 and len(elsewhere) > 1 and (quiet := np.sqrt(np.mean(np.square(elsewhere)))) > 0:
+    if (
+        not is_restored(view)
+        and n > 1
+        and len(elsewhere) > 1
+        and (quiet := np.sqrt(np.mean(np.square(elsewhere)))) > 0
+    ):
         ratio = float(np.sqrt(np.mean(np.square(at_seams))) / quiet)
     return [make_row("seam_ratio", view.name, ratio, ratio / np.sqrt(2 * max(n, 1)), n=n)]
 
