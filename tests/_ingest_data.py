@@ -19,6 +19,7 @@ from astropy.table import Table
 from click.testing import CliRunner
 
 from lsst.coadd.astroclearnet.cli import main
+from lsst.coadd.astroclearnet.ingest import load_config, read_plain_exposure
 
 SHAPE = (90, 110)
 SKY = 250.0
@@ -164,3 +165,8 @@ def describe(directory, files, changes=None):
 
 def run_ingest(*args):
     return CliRunner().invoke(main, ["ingest", *map(str, args)])
+
+
+def read_one(directory, files, **changes):
+    """Read the exposure of a description with some changes."""
+    return read_plain_exposure(load_config(describe(directory, files, changes)).exposures[0])

@@ -31,6 +31,7 @@ from _ingest_data import (
     make_header,
     make_psfex,
     make_text_header,
+    read_one,
     run_ingest,
     write_files,
 )
@@ -58,10 +59,6 @@ def files(tmp_path_factory):
     root = tmp_path_factory.mktemp("files")
     write_files(root)
     return root
-
-
-def read_one(directory, files, **changes):
-    return read_plain_exposure(load_config(describe(directory, files, changes)).exposures[0])
 
 
 @pytest.mark.parametrize("sampling", [1.0, 0.5, 0.8])

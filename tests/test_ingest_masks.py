@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from _ingest_data import SHAPE, describe, write_files
+from _ingest_data import SHAPE, read_one, write_files
 from astropy.io import fits
 
 from lsst.coadd.astroclearnet.core import Plane
-from lsst.coadd.astroclearnet.ingest import load_config, read_plain_exposure
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +23,6 @@ def files(tmp_path_factory):
     root = tmp_path_factory.mktemp("files")
     write_files(root)
     return root
-
-
-def read_one(directory, files, **changes):
-    return read_plain_exposure(load_config(describe(directory, files, changes)).exposures[0])
 
 
 @pytest.mark.parametrize(

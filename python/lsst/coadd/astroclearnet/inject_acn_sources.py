@@ -199,12 +199,16 @@ class InjectAcnSourcesTask(PipelineTask):
             catalogue lacks a column.
         """
         from .adapters import exposure_from_visit_image
-        from .injection import Frame, InjectionError, draw_light
+        from .core._frame import Frame
+        from .injection import InjectionError, draw_light
 
         try:
             exposure = exposure_from_visit_image(input_exposure, data_id=data_id)
             drawn = draw_light(
-                _join(injection_catalogs), Frame.from_exposure(exposure), padding=self.config.trim_padding
+                _join(injection_catalogs),
+                Frame.of(exposure),
+                psf=exposure.psf,
+                padding=self.config.trim_padding,
             )
         except (InvalidExposureError, InjectionError) as error:
             raise InjectionFailedError(str(error)) from error

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("Drawn", "Frame", "draw_light")
+__all__ = ("Drawn", "draw_light")
 
 import dataclasses
 
@@ -19,8 +19,8 @@ import galsim
 import numpy as np
 from astropy.table import Table
 
-from ..core import InputExposure, InvalidExposureError, PixelSkyMap, PsfModel
-from ..core._frame import measure_pixel
+from ..core import InvalidExposureError, PsfModel
+from ..core._frame import Frame, measure_pixel
 from ..core._warped_psf import normalise_kernel
 from ..simulate import draw_scene, flux_from_mag
 from ..simulate._draw import MAX_STAMP
@@ -30,46 +30,6 @@ _INTERPOLANT = galsim.Lanczos(9)
 """Between the pixels of a PSF. A star that is off the centre of its pixel has
 an error of 0.05 % of its peak where the FWHM is 3.5 pixels; with the default
 of galsim 0.4 %."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Frame:
-    """Pixels to draw on."""
-
-    label: str
-    """Names the frame in errors."""
-
-    x0: int
-    """Pixel x of column 0."""
-
-    y0: int
-    """Pixel y of row 0."""
-
-    width: int
-    """Columns."""
-
-    height: int
-    """Rows."""
-
-    wcs: PixelSkyMap
-    """World coordinates of the pixels."""
-
-    psf: PsfModel
-    """PSF at a pixel position; it includes the pixel response."""
-
-    @classmethod
-    def from_exposure(cls, exposure: InputExposure) -> Frame:
-        """Return the pixels of an exposure."""
-        height, width = exposure.image.shape
-        return cls(
-            label=exposure.label,
-            x0=exposure.x0,
-            y0=exposure.y0,
-            width=width,
-            height=height,
-            wcs=exposure.wcs,
-            psf=exposure.psf,
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,7 +51,7 @@ class Drawn:
     of the frame) beside those of the injection catalogue."""
 
 
-def draw_light(catalog: Table, frame: Frame, *, padding: int = 100) -> Drawn:
+def draw_light(catalog: Table, frame: Frame, *, psf: PsfModel, padding: int = 100) -> Drawn:
     """Draw the sources of an injection catalogue without noise.
 
     Parameters
@@ -100,7 +60,9 @@ def draw_light(catalog: Table, frame: Frame, *, padding: int = 100) -> Drawn:
         Injection catalogue: ``ra``, ``dec`` in degrees, ``source_type``,
         ``mag`` (AB), and what `SOURCE_TYPES` and `make_profile` say.
     frame
-        Pixels, WCS and PSF.
+        Pixels to draw on.
+    psf
+        PSF at a pixel position; it includes the pixel response.
     padding
         Border around the frame, in pixels, from which sources are drawn too.
 
@@ -131,7 +93,7 @@ def draw_light(catalog: Table, frame: Frame, *, padding: int = 100) -> Drawn:
         if row["injection_flag"]:
             continue
         try:
-            part, stamp = _draw_source(row, frame)
+            part, stamp = _draw_source(row, frame, psf)
         except InvalidExposureError:
             row["injection_flag"] |= 1 << FLAGS["PSF_COMPUTE_ERROR"]
             continue
@@ -157,9 +119,7 @@ def _locate(catalog: Table, frame: Frame, *, padding: int) -> Table:
     ra, dec = (np.ma.filled(np.ma.asarray(catalog[name], dtype=float), np.nan) for name in ("ra", "dec"))
     valid = np.isfinite(ra) & (np.abs(dec) <= 90)
     catalog, ra, dec = catalog[valid], ra[valid], dec[valid]
-    x = y = np.zeros(0)
-    if len(catalog):  # the WCS of lsst.images refuses empty arrays
-        x, y = (np.asarray(value, float) for value in frame.wcs.sky_to_pixel(ra=ra, dec=dec))
+    x, y = (np.asarray(value, float) for value in frame.wcs.sky_to_pixel(ra=ra, dec=dec))
     left, bottom = frame.x0 - padding - 0.5, frame.y0 - padding - 0.5
     right, top = frame.x0 + frame.width + padding - 0.5, frame.y0 + frame.height + padding - 0.5
     inside = (x >= left) & (x < right) & (y >= bottom) & (y < top)
@@ -184,7 +144,7 @@ def _locate(catalog: Table, frame: Frame, *, padding: int) -> Table:
     return result
 
 
-def _draw_source(row: Table.Row, frame: Frame) -> tuple[tuple[slice, slice], np.ndarray]:
+def _draw_source(row: Table.Row, frame: Frame, psf: PsfModel) -> tuple[tuple[slice, slice], np.ndarray]:
     """Draw one source on the part of the frame that its stamp can reach."""
     x, y, half = float(row["x"]), float(row["y"]), MAX_STAMP // 2 + 1
     left, bottom = max(round(x) - half, frame.x0), max(round(y) - half, frame.y0)
@@ -203,8 +163,8 @@ def _draw_source(row: Table.Row, frame: Frame) -> tuple[tuple[slice, slice], np.
         ra, dec = to_sky.all_pix2world(east, north, 0)
         return frame.wcs.sky_to_pixel(ra=ra, dec=dec)
 
-    def psf(*, x: float, y: float) -> galsim.GSObject:
-        kernel = normalise_kernel(frame.psf(x=x, y=y), label=frame.label)
+    def profile_of_psf(*, x: float, y: float) -> galsim.GSObject:
+        kernel = normalise_kernel(psf(x=x, y=y), label=frame.label)
         return galsim.InterpolatedImage(
             galsim.ImageD(kernel, scale=scale), x_interpolant=_INTERPOLANT, flux=1.0
         )
@@ -225,7 +185,7 @@ def _draw_source(row: Table.Row, frame: Frame) -> tuple[tuple[slice, slice], np.
         x0=left,
         y0=bottom,
         pixel_scale=scale,
-        psf=psf,
+        psf=profile_of_psf,
         to_image=to_image,
         faintest=0.0,  # never leave wings out: the flux must be right
         method="no_pixel",

@@ -23,8 +23,9 @@ from lsst.images import Image
 from .._coadds import sample_gaussian
 from ..adapters import PatchGeometry
 from ..comparison._truth import SERSIC_OF_TYPE
+from ..core._frame import Frame
 from ..simulate import flux_from_mag
-from ._draw import Frame, draw_light
+from ._draw import draw_light
 
 _STARS = ("DeltaFunction", "Star")
 _KERNEL_SIZE = 61
@@ -93,10 +94,9 @@ def make_truth(injected: Table, geometry: PatchGeometry, *, target_fwhm: float) 
         width=outer.x.size,
         height=outer.y.size,
         wcs=geometry.wcs,
-        psf=lambda *, x, y: kernel,
     )
     if len(injected):
-        drawn = draw_light(injected, frame)
+        drawn = draw_light(injected, frame, psf=lambda *, x, y: kernel)
         table, light = drawn.catalog, drawn.light
     else:
         table, light = injected, np.zeros((frame.height, frame.width))
