@@ -201,6 +201,47 @@ def test_aperture_corrections(linear, tmp_path):
     assert field.value_in_cell(CellIJ(1, 2)) == pytest.approx(mean) and field.bounds.bbox == BOX
 
 
+def average_corrections(warped, *, halo=0, **scales):
+    """Return the correction of the first cell of a mean."""
+    from _output_data import CELL
+
+    from lsst.coadd.astroclearnet.core._register import cut_stack
+
+    x0, y0, side = 18000 - halo, 17400 - halo, CELL + 2 * halo
+    stack = cut_stack(warped, x0=x0, y0=y0, height=side, width=side, bad=Plane.BAD)
+    stacker = ApertureCorrectionStacker(warped, linear=True)
+    stacker.add(stack, i=0, j=0, cell=Box.factory[17400 : 17400 + CELL, 18000 : 18000 + CELL])
+    return stacker.finish(shape=(1, 1), **scales)["k_instFlux"][0, 0]
+
+
+def test_aperture_correction_counts_by_the_pixels_in_the_cell():
+    from _output_data import CELL, make_geometry, make_warped
+
+    geometry = make_geometry()
+    whole = make_warped(geometry, visit=1, offset=(-20, -20), size=(160, 200))
+    whole = make_corrected(whole, {"k_instFlux": 1.0})
+    for start, share in ((CELL + 1, 0), (CELL // 2 - 2, 0.5)):  # two columns are lost to interpolation
+        beside = make_warped(geometry, visit=2, offset=(start, -20), size=(160, 100))
+        beside = make_corrected(beside, {"k_instFlux": 1.5})
+        expected = (1 + share) / (1 / 1.0 + share / 1.5)
+        assert average_corrections([whole, beside], halo=10) == pytest.approx(expected, rel=1e-6)
+
+
+def test_aperture_correction_has_the_weight_of_the_fit():
+    """One whose variances the fit found to be four times as large."""
+    from _output_data import make_geometry, make_warped
+
+    geometry, place = make_geometry(), {"offset": (-20, -20), "size": (160, 200)}
+    warped = [
+        make_corrected(make_warped(geometry, visit=visit, **place), {"k_instFlux": value})
+        # The last is no number to average.
+        for visit, value in ((1, 1.0), (2, 1.5), (3, np.inf))
+    ]
+    assert average_corrections(warped) == pytest.approx(2 / (1 + 1 / 1.5))
+    scales = {warped[1].label: 4.0}
+    assert average_corrections(warped, noise_scale=scales) == pytest.approx(1.25 / (1 + 0.25 / 1.5))
+
+
 @pytest.mark.parametrize("name", ["latent", "coadd"])
 def test_as_exposure(coadds, name):
     """What ``butler.get(..., storageClass="ExposureF")`` gives."""

@@ -223,3 +223,43 @@ def test_exposure_of_another_calibration_is_warned_of(small_patch, caplog):
     visit = inputs[3].data_id["visit"]
     (line,) = (line for line in caplog.text.splitlines() if "another flux scale" in line)
     assert f"visit={visit} detector=" in line
+
+
+def scale_variance(patch, *, number, factor):
+    """Return the inputs, one of them with other variances."""
+    inputs = list(patch.inputs)
+    image = inputs[number].exposure_or_handle.copy()
+    image.variance.array *= factor
+    inputs[number] = dataclasses.replace(inputs[number], exposure_or_handle=image)
+    return inputs
+
+
+def assemble_mean(patch, inputs):
+    config = AssembleAcnCoaddConfig()
+    config.update(method="mean", cell_size=100)
+    return AssembleAcnCoaddTask(config=config).run(inputs=inputs, geometry=patch.geometry, band="i")
+
+
+def test_weights_are_those_of_the_fit(small_patch):
+    """Of an exposure whose variances are six times too small, too."""
+    inputs = scale_variance(small_patch, number=1, factor=1 / 6)
+    result = assemble_mean(small_patch, inputs)
+    rows, table = result.coadd.provenance.contributions, result.inputs_table
+    assert table["noise_scale"][1] > 3 and table["kept"].all()
+    for one in table:
+        of_one = rows[(rows["visit"] == one["visit"]) & (rows["detector"] == one["detector"])]
+        mean = np.average(of_one["weight"], weights=of_one["unmasked_fraction"])
+        assert mean == pytest.approx(one["weight"], rel=0.03)
+
+
+def test_what_no_cell_was_given_is_not_in_the_provenance(small_patch):
+    """And its planes say nothing of the result."""
+    inputs = scale_variance(small_patch, number=1, factor=1e8)
+    result, without = assemble_mean(small_patch, inputs), assemble_mean(small_patch, inputs[:1] + inputs[2:])
+    assert result.inputs_table["reason"][1] == "used in no cell"
+    for rows in (result.coadd.provenance.inputs, result.coadd.provenance.contributions):
+        assert len(rows) and inputs[1].data_id["visit"] not in rows["visit"]
+    np.testing.assert_array_equal(result.n_image.array, without.n_image.array)
+    for plane in OUTPUT_PLANES:
+        marked = result.coadd.mask.get(plane.name)
+        np.testing.assert_array_equal(marked, without.coadd.mask.get(plane.name), err_msg=plane.name)

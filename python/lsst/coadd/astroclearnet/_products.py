@@ -13,7 +13,7 @@ from __future__ import annotations
 __all__ = ("CellRecorder", "describe_noise", "make_coadds", "make_planes")
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +36,7 @@ from .core._trust import describe_seeing, find_untrusted
 
 if TYPE_CHECKING:
     from ._assemble_config import AssembleAcnCoaddConfig
-    from .core import CellStack, PatchFit, Tile
+    from .core import CellStack, ExposureSummary, PatchFit, Tile
 
 _LAGS = ((1, 0), (0, 1), (1, 1), (2, 0), (0, 2), (3, 0), (0, 3), (5, 0), (0, 5))
 """Lags x, y in pixels at which the correlation of the noise is told."""
@@ -76,14 +76,15 @@ class CellRecorder:
         )
         self._corrections = ApertureCorrectionStacker(warped, linear=linear)
         self._origin = geometry.outer_bbox
-        self._done: set[tuple[int, int]] = set()
+        self.labels: dict[tuple[int, int], frozenset[str]] = {}
+        """Inputs that the fit of each cell was given, by row and column."""
 
     def record(self, stack: CellStack, tile: Tile) -> None:
         """Note the inputs of a cell; a second time nothing happens."""
         place = {"i": tile.i, "j": tile.j}
-        if (tile.i, tile.j) in self._done:
+        if (tile.i, tile.j) in self.labels:
             return
-        self._done.add((tile.i, tile.j))
+        self.labels[tile.i, tile.j] = frozenset(stack.labels)
         x0, y0 = self._origin.x.start + tile.x0, self._origin.y.start + tile.y0
         cell = Box.factory[y0 : y0 + tile.height, x0 : x0 + tile.width]
         self._provenance.record(stack, cell=cell, **place)
@@ -94,12 +95,23 @@ class CellRecorder:
         self._provenance.forget(i=tile.i, j=tile.j)
         self._corrections.forget(i=tile.i, j=tile.j)
 
-    def finish(self, *, cell_size: int) -> dict[str, Any]:
-        """Return ``provenance`` and ``aperture_corrections``."""
+    def finish(self, exposures: Sequence[ExposureSummary], *, cell_size: int) -> dict[str, Any]:
+        """Return ``provenance`` and ``aperture_corrections``.
+
+        Parameters
+        ----------
+        exposures
+            What the fit found for each input.
+        cell_size
+            Side of a cell, in pixels.
+        """
         height, width = self._origin.shape
+        scale = {one.label: one.noise_scale for one in exposures if np.isfinite(one.noise_scale)}
         return {
-            "provenance": self._provenance.finish(),
-            "aperture_corrections": self._corrections.finish(shape=(height // cell_size, width // cell_size)),
+            "provenance": self._provenance.finish(noise_scale=scale),
+            "aperture_corrections": self._corrections.finish(
+                shape=(height // cell_size, width // cell_size), noise_scale=scale
+            ),
         }
 
 
@@ -110,6 +122,7 @@ def make_planes(
     geometry: PatchGeometry,
     config: AssembleAcnCoaddConfig,
     cell_size: int,
+    labels: Mapping[tuple[int, int], Collection[str]],
     log: logging.Logger,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Make the mask planes of the results.
@@ -126,6 +139,8 @@ def make_planes(
         ``bad_planes``, ``method``, ``trust``.
     cell_size
         Side of the cells in pixels.
+    labels
+        Inputs that the fit of each cell was given, by row and column.
     log
         Is warned of PSFs that the fit cannot do justice to.
 
@@ -146,6 +161,7 @@ def make_planes(
         n_rejected=fit.n_rejected,
         filled=fit.filled,
         cell_size=cell_size,
+        labels=labels,
     )
     if config.method in LINEAR_METHODS:
         return planes, {}

@@ -151,9 +151,15 @@ class AssembleAcnCoaddTask(PipelineTask):
                 log=self.log,
             )
             self._check_inputs(records)
-            fit, recorded, n_failed = self._fit(warped, inputs, geometry, band, options)
+            fit, recorder, n_failed = self._fit(warped, inputs, geometry, band, options)
             planes, untrusted = make_planes(
-                warped, fit, geometry=geometry, config=self.config, cell_size=options.cell_size, log=self.log
+                warped,
+                fit,
+                geometry=geometry,
+                config=self.config,
+                cell_size=options.cell_size,
+                labels=recorder.labels,
+                log=self.log,
             )
         found = {exposure.label: exposure for exposure in fit.exposures}
         for record in records:
@@ -178,7 +184,7 @@ class AssembleAcnCoaddTask(PipelineTask):
             band=band,
             options=options,
             metadata={**about, **untrusted},
-            **recorded,
+            **recorder.finish(fit.exposures, cell_size=options.cell_size),
         )
         return Struct(
             **coadds,
@@ -239,11 +245,12 @@ class AssembleAcnCoaddTask(PipelineTask):
         geometry: PatchGeometry,
         band: str,
         options: FitOptions,
-    ) -> tuple[PatchFit, dict[str, Any], int]:
+    ) -> tuple[PatchFit, CellRecorder, int]:
         """Fit all cells; return the result, what each input gave to it, and
         how many cells failed.
         """
         from .core import fit_patch
+        from .core._statistic import leave_out_weightless
 
         bbox = geometry.outer_bbox
         recorder = CellRecorder(
@@ -264,9 +271,13 @@ class AssembleAcnCoaddTask(PipelineTask):
                 width=tile.width + 2 * halo,
                 bad=self.config.bad_plane_bits,
             )
+            if stack is None:
+                return None
+            # The fit would do so itself, after they had been recorded.
+            stack = leave_out_weightless(stack)
             inner = np.s_[:, halo : halo + tile.height, halo : halo + tile.width]
             # What only the halo holds makes no cell: it would have no inputs.
-            if stack is None or not stack.good[inner].any():
+            if not stack.good[inner].any():
                 return None
             recorder.record(stack, tile)
             return stack
@@ -293,7 +304,7 @@ class AssembleAcnCoaddTask(PipelineTask):
             )
         except FitError as error:
             raise FitFailedError(f"{failures.where}: {error}", error.metadata) from error
-        return fit, recorder.finish(cell_size=options.cell_size), len(failures.cells)
+        return fit, recorder, len(failures.cells)
 
 
 def _name_patch(geometry: PatchGeometry, band: str) -> str:

@@ -13,7 +13,8 @@ from __future__ import annotations
 __all__ = ("ApertureCorrectionStacker",)
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -45,7 +46,9 @@ class ApertureCorrectionStacker:
     -----
     As ``CoaddApCorrMapStacker`` (lsst/cell_coadds 26e605c
     _coadd_ap_corr_map.py:24-214) with its default: the inverse corrections
-    are averaged, because fluxes are. An input that lacks a correction is left
+    are averaged, because fluxes are, by weight and by the pixels that an input
+    has in the cell (there each input fills its cell). One that has none there,
+    but in the halo, does not count. An input that lacks a correction is left
     out of its average, and so is one whose correction cannot be evaluated,
     with a warning.
     """
@@ -53,40 +56,30 @@ class ApertureCorrectionStacker:
     def __init__(self, warped: Sequence[WarpedExposure], *, linear: bool):
         self._corrections = {one.label: one.aperture_corrections for one in warped}
         self._linear = linear
-        self._cells: dict[tuple[int, int], dict[str, float]] = {}
+        self._cells: dict[tuple[int, int], list[tuple[str, float, dict[str, float]]]] = {}
         self._reported: set[tuple[str, str]] = set()
 
     def add(self, stack: CellStack, *, i: int, j: int, cell: Box) -> None:
-        """Average the corrections at the centre of a cell.
+        """Note the corrections at the centre of a cell.
 
         Parameters
         ----------
         stack
-            What the fit of the cell gets.
+            What the fit of the cell gets; its halo is the same on all sides.
         i, j
             Row and column of the cell.
         cell
             Pixels of the cell, without halo.
         """
-        centre = {"x": cell.x.center, "y": cell.y.center}
-        rows = []
+        halo = (stack.image.shape[1] - cell.y.size) // 2
+        inner = slice(halo, halo + cell.y.size), slice(halo, halo + cell.x.size)
+        self._cells[i, j] = []
         for label, variance, good in zip(stack.labels, stack.variance, stack.good, strict=True):
-            values = self._evaluate(label, **centre)
-            rows.append((1 / float(np.median(variance[good])), values))
-        names = {name.removesuffix(_VALUE) for _, values in rows for name in values if name.endswith(_VALUE)}
-        found = {}
-        for name in names:
-            known = [
-                (weight, values[name + _VALUE], values.get(name + _ERROR, 0.0))
-                for weight, values in rows
-                if values.get(name + _VALUE, 0.0) > 0
-            ]
-            if known:
-                weight, value, error = np.array(known).T
-                mean = weight.sum() / (weight / value).sum()
-                found[name + _VALUE] = mean
-                found[name + _ERROR] = mean**2 * np.hypot.reduce(weight * error / value**2) / weight.sum()
-        self._cells[i, j] = found if self._linear else _spread_psf_flux(found, names)
+            seen = good[inner]
+            if seen.any():
+                weight = seen.sum() / float(np.median(variance[inner][seen]))
+                values = self._evaluate(label, x=cell.x.center, y=cell.y.center)
+                self._cells[i, j].append((label, weight, values))
 
     def _evaluate(self, label: str, *, x: float, y: float) -> dict[str, float]:
         """Return the corrections of an input that have a value there; models
@@ -108,22 +101,55 @@ class ApertureCorrectionStacker:
         return values
 
     def forget(self, *, i: int, j: int) -> None:
-        """Take back what was averaged in a cell."""
+        """Take back what was noted of a cell."""
         self._cells.pop((i, j), None)
 
-    def finish(self, *, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    def finish(
+        self, *, shape: tuple[int, int], noise_scale: Mapping[str, float] = MappingProxyType({})
+    ) -> dict[str, np.ndarray]:
         """Return the averages, by name ``(cell_y, cell_x)``; NaN where no
         input has one.
+
+        Parameters
+        ----------
+        shape
+            Rows and columns of cells.
+        noise_scale
+            What the fit has multiplied the variances of an input by; 1 for
+            those that are not there.
         """
         fields: dict[str, np.ndarray] = {}
-        for (i, j), found in self._cells.items():
-            for name, value in found.items():
-                fields.setdefault(name, np.full(shape, np.nan))[i, j] = value
+        for (i, j), rows in self._cells.items():
+            scaled = [(weight / noise_scale.get(label, 1.0), values) for label, weight, values in rows]
+            found = _average(scaled)
+            for name, value in (found if self._linear else _spread_psf_flux(found)).items():
+                if np.isfinite(value):
+                    fields.setdefault(name, np.full(shape, np.nan))[i, j] = value
         return dict(sorted(fields.items()))
 
 
-def _spread_psf_flux(found: dict[str, float], names: set[str]) -> dict[str, float]:
+def _average(rows: Sequence[tuple[float, Mapping[str, float]]]) -> dict[str, float]:
+    """Average the inverses of the corrections of some inputs by weight; NaN
+    for an algorithm of which none has one.
+    """
+    names = {name.removesuffix(_VALUE) for _, values in rows for name in values if name.endswith(_VALUE)}
+    found = {}
+    for name in names:
+        known = [
+            (weight, values[name + _VALUE], values.get(name + _ERROR, 0.0))
+            for weight, values in rows
+            if 0 < values.get(name + _VALUE, 0.0) < np.inf
+        ]
+        weight, value, error = np.array(known).reshape(-1, 3).T
+        with np.errstate(invalid="ignore"):
+            mean = weight.sum() / (weight / value).sum()
+            found[name + _VALUE] = mean
+            found[name + _ERROR] = mean**2 * np.hypot.reduce(weight * error / value**2) / weight.sum()
+    return found
+
+
+def _spread_psf_flux(found: Mapping[str, float]) -> dict[str, float]:
     """Give every algorithm the correction of the PSF flux."""
     if _PSF_FLUX + _VALUE not in found:
         return {}
-    return {name + kind: found[_PSF_FLUX + kind] for name in names for kind in (_VALUE, _ERROR)}
+    return {name: found[_PSF_FLUX + (_ERROR if name.endswith(_ERROR) else _VALUE)] for name in found}

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 __all__ = ("OUTPUT_PLANES", "UNTRUSTED", "combine_planes")
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -119,6 +119,7 @@ def combine_planes(
     n_rejected: np.ndarray,
     filled: np.ndarray,
     cell_size: int,
+    labels: Mapping[tuple[int, int], Collection[str]] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
     """Make the mask planes of a result from those of its inputs.
 
@@ -138,6 +139,10 @@ def combine_planes(
         Holes that have a value all the same, bool ``(y, x)``.
     cell_size
         Side of a cell, in pixels; divides both sides of the patch.
+    labels
+        Inputs that the fit of a cell was given, by row and column of the cell:
+        what is said of others is not passed on there. In a cell that is not
+        among them all count.
 
     Returns
     -------
@@ -153,7 +158,8 @@ def combine_planes(
     REJECTED and SENSOR_EDGE as ``setRejectedMaskMapping`` (lsst/pipe_tasks
     coaddBase.py:330-358), INEXACT_PSF as ``setInexactPsf`` (lsst/drp_tasks
     assemble_coadd.py:1221-1240) and where fewer inputs than in the rest of
-    the cell were used.
+    the cell were used. As in the stack, a pixel that was left out for its mask
+    was so whether or not it has a value or a variance besides.
     """
     height, width = n_image.shape
     used_flags = np.zeros((height, width), np.uint32)
@@ -166,26 +172,27 @@ def combine_planes(
         if box is None:
             continue
         here, there = box
-        flags, good = one.flags[here], one.good[here]
-        covering = (flags & np.uint32(Plane.NO_DATA)) == 0
+        flags = one.flags[here]
+        used, frame = (np.zeros((height, width), bool) for _ in range(2))
+        used[there] = one.good[here]
+        frame[there] = ((flags & np.uint32(Plane.NO_DATA)) == 0) | _find_masked(flags, bad)
+        in_cell = used.reshape(n_cells).any(axis=(1, 3))
+        refused = in_cell & _find_refused(one.label, labels, shape=in_cell.shape)
+        n_in_cell += in_cell & ~refused
+        allowed = ~_spread(refused, cell_size)
+        flags = np.where(allowed[there], flags, np.uint32(0))
+        good = (used & allowed)[there]
         weight = _typical_weight(one)
         used_flags[there] |= np.where(good, flags, 0)
         weight_used[there] += weight * good
-        weight_saturated[there] += weight * (
-            ~good & covering & ((flags & np.uint32(Plane.SATURATED & bad)) != 0)
-        )
-        left_out[there] |= covering & ((flags & np.uint32(bad & ~_EDGES)) != 0)
-        clipped[there] |= covering & ((flags & np.uint32(Plane.CLIPPED)) != 0)
+        weight_saturated[there] += weight * (~good & ((flags & np.uint32(Plane.SATURATED & bad)) != 0))
+        left_out[there] |= _find_masked(flags, bad)
+        clipped[there] |= (flags & np.uint32(Plane.CLIPPED)) != 0
         edge[there] |= (flags & np.uint32(Plane.DETECTION_EDGE)) != 0
-        used, frame = (np.zeros((height, width), bool) for _ in range(2))
-        used[there], frame[there] = good, covering
-        n_in_cell += used.reshape(n_cells).any(axis=(1, 3))
-        frame = _fill_holes(frame)
-        edge |= frame & ~scipy.ndimage.binary_erosion(frame, iterations=_EDGE_WIDTH, border_value=1)
+        edge |= _find_end(frame) & allowed
     # Of a pixel that clipping or a failed cell has left without any input the
     # planes of those let in say nothing.
     used_flags[n_image == 0] = 0
-    expected = np.repeat(np.repeat(n_in_cell, cell_size, axis=0), cell_size, axis=1)
     planes = {plane.name or "": (used_flags & np.uint32(plane)) != 0 for plane in _PROPAGATED}
     planes["NO_DATA"] = n_image == 0
     planes["INTERPOLATED"] |= filled
@@ -194,8 +201,35 @@ def combine_planes(
     planes["SENSOR_EDGE"] = edge
     planes["CLIPPED"] = (n_rejected > 0) | clipped
     planes["REJECTED"] = left_out | planes["CLIPPED"]
-    planes["INEXACT_PSF"] = (n_image < expected) | planes["REJECTED"] | planes["SENSOR_EDGE"]
+    fewer = n_image < _spread(n_in_cell, cell_size)
+    planes["INEXACT_PSF"] = fewer | planes["REJECTED"] | planes["SENSOR_EDGE"]
     return planes
+
+
+def _find_refused(
+    label: str, labels: Mapping[tuple[int, int], Collection[str]], *, shape: tuple[int, int]
+) -> np.ndarray:
+    """Find the cells whose fit was not given an input, bool of the shape."""
+    refused = np.zeros(shape, bool)
+    for cell, names in labels.items():
+        refused[cell] = label not in names
+    return refused
+
+
+def _spread(cells: np.ndarray, cell_size: int) -> np.ndarray:
+    """Give every pixel ``(y, x)`` the value of its cell."""
+    return np.repeat(np.repeat(cells, cell_size, axis=0), cell_size, axis=1)
+
+
+def _find_masked(flags: np.ndarray, bad: Plane) -> np.ndarray:
+    """Find the pixels of a frame that were left out for their mask, bool."""
+    return (flags & np.uint32(bad & ~_EDGES)) != 0
+
+
+def _find_end(frame: np.ndarray) -> np.ndarray:
+    """Find the pixels along the end of a frame, bool ``(y, x)``."""
+    frame = _fill_holes(frame)
+    return frame & ~scipy.ndimage.binary_erosion(frame, iterations=_EDGE_WIDTH, border_value=1)
 
 
 def _fill_holes(frame: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from __future__ import annotations
 __all__ = ("ProvenanceRecorder",)
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import galsim
@@ -98,8 +99,16 @@ class ProvenanceRecorder:
         """Take back what was recorded of a cell."""
         self._rows = [row for row in self._rows if (row["cell_i"], row["cell_j"]) != (i, j)]
 
-    def finish(self) -> CoaddProvenance | None:
-        """Make the tables; `None` if no input was used."""
+    def finish(self, *, noise_scale: Mapping[str, float] = MappingProxyType({})) -> CoaddProvenance | None:
+        """Make the tables; `None` if no input was used.
+
+        Parameters
+        ----------
+        noise_scale
+            What the fit has multiplied the variances of an input by, mean over
+            its cells; 1 for those that are not there. Weights are less by it,
+            as they were in the fit.
+        """
         used = sorted({row["label"] for row in self._rows}, key=list(self._warped).index)
         if not used:
             return None
@@ -116,6 +125,7 @@ class ProvenanceRecorder:
             for name, value in row.items():
                 if name != "label":
                     contributions[name][n] = value
+            contributions["weight"][n] /= noise_scale.get(row["label"], 1.0)
         return CoaddProvenance(inputs, contributions)
 
     def _fill_identity(self, table: Any, n: int, label: str) -> None:
