@@ -47,6 +47,23 @@ def test_config_is_checked(name, value, text):
         config.validate()
 
 
+@pytest.mark.parametrize(
+    ("part", "fields", "text"),
+    [
+        # Every patch would be no work, and a run of none is no error.
+        ("select", {"n_visits_max": 2}, "min_inputs .3. must not be above select.n_visits_max .2."),
+        ("trust", {"min_seeing": 5.5}, "min_seeing .5.5. must be below max_seeing .5.5."),
+    ],
+)
+def test_limits_that_leave_nothing_are_refused(part, fields, text):
+    config = AssembleAcnCoaddConfig()
+    config.min_inputs = 3
+    config.validate()
+    getattr(config, part).update(**fields)
+    with pytest.raises(FieldValidationError, match=text):
+        config.validate()
+
+
 IN_NJY = {
     "image_model": "afw",
     "use_visit_summary": True,

@@ -177,6 +177,10 @@ class AssembleAcnCoaddConfig(
         except ValueError as error:
             name = str(error).split(maxsplit=1)[0]
             raise FieldValidationError(getattr(type(self), name), self, str(error)) from error
+        most = self.select.n_visits_max
+        if 0 < most < self.min_inputs:
+            text = f"min_inputs ({self.min_inputs}) must not be above select.n_visits_max ({most})."
+            raise FieldValidationError(type(self).min_inputs, self, text)
         if self.method not in LINEAR_METHODS and self.halo < LEAST_HALO * self.target_fwhm:
             _LOG.warning(
                 "halo is %d pixels, less than %g times target_fwhm (%g pixels): cells will show at their "

@@ -14,7 +14,7 @@ __all__ = ("TrustConfig",)
 
 import dataclasses
 
-from lsst.pex.config import Config, RangeField
+from lsst.pex.config import Config, FieldValidationError, RangeField
 
 from .core._trust import TrustLimits
 
@@ -81,6 +81,19 @@ class TrustConfig(Config):
         min=0.0,
         inclusiveMin=False,
     )
+
+    def validate(self) -> None:
+        """Check that some seeing is within the limits.
+
+        Raises
+        ------
+        lsst.pex.config.FieldValidationError
+            If none is.
+        """
+        super().validate()
+        if self.min_seeing >= self.max_seeing:
+            text = f"min_seeing ({self.min_seeing:g}) must be below max_seeing ({self.max_seeing:g})."
+            raise FieldValidationError(type(self).min_seeing, self, text)
 
     def make_limits(self) -> TrustLimits:
         """Translate to what the core takes."""
