@@ -15,7 +15,8 @@ import dataclasses
 import galsim
 import numpy as np
 import pytest
-from _register_data import GRIDS, SIZE, draw, make_exposure, make_wcs, model_at, patch_wcs, warp
+import scipy.ndimage
+from _register_data import GRIDS, PATCH, SIZE, draw, make_exposure, make_wcs, model_at, patch_wcs, warp
 
 from lsst.coadd.astroclearnet.core import Plane
 
@@ -170,6 +171,56 @@ def test_an_unmasked_plane_is_carried_and_kept():
     suspect = (warped.flags & Plane.SUSPECT) != 0
     assert suspect.sum() == pytest.approx(80 * 80, rel=0.03)
     assert warped.good[suspect].all()
+
+
+@pytest.mark.parametrize("scale", [0.084, 0.056])
+def test_pixels_larger_than_those_of_the_detector_see_all_of_them(scale):
+    """Sums keep flux and noise, and the PSF is that of the stars."""
+    grid = {"scale": scale, "rotation": 15.0}
+    profile = galsim.Gaussian(fwhm=0.6 / scale).shear(g1=0.1)
+    wcs = make_wcs(x=240.3, y=239.8, **grid)
+    images = np.random.default_rng(3).normal(0, 3, (5, SIZE, SIZE)).astype(np.float32)
+    star = np.zeros((SIZE, SIZE), np.float32)
+    draw(star, profile, x=240.3, y=239.8, flux=1e5)
+    fields = {
+        "profile": profile,
+        "wcs": wcs,
+        "x0": 0,
+        "y0": 0,
+        "variance": np.full(star.shape, 9, np.float32),
+    }
+    warped = warp(make_exposure(image=star, **fields))
+
+    row, column, radius = 200 + PATCH["y0"] - warped.y0, 210 + PATCH["x0"] - warped.x0, 10
+    stamp = warped.image[row - radius : row + radius + 1, column - radius : column + radius + 1]
+    kernel = warped.psf(x=PATCH["x0"] + 210, y=PATCH["y0"] + 200).astype(float)
+    middle = len(kernel) // 2
+    kernel = kernel[middle - radius : middle + radius + 1, middle - radius : middle + radius + 1]
+    np.testing.assert_allclose(stamp, 1e5 * kernel, atol=1e-3 * stamp.max())
+    assert stamp.sum() == pytest.approx(1e5, rel=1e-3)
+
+    # A flux is as uncertain as the variance says, as on the detector.
+    errors = []
+    for image in images:
+        noise = warp(make_exposure(image=image, **fields))
+        filtered = scipy.ndimage.convolve(noise.image.astype(float), kernel)
+        inside = scipy.ndimage.binary_erosion(noise.good, iterations=radius)
+        errors.append(np.mean(filtered[inside] ** 2) / np.mean(noise.variance[inside]))
+    assert np.mean(errors) / np.sum(kernel**2) == pytest.approx(1, abs=0.12)
+    assert np.median(noise.variance[noise.good]) == pytest.approx(9 * (0.168 / scale) ** 2, rel=0.01)
+
+
+def test_masks_reach_all_that_a_large_pixel_sees():
+    """What is left out may not come in at the side of a pixel."""
+    image = np.zeros((SIZE, SIZE), np.float32)
+    fields = {"wcs": make_wcs(x=240.3, y=239.8, scale=0.028, rotation=15.0), "x0": 0, "y0": 0}
+    image[10:470:20, 10:470:20] = 1.0
+    everywhere = warp(make_exposure(image=image, **fields))
+    masked = warp(make_exposure(image=image, flags=np.where(image > 0, Plane.BAD, 0), **fields))
+    seen = np.abs(everywhere.image - masked.image)
+    assert seen.max() > 1
+    assert 0.5 * masked.good.size < masked.good.sum()
+    assert seen[masked.good].max() < 0.1 * seen.max()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

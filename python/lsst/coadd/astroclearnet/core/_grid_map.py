@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("GridMap",)
+__all__ = ("GridMap", "divide_pixel")
 
 import dataclasses
 
@@ -24,6 +24,7 @@ from ._frame import Frame, overlap_box, transform_pixels
 _STEPS = (64, 32, 16, 8)  # pixels of the patch
 _TOLERANCE = 1e-3  # pixels
 _REACH = 64  # pixels of the patch around a short box that a lattice covers, too
+_COARSEST = 1.5  # native pixels between samples: with 2, sums have 2.3 times the noise of their pixels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +39,9 @@ class GridMap:
     y: RectBivariateSpline
     area: RectBivariateSpline
     """Native pixels per pixel of the box."""
+    divisions: int
+    """Parts of each side of a pixel of the box that are sampled for
+    themselves; see `divide_pixel`."""
 
     @classmethod
     def fit(cls, patch: PixelSkyMap, frame: Frame, *, x0: int, y0: int, height: int, width: int) -> GridMap:
@@ -113,7 +117,19 @@ class GridMap:
             spline_x(rows, columns, dy=1) * spline_y(rows, columns, dx=1)
             - spline_x(rows, columns, dx=1) * spline_y(rows, columns, dy=1)
         )
-        return cls(spline_x, spline_y, RectBivariateSpline(rows, columns, area))
+        divisions = int(np.ceil(np.median(area) ** 0.5 / _COARSEST))
+        return cls(spline_x, spline_y, RectBivariateSpline(rows, columns, area), divisions)
+
+
+def divide_pixel(divisions: int) -> np.ndarray:
+    """Return the middles ``(divisions,)`` of equal parts of a pixel's side,
+    from its centre.
+
+    A mean over such parts is what a pixel sees that is much larger than those
+    of the detector: one sample would leave most of their light aside, and let
+    their noise come in at low spatial frequency.
+    """
+    return (np.arange(divisions) + 0.5) / divisions - 0.5
 
 
 def _find_spans(

@@ -194,10 +194,12 @@ def warp_exposure(
     -----
     The image is interpolated with a quintic spline through its pixels and
     multiplied by the local ratio of pixel areas, so that sums of pixels are
-    conserved. Pixels that are left out are first filled from their
-    neighbours: the spline never sees their values. Stars of FWHM 3 native
-    pixels or more match the resampled PSF to 1 % of their peak; at 2.5
-    pixels, where the frame itself is undersampled, to 2 %.
+    conserved. Where pixels of the patch are more than 1.5 native ones wide,
+    each is the mean of several such values, and the PSF likewise. Pixels that
+    are left out are first filled from their neighbours: the spline never sees
+    their values. Stars of FWHM 3 native pixels or more match the resampled
+    PSF to 1 % of their peak; at 2.5 pixels, where the frame itself is
+    undersampled, to 2 %.
     """
     frame = Frame.of(exposure)
     outline, usable = (frame.outline(wcs, border=border) for border in (0, GROWTH))
@@ -209,7 +211,7 @@ def warp_exposure(
     image, variance, flags = resample(
         exposure, grid, height=box_height, width=box_width, bad=bad | Plane.NO_DATA
     )
-    psf = WarpedPsf(psf=exposure.psf, frame=frame, patch_wcs=wcs)
+    psf = WarpedPsf(psf=exposure.psf, frame=frame, patch_wcs=wcs, divisions=grid.divisions)
     # A model may have a hole at the centre: that costs a cell at most.
     kernel = find_kernel(
         psf,

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.ndimage
 
 from ._exposure import InputExposure
-from ._grid_map import GridMap
+from ._grid_map import GridMap, divide_pixel
 from ._planes import Plane
 from ._warped_psf import ORDER
 
@@ -60,22 +60,27 @@ def resample(
     for row, column in itertools.product(range(0, height, _BLOCK), range(0, width, _BLOCK)):
         part = slice(row, row + _BLOCK), slice(column, column + _BLOCK)
         where = rows[part[0]], columns[part[1]]
-        x, y = grid.x(*where) - cut_x0, grid.y(*where) - cut_y0
-        nearest = np.rint(y).astype(np.int32), np.rint(x).astype(np.int32)
-        inside = [
-            (index >= GROWTH) & (index < size - GROWTH)
-            for index, size in zip(nearest, native_flags.shape, strict=True)
-        ]
-        on_frame = inside[0] & inside[1]
+        on_frame = np.ones(flags[part].shape, bool)
+        for spline, start, size in zip((grid.y, grid.x), (cut_y0, cut_x0), native_flags.shape, strict=True):
+            index = np.rint(spline(*where) - start)
+            on_frame &= (index >= GROWTH) & (index < size - GROWTH)
         if not on_frame.any():
             continue
-        positions = y[on_frame], x[on_frame]
-        area = grid.area(*where)[on_frame]
-        for values, order, output in ((coefficients, ORDER, image), (native_variance, 1, variance)):
-            output[part][on_frame] = area * scipy.ndimage.map_coordinates(
-                values, positions, order=order, mode="mirror", prefilter=False
+        area = grid.area(*where)[on_frame] / grid.divisions**2
+        flags[part][on_frame] = 0
+        for shift_y, shift_x in itertools.product(divide_pixel(grid.divisions), repeat=2):
+            there = where[0] + shift_y, where[1] + shift_x
+            y, x = (grid.y(*there) - cut_y0)[on_frame], (grid.x(*there) - cut_x0)[on_frame]
+            for values, order, output in ((coefficients, ORDER, image), (native_variance, 1, variance)):
+                output[part][on_frame] += area * scipy.ndimage.map_coordinates(
+                    values, (y, x), order=order, mode="mirror", prefilter=False
+                )
+            # A large pixel may reach beyond the frame with a part of it.
+            nearest = (
+                np.rint(position).astype(np.int32).clip(0, size - 1)
+                for position, size in zip((y, x), native_flags.shape, strict=True)
             )
-        flags[part][on_frame] = native_flags[nearest[0][on_frame], nearest[1][on_frame]]
+            flags[part][on_frame] |= native_flags[*nearest]
     return image, variance, flags
 
 

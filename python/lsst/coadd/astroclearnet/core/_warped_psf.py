@@ -13,6 +13,7 @@ from __future__ import annotations
 __all__ = ("MOST_OFFSET", "WarpedPsf", "find_star", "kernel_fwhm", "normalise_kernel")
 
 import dataclasses
+import itertools
 
 import numpy as np
 import scipy.ndimage
@@ -20,6 +21,7 @@ import scipy.ndimage
 from ._errors import InvalidExposureError
 from ._exposure import PixelSkyMap, PsfModel
 from ._frame import Frame, transform_pixels
+from ._grid_map import divide_pixel
 
 ORDER = 5
 """Order of the interpolating spline, for images and PSFs alike."""
@@ -38,6 +40,9 @@ class WarpedPsf:
     psf: PsfModel
     frame: Frame
     patch_wcs: PixelSkyMap
+
+    divisions: int
+    """As of the `GridMap` by which the image was resampled."""
 
     def __call__(self, *, x: float, y: float) -> np.ndarray:
         """Return the PSF at a position.
@@ -61,7 +66,7 @@ class WarpedPsf:
         """
         native_x, native_y = self.frame.nearest(self.patch_wcs, x=x, y=y)
         kernel = normalise_kernel(self.psf(x=native_x, y=native_y), label=self.frame.label)
-        return _warp_kernel(kernel, self._native_to_patch(native_x, native_y))
+        return _warp_kernel(kernel, self._native_to_patch(native_x, native_y), self.divisions)
 
     def _native_to_patch(self, x: float, y: float) -> np.ndarray:
         """Return d(patch x, y) / d(native x, y) at a native position."""
@@ -130,17 +135,19 @@ def find_star(stamp: np.ndarray) -> tuple[float, float]:
     return float((core.sum(axis=0) * x).sum() / core.sum()), float((core.sum(axis=1) * y).sum() / core.sum())
 
 
-def _warp_kernel(kernel: np.ndarray, native_to_patch: np.ndarray) -> np.ndarray:
+def _warp_kernel(kernel: np.ndarray, native_to_patch: np.ndarray, divisions: int) -> np.ndarray:
     """Resample a kernel as `warp_exposure` resamples images."""
     radius = len(kernel) // 2
     scale = np.sqrt(abs(np.linalg.det(native_to_patch)))  # patch pixels per native pixel
     warped_radius = int(np.ceil(radius * scale))
     offsets = np.arange(-warped_radius, warped_radius + 1.0)
     patch = np.stack(np.meshgrid(offsets, offsets))
-    native = np.tensordot(np.linalg.inv(native_to_patch), patch, axes=1)
     padded = np.pad(kernel, _MARGIN)
     centre = len(padded) // 2
-    warped = scipy.ndimage.map_coordinates(padded, native[::-1] + centre, order=ORDER, mode="constant")
+    warped = np.zeros(patch.shape[1:])
+    for shift in itertools.product(divide_pixel(divisions), repeat=2):
+        native = np.tensordot(np.linalg.inv(native_to_patch), patch + np.reshape(shift, (2, 1, 1)), axes=1)
+        warped += scipy.ndimage.map_coordinates(padded, native[::-1] + centre, order=ORDER, mode="constant")
     return (warped / warped.sum()).astype(np.float32)
 
 
