@@ -8,6 +8,8 @@
 
 """What clipping is made of, against other ways to the same."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,9 @@ from lsst.coadd.astroclearnet.core._clip import Clipper
 from lsst.coadd.astroclearnet.core._first_look import FirstLook, find_median
 from lsst.coadd.astroclearnet.core._fourier import FourierGrid
 from lsst.coadd.astroclearnet.core._neighbours import brightest_nearby
+from lsst.coadd.astroclearnet.core._statistic import compute_statistic
 from lsst.coadd.astroclearnet.core._wiener import WienerSolver
+from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 33])
@@ -82,6 +86,30 @@ def test_edges_of_the_image_clip_as_its_middle():
     expected = np.ones((30, 30))
     expected[:2, :2] = expected[14:17, 28:] = 0
     np.testing.assert_array_equal(used[0], expected)
+
+
+@pytest.mark.parametrize("reach", [30, 1000])
+@pytest.mark.parametrize("n", [3, 4, 6])
+def test_an_exposure_that_is_too_dark_does_not_rule_the_others(n, reach):
+    """Its sky was taken too high, over a place or all of it: the coadd is no
+    darker than the mean, and fluxes stay."""
+    faults = {"streak": False, "masked_trail": False, "unmasked_cosmic_rays": 0}
+    stack, truth = simulate_stack(n_exposures=n, size=160, seed=4, **faults)
+    y, x = np.indices(stack.image.shape[1:]) - 80
+    # In the others, 0.5 sigma a pixel seem to be light at first.
+    depth = 0.5 * n * truth.sky_sigma[1] * (np.hypot(y, x) < reach)
+    image = stack.image.copy()
+    image[1] -= np.where(stack.good[1], depth, 0)
+    right, dark = (
+        compute_statistic(one, halo=20) for one in (stack, dataclasses.replace(stack, image=image))
+    )
+    level = [one.wiener(one.data, strength=0.1, fwhm=4.0)[:160, :160].numpy() for one in (right, dark)]
+    inside = np.hypot(y, x) < 25
+    share = float(right.sky_variance[1] ** -1 / (1 / right.sky_variance).sum())
+    lost = (level[0] - level[1])[inside].mean() / depth[inside].mean()
+    assert lost == pytest.approx(share, rel=0.25)
+    others = np.arange(n) != 1
+    assert dark.rejected.numpy()[others][:, inside].mean() < 0.05
 
 
 def test_solver_reaches_the_wiener_solution():

@@ -31,6 +31,10 @@ _FAINT = 5.0
 """S/N in the smoothed residual from which on light is an artifact: no pixel
 of it need be bright."""
 
+_DARK = 3.0
+"""S/N of the smoothed residual from which on an exposure that is too dark can
+make the others look bright."""
+
 _GROW, _GROW_SMOOTH = 1.5, 2.0
 """S/N of a pixel, and of the smoothed residual, down to which what is clipped
 grows."""
@@ -110,6 +114,8 @@ class Clipper:
         smooth, found = torch.empty_like(score), []
         for part in parts(image):
             smooth[part] = _smooth(used[part].clamp(max=self._clip_sigma))
+        _forgive_deficit(smooth, good, variance)
+        for part in parts(image):
             size = torch.maximum(score[part].abs(), smooth[part] * (self._clip_sigma / _FAINT))
             at = (size > enough).nonzero()
             at[:, 0] += part.start
@@ -202,6 +208,44 @@ class Clipper:
         for _ in range(2):
             marks = torch.maximum(marks, torch.minimum(brightest_nearby(marks, 2), noticed))
         return where, marks
+
+
+def _forgive_deficit(smooth: torch.Tensor, good: torch.Tensor, variance: torch.Tensor) -> None:
+    """Take from the smoothed light of exposures what one of them lacks.
+
+    Where the sky of an exposure is too dark, over a place or all of it, the
+    model is too dark as well, and all others seem to have light there. If one
+    exposure is darker than any other is bright, what the model would rise by
+    without it is no light of theirs; of two nobody can tell which is wrong.
+
+    Parameters
+    ----------
+    smooth
+        Smoothed residuals in sigma, ``(n, h, w)``; changed in place.
+    good
+        1 where a pixel can be used, else 0.
+    variance
+        The stack's, ``(n, h, w)``.
+    """
+    rise, depth, brightest = (torch.zeros_like(smooth[0]) for _ in range(3))
+    total = torch.zeros_like(rise)
+    for one, level in zip(good, variance, strict=True):
+        total += one / level
+    for one, light, level in zip(good, smooth, variance, strict=True):
+        # Alone it has nobody to be darker than.
+        others = (total - one / level).clamp_min(1e-6 * total.max())
+        # Against a model of the others, so that their depths do not matter.
+        score = light * (1.0 + 1.0 / (level * others)).sqrt()
+        # Its own holes may not look like a trail of the others.
+        without = -light * level.rsqrt() / others
+        torch.maximum(brightest, score, out=brightest)
+        torch.where(without > rise, -score, depth, out=depth)
+        torch.maximum(rise, without, out=rise)
+    # One of two is as dark as the other is bright: that is still an artifact.
+    several = brightest_nearby((good.sum(0) > 2.0).float(), 2)
+    rise *= several * soft(depth / brightest.clamp_min(1e-20), 1.0) * soft(depth, _DARK)
+    for light, level in zip(smooth, variance, strict=True):
+        light.addcmul_(rise, level.rsqrt(), value=-1.0)
 
 
 def _mark_trails(
