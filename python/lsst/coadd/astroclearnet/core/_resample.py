@@ -13,6 +13,7 @@ from __future__ import annotations
 __all__ = ("GROWTH", "resample")
 
 import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import scipy.ndimage
@@ -28,7 +29,8 @@ that, the fill under a masked pixel on a star can reach 4 % of the peak;
 beyond it, 1 %."""
 
 _MARGIN = 16  # native pixels after which the spline has forgotten a boundary
-_BLOCK = 256  # side of the pieces of the patch that are worked at a time
+_BLOCK = 256  # side of the pieces that are worked at a time
+_TRUNCATE = 3.0  # sigma at which Gaussians end
 
 
 def resample(
@@ -94,9 +96,9 @@ def _clean(
         usable = np.isfinite(image) & np.isfinite(variance) & (variance > 0)
     flags[~usable] |= np.uint32(Plane.NO_DATA)
     left_out = flags & np.uint32(bad)
-    filled = _fill(image, left_out != 0)
-    coefficients = scipy.ndimage.spline_filter(filled, order=ORDER, output=np.float32, mode="mirror")
-    return coefficients, _fill(variance, left_out != 0), flags | _grow(left_out)
+    image, variance = _fill([image, variance], left_out != 0)
+    coefficients = scipy.ndimage.spline_filter(image, order=ORDER, output=np.float32, mode="mirror")
+    return coefficients, variance, flags | _grow(left_out)
 
 
 def _needed_part(
@@ -116,22 +118,44 @@ def _needed_part(
     return (slices[0], slices[1]), exposure.x0 + slices[1].start, exposure.y0 + slices[0].start
 
 
-def _fill(array: np.ndarray, left_out: np.ndarray) -> np.ndarray:
-    """Replace pixels by a weighted mean of their good neighbours."""
-    filled = np.where(left_out, 0, array).astype(np.float32)
-    remaining = left_out.copy()
+def _fill(arrays: Sequence[np.ndarray], left_out: np.ndarray) -> list[np.ndarray]:
+    """Replace pixels by a weighted mean of their good neighbours, which are
+    looked for ever farther, in blocks that need it.
+    """
+    known = [np.where(left_out, 0, array).astype(np.float32) for array in arrays]
+    filled = [array.copy() for array in known]
+    seen, remaining = (~left_out).astype(np.float32), left_out.copy()
     for sigma in (1.0, 4.0, 16.0):
-        if not remaining.any():
-            return filled
-        weight = scipy.ndimage.gaussian_filter((~left_out).astype(np.float32), sigma, truncate=3)
-        value = scipy.ndimage.gaussian_filter(
-            np.where(left_out, 0, array).astype(np.float32), sigma, truncate=3
-        )
-        ready = remaining & (weight > 0.02)
-        filled[ready] = value[ready] / weight[ready]
-        remaining &= ~ready
-    filled[remaining] = np.median(array[~left_out]) if not left_out.all() else 0
+        for block, around, inner in _find_blocks(remaining, margin=round(_TRUNCATE * sigma) + 1):
+            if not seen[around].any():
+                continue
+            weight, *values = (
+                scipy.ndimage.gaussian_filter(array[around], sigma, truncate=_TRUNCATE)[inner]
+                for array in (seen, *known)
+            )
+            ready = remaining[block] & (weight > 0.02)
+            for array, value in zip(filled, values, strict=True):
+                array[block][ready] = value[ready] / weight[ready]
+            remaining[block] &= ~ready
+    if remaining.any():
+        for result, array in zip(filled, arrays, strict=True):
+            result[remaining] = np.median(array[~left_out]) if not left_out.all() else 0
     return filled
+
+
+def _find_blocks(
+    wanted: np.ndarray, *, margin: int
+) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice], tuple[slice, slice]]]:
+    """Yield the blocks of an image with a pixel that is wanted, the same with
+    a margin, and where the former lie in the latter.
+    """
+    for corner in itertools.product(*(range(0, size, _BLOCK) for size in wanted.shape)):
+        block = slice(corner[0], corner[0] + _BLOCK), slice(corner[1], corner[1] + _BLOCK)
+        if wanted[block].any():
+            low = [max(start - margin, 0) for start in corner]
+            around = tuple(slice(a, start + _BLOCK + margin) for a, start in zip(low, corner, strict=True))
+            inner = tuple(slice(start - a, start - a + _BLOCK) for a, start in zip(low, corner, strict=True))
+            yield block, around, inner
 
 
 def _grow(flags: np.ndarray) -> np.ndarray:
