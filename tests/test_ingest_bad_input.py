@@ -247,7 +247,11 @@ def test_a_command_that_is_stopped_leaves_nothing(number, code, words, files, tm
     content["exposures"] = [{"visit": visit, "detector": 3} for visit in range(50)]
     path.write_text(yaml.safe_dump(content))
     command = [sys.executable, "-m", "lsst.coadd.astroclearnet", "ingest", str(path), str(tmp_path / "repo")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+
+    def heed():  # the children of a job in the background ignore Ctrl-C
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
         assert "1/50" in process.stderr.readline()
         assert len(os.listdir(tmp_path)) == 2  # the description, and what is half made
         process.send_signal(number)
