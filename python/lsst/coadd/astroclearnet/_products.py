@@ -46,7 +46,7 @@ _SIDES = (5, 10, 20, 40)
 
 
 class CellRecorder:
-    """Note what each input gave to each cell, once a cell.
+    """Note what each input gave to each cell.
 
     Parameters
     ----------
@@ -77,23 +77,16 @@ class CellRecorder:
         self._corrections = ApertureCorrectionStacker(warped, linear=linear)
         self._origin = geometry.outer_bbox
         self.labels: dict[tuple[int, int], frozenset[str]] = {}
-        """Inputs that the fit of each cell was given, by row and column."""
+        """Inputs that the fit of each cell used, by row and column."""
 
-    def record(self, stack: CellStack, tile: Tile) -> None:
-        """Note the inputs of a cell; a second time nothing happens."""
+    def record(self, tile: Tile, stack: CellStack) -> None:
+        """Note the inputs of a cell that was fitted."""
         place = {"i": tile.i, "j": tile.j}
-        if (tile.i, tile.j) in self.labels:
-            return
         self.labels[tile.i, tile.j] = frozenset(stack.labels)
         x0, y0 = self._origin.x.start + tile.x0, self._origin.y.start + tile.y0
         cell = Box.factory[y0 : y0 + tile.height, x0 : x0 + tile.width]
         self._provenance.record(stack, cell=cell, **place)
         self._corrections.add(stack, cell=cell, **place)
-
-    def forget(self, tile: Tile) -> None:
-        """Take a cell back: its fit failed."""
-        self._provenance.forget(i=tile.i, j=tile.j)
-        self._corrections.forget(i=tile.i, j=tile.j)
 
     def finish(self, exposures: Sequence[ExposureSummary], *, cell_size: int) -> dict[str, Any]:
         """Return ``provenance`` and ``aperture_corrections``.

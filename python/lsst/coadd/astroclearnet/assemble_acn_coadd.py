@@ -25,8 +25,6 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lsst.pipe.base import (
     AlgorithmError,
     AnnotatedPartialOutputsError,
@@ -250,7 +248,6 @@ class AssembleAcnCoaddTask(PipelineTask):
         how many cells failed.
         """
         from .core import fit_patch
-        from .core._statistic import leave_out_weightless
 
         bbox = geometry.outer_bbox
         recorder = CellRecorder(
@@ -263,7 +260,7 @@ class AssembleAcnCoaddTask(PipelineTask):
 
         def get_stack(tile: Tile, halo: int) -> CellStack | None:
             x0, y0 = bbox.x.start + tile.x0, bbox.y.start + tile.y0
-            stack = cut_stack(
+            return cut_stack(
                 warped,
                 x0=x0 - halo,
                 y0=y0 - halo,
@@ -271,16 +268,6 @@ class AssembleAcnCoaddTask(PipelineTask):
                 width=tile.width + 2 * halo,
                 bad=self.config.bad_plane_bits,
             )
-            if stack is None:
-                return None
-            # The fit would do so itself, after they had been recorded.
-            stack = leave_out_weightless(stack)
-            inner = np.s_[:, halo : halo + tile.height, halo : halo + tile.width]
-            # What only the halo holds makes no cell: it would have no inputs.
-            if not stack.good[inner].any():
-                return None
-            recorder.record(stack, tile)
-            return stack
 
         failures = CellFailures(
             where=_name_patch(geometry, band),
@@ -289,10 +276,6 @@ class AssembleAcnCoaddTask(PipelineTask):
             log=self.log,
         )
 
-        def on_failed_cell(tile: Tile, error: Exception) -> None:
-            recorder.forget(tile)
-            failures.add(tile, error)
-
         try:
             fit = fit_patch(
                 get_stack,
@@ -300,7 +283,8 @@ class AssembleAcnCoaddTask(PipelineTask):
                 width=bbox.x.size,
                 options=options,
                 report=self.log.info,
-                on_failed_cell=on_failed_cell,
+                on_fitted_cell=recorder.record,
+                on_failed_cell=failures.add,
             )
         except FitError as error:
             raise FitFailedError(f"{failures.where}: {error}", error.metadata) from error

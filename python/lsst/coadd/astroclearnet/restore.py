@@ -98,12 +98,9 @@ def fit_grid_stack(
     failures: list[Exception] = []
 
     def get_stack(tile: Tile, halo: int) -> CellStack | None:
-        cut = stack.cut(
+        return stack.cut(
             x0=tile.x0 - halo, y0=tile.y0 - halo, height=tile.height + 2 * halo, width=tile.width + 2 * halo
         )
-        inner = np.s_[:, halo : halo + tile.height, halo : halo + tile.width]
-        # What only the halo holds makes no cell: it would have no inputs.
-        return cut if cut is not None and cut.good[inner].any() else None
 
     def on_failed_cell(tile: Tile, error: Exception) -> None:
         failures.append(error)

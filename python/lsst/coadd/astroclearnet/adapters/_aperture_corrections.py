@@ -100,10 +100,6 @@ class ApertureCorrectionStacker:
                     )
         return values
 
-    def forget(self, *, i: int, j: int) -> None:
-        """Take back what was noted of a cell."""
-        self._cells.pop((i, j), None)
-
     def finish(
         self, *, shape: tuple[int, int], noise_scale: Mapping[str, float] = MappingProxyType({})
     ) -> dict[str, np.ndarray]:

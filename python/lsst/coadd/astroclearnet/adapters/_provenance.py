@@ -95,10 +95,6 @@ class ProvenanceRecorder:
                 }
             )
 
-    def forget(self, *, i: int, j: int) -> None:
-        """Take back what was recorded of a cell."""
-        self._rows = [row for row in self._rows if (row["cell_i"], row["cell_j"]) != (i, j)]
-
     def finish(self, *, noise_scale: Mapping[str, float] = MappingProxyType({})) -> CoaddProvenance | None:
         """Make the tables; `None` if no input was used.
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 
+from ..core._options import LARGEST_SEED
 from ._progress import Progress
 
 _COUNTS = (
@@ -33,14 +34,11 @@ _COUNTS = (
 """Fields of `TrainingOptions`, whose module would import torch: name, least
 value, default, help."""
 
-_LARGEST_SEED = 2**63 - 1
-"""As of `FitOptions`: torch takes none above twice as much."""
-
 
 def _count_options(command: Callable) -> Callable:
     for name, least, default, text in reversed(_COUNTS):
         option = f"--{name.replace('_', '-')}"
-        kind = click.IntRange(min=least, max=_LARGEST_SEED if name == "seed" else None)
+        kind = click.IntRange(min=least, max=LARGEST_SEED if name == "seed" else None)
         command = click.option(option, type=kind, default=default, show_default=True, help=text)(command)
     return command
 

@@ -95,23 +95,8 @@ class HoledPsf:
     """Pixels ``(n, 2)`` of the exposure, x and y, a few pixels apart."""
 
     def __call__(self, *, x: float, y: float) -> np.ndarray:
-        """Return the PSF at a position.
-
-        Parameters
-        ----------
-        x, y
-            Position in pixels of the grid; `find_kernel` says what is
-            returned where the model has no value, as off its detector.
-
-        Returns
-        -------
-        `numpy.ndarray`
-            Kernel ``(p, p)``, float32, p odd, star on the central pixel,
-            sum 1.
-
-        Raises
-        ------
-        InvalidExposureError
-            If the model yields no proper kernel anywhere.
+        """Return the PSF at a pixel of the grid, float32; `find_kernel` says
+        what where the model has no value, as off its detector, and what is
+        raised.
         """
         return find_kernel(self.psf, self.positions, x=x, y=y, label=self.label).astype(np.float32)

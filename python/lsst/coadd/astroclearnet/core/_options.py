@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 __all__ = (
+    "LARGEST_SEED",
     "LEAST_CELL_SIZE",
     "LEAST_HALO",
     "LINEAR_METHODS",
@@ -41,6 +42,9 @@ RECIPES = {
 
 PAPER_LATENT_FWHM = 2.0
 """FWHM in pixels of the PSF of the latent of ``recipe="paper"``."""
+
+LARGEST_SEED = 2**63 - 1
+"""Torch takes none above twice as much."""
 
 LEAST_CELL_SIZE = 16
 """Least side of a cell, in pixels."""
@@ -125,7 +129,7 @@ class FitOptions:
         for name, limit in lowest.items():
             if not getattr(self, name) >= limit:
                 raise ValueError(f"{name} must be at least {limit}; got {getattr(self, name)!r}.")
-        for name, limit in {"target_fwhm": 60.0, "seed": 2**63 - 1}.items():
+        for name, limit in {"target_fwhm": 60.0, "seed": LARGEST_SEED}.items():
             if not getattr(self, name) <= limit:
                 raise ValueError(f"{name} must be at most {limit}; got {getattr(self, name)!r}.")
         if (self.method, self.recipe) == ("acn", "paper") and self.target_fwhm < PAPER_LATENT_FWHM:

@@ -62,17 +62,21 @@ def resample(
     for row, column in itertools.product(range(0, height, _BLOCK), range(0, width, _BLOCK)):
         part = slice(row, row + _BLOCK), slice(column, column + _BLOCK)
         where = rows[part[0]], columns[part[1]]
+        samples = np.array(
+            [
+                (grid.y(where[0] + y, where[1] + x) - cut_y0, grid.x(where[0] + y, where[1] + x) - cut_x0)
+                for y, x in itertools.product(divide_pixel(grid.divisions), repeat=2)
+            ]
+        )
         on_frame = np.ones(flags[part].shape, bool)
-        for spline, start, size in zip((grid.y, grid.x), (cut_y0, cut_x0), native_flags.shape, strict=True):
-            index = np.rint(spline(*where) - start)
+        for middle, size in zip(samples.mean(axis=0), native_flags.shape, strict=True):
+            index = np.rint(middle)
             on_frame &= (index >= GROWTH) & (index < size - GROWTH)
         if not on_frame.any():
             continue
-        area = grid.area(*where)[on_frame] / grid.divisions**2
+        area = grid.area(*where)[on_frame] / len(samples)
         flags[part][on_frame] = 0
-        for shift_y, shift_x in itertools.product(divide_pixel(grid.divisions), repeat=2):
-            there = where[0] + shift_y, where[1] + shift_x
-            y, x = (grid.y(*there) - cut_y0)[on_frame], (grid.x(*there) - cut_x0)[on_frame]
+        for y, x in samples[:, :, on_frame]:
             for values, order, output in ((coefficients, ORDER, image), (native_variance, 1, variance)):
                 output[part][on_frame] += area * scipy.ndimage.map_coordinates(
                     values, (y, x), order=order, mode="mirror", prefilter=False

@@ -57,6 +57,7 @@ def fit_patch(
     width: int,
     options: FitOptions,
     report: Callable[[str], None] = lambda line: None,
+    on_fitted_cell: Callable[[Tile, CellStack], None] = lambda tile, stack: None,
     on_failed_cell: Callable[[Tile, Exception], None] | None = None,
 ) -> PatchFit:
     """Fit every cell of a patch and stitch the results.
@@ -66,13 +67,15 @@ def fit_patch(
     get_stack
         ``get_stack(tile, halo)`` returns the exposures on the tile grown by
         the halo on all sides (``height + 2 * halo`` rows), or `None` where
-        there are no data.
+        there are no data. What only the halo holds makes no cell.
     height, width
         Size of the patch, a multiple of ``options.cell_size``.
     options
         How to fit.
     report
         Takes a line of progress.
+    on_fitted_cell
+        Is told the exposures that the fit of a cell used, once a cell.
     on_failed_cell
         Is told what went wrong in a cell, in its stack or in its fit. The
         cell is then missing from the result; may raise instead. `None`
@@ -109,6 +112,7 @@ def fit_patch(
                 report(f"cell {count}/{len(tiles)} ({tile.i}, {tile.j}): no data")
                 continue
             canvas.add(tile, stack, fit)
+            on_fitted_cell(tile, stack)
             history += [{"cell_i": tile.i, "cell_j": tile.j, **row} for row in fit.history]
             elapsed = time.monotonic() - started
             left = elapsed / count * (len(tiles) - count)
@@ -177,10 +181,16 @@ def _wait(
 def _cut_cell(
     get_stack: Callable[[Tile, int], CellStack | None], tile: Tile, halo: int
 ) -> CellStack | Exception | None:
-    """Return the exposures on a cell, or what went wrong with them."""
+    """Return the exposures on a cell, or what went wrong with them; `None` if
+    no pixel of it, without its halo, is seen.
+    """
     try:
         stack = get_stack(tile, halo)
-        return None if stack is None else _in_fixed_order(leave_out_weightless(stack))
+        if stack is None:
+            return None
+        stack = leave_out_weightless(stack)
+        inner = np.s_[:, halo : halo + tile.height, halo : halo + tile.width]
+        return _in_fixed_order(stack) if stack.good[inner].any() else None
     except MemoryError:
         raise
     except Exception as error:
