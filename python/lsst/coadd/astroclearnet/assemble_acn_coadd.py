@@ -103,7 +103,8 @@ class AssembleAcnCoaddTask(PipelineTask):
         band
             Band of the patch.
         n_threads
-            Threads of torch; 0 leaves its own choice.
+            Threads of torch; 0 leaves its own choice. With 1, no exposure is
+            read while the last is resampled.
 
         Returns
         -------
@@ -147,6 +148,7 @@ class AssembleAcnCoaddTask(PipelineTask):
                 pixel_scale=pixel_scale,
                 scratch=scratch,
                 log=self.log,
+                n_threads=n_threads,
             )
             self._check_inputs(records)
             fit, recorder, n_failed = self._fit(warped, inputs, geometry, band, options)

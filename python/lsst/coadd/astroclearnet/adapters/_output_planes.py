@@ -173,23 +173,23 @@ def combine_planes(
             continue
         here, there = box
         flags = one.flags[here]
-        used, frame = (np.zeros((height, width), bool) for _ in range(2))
+        used = np.zeros((height, width), bool)
         used[there] = one.good[here]
-        frame[there] = ((flags & np.uint32(Plane.NO_DATA)) == 0) | _find_masked(flags, bad)
         in_cell = used.reshape(n_cells).any(axis=(1, 3))
         refused = in_cell & _find_refused(one.label, labels, shape=in_cell.shape)
         n_in_cell += in_cell & ~refused
         allowed = ~_spread(refused, cell_size)
+        frame = ((flags & np.uint32(Plane.NO_DATA)) == 0) | _find_masked(flags, bad)
+        edge[there] |= _find_end(frame, within=there, shape=edge.shape) & allowed[there]
         flags = np.where(allowed[there], flags, np.uint32(0))
-        good = (used & allowed)[there]
-        weight = _typical_weight(one)
+        good = one.good[here] & allowed[there]
+        weight = np.float32(_typical_weight(one))
         used_flags[there] |= np.where(good, flags, 0)
         weight_used[there] += weight * good
         weight_saturated[there] += weight * (~good & ((flags & np.uint32(Plane.SATURATED & bad)) != 0))
         left_out[there] |= _find_masked(flags, bad)
         clipped[there] |= (flags & np.uint32(Plane.CLIPPED)) != 0
         edge[there] |= (flags & np.uint32(Plane.DETECTION_EDGE)) != 0
-        edge |= _find_end(frame) & allowed
     # Of a pixel that clipping or a failed cell has left without any input the
     # planes of those let in say nothing.
     used_flags[n_image == 0] = 0
@@ -226,10 +226,14 @@ def _find_masked(flags: np.ndarray, bad: Plane) -> np.ndarray:
     return (flags & np.uint32(bad & ~_EDGES)) != 0
 
 
-def _find_end(frame: np.ndarray) -> np.ndarray:
-    """Find the pixels along the end of a frame, bool ``(y, x)``."""
-    frame = _fill_holes(frame)
-    return frame & ~scipy.ndimage.binary_erosion(frame, iterations=_EDGE_WIDTH, border_value=1)
+def _find_end(frame: np.ndarray, *, within: tuple[slice, slice], shape: tuple[int, int]) -> np.ndarray:
+    """Find the pixels along the end of a frame, bool ``(y, x)``, that lies
+    within a patch: where the patch ends, the frame does not.
+    """
+    beyond = [(int(part.start > 0), int(part.stop < size)) for part, size in zip(within, shape, strict=True)]
+    frame = _fill_holes(np.pad(frame, beyond))
+    end = frame & ~scipy.ndimage.binary_erosion(frame, iterations=_EDGE_WIDTH, border_value=1)
+    return end[tuple(slice(low, size - high) for (low, high), size in zip(beyond, end.shape, strict=True))]
 
 
 def _fill_holes(frame: np.ndarray) -> np.ndarray:

@@ -155,6 +155,87 @@ class WarpedExposure:
         return (here[0], here[1]), (there[0], there[1])
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class WarpPlan:
+    """Where an exposure lies on the pixel grid of a patch.
+
+    `warp_exposure` in three steps, of which the second asks neither WCS nor
+    PSF: these may be objects of other libraries that are for one thread.
+    """
+
+    exposure: InputExposure
+    wcs: PixelSkyMap
+    bad: Plane
+    frame: Frame
+    grid: GridMap
+    outline: np.ndarray
+
+    x0: int
+    y0: int
+    height: int
+    width: int
+    """Where they overlap, in pixels of the patch."""
+
+    @classmethod
+    def make(
+        cls,
+        exposure: InputExposure,
+        *,
+        wcs: PixelSkyMap,
+        x0: int,
+        y0: int,
+        height: int,
+        width: int,
+        bad: Plane,
+    ) -> WarpPlan | None:
+        """Find where an exposure lies; parameters as of `warp_exposure`."""
+        frame = Frame.of(exposure)
+        outline, usable = (frame.outline(wcs, border=border) for border in (0, GROWTH))
+        box = None if usable is None else overlap_box(usable, x0=x0, y0=y0, height=height, width=width)
+        if outline is None or box is None:
+            return None
+        place = dict(zip(("x0", "y0", "height", "width"), box, strict=True))
+        grid = GridMap.fit(wcs, frame, **place)
+        return cls(exposure=exposure, wcs=wcs, bad=bad, frame=frame, grid=grid, outline=outline, **place)
+
+    def resample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return image, variance and flags on the grid, ``(y, x)``."""
+        bad = self.bad | Plane.NO_DATA
+        return resample(self.exposure, self.grid, height=self.height, width=self.width, bad=bad)
+
+    def finish(self, image: np.ndarray, variance: np.ndarray, flags: np.ndarray) -> WarpedExposure:
+        """Add what does not depend on pixels to what was resampled."""
+        exposure, frame = self.exposure, self.frame
+        psf = WarpedPsf(psf=exposure.psf, frame=frame, patch_wcs=self.wcs, divisions=self.grid.divisions)
+        # A model may have a hole at the centre: that costs a cell at most.
+        kernel = find_kernel(
+            psf,
+            sample_positions(np.ones(image.shape, bool), x0=self.x0, y0=self.y0),
+            x=self.x0 + (self.width - 1) / 2,
+            y=self.y0 + (self.height - 1) / 2,
+            label=exposure.label,
+        )
+        return WarpedExposure(
+            visit=exposure.visit,
+            detector=exposure.detector,
+            physical_filter=exposure.physical_filter,
+            label=exposure.label,
+            x0=self.x0,
+            y0=self.y0,
+            image=image,
+            variance=variance,
+            flags=flags,
+            good=(flags & np.uint32(self.bad | Plane.NO_DATA)) == 0,
+            psf=psf,
+            psf_fwhm=kernel_fwhm(kernel),
+            outline=self.outline,
+            aperture_corrections={
+                name: WarpedField(field=field, frame=frame, patch_wcs=self.wcs)
+                for name, field in exposure.aperture_corrections.items()
+            },
+        )
+
+
 def warp_exposure(
     exposure: InputExposure,
     *,
@@ -201,44 +282,8 @@ def warp_exposure(
     PSF to 1 % of their peak; at 2.5 pixels, where the frame itself is
     undersampled, to 2 %.
     """
-    frame = Frame.of(exposure)
-    outline, usable = (frame.outline(wcs, border=border) for border in (0, GROWTH))
-    box = None if usable is None else overlap_box(usable, x0=x0, y0=y0, height=height, width=width)
-    if outline is None or box is None:
-        return None
-    box_x0, box_y0, box_height, box_width = box
-    grid = GridMap.fit(wcs, frame, x0=box_x0, y0=box_y0, height=box_height, width=box_width)
-    image, variance, flags = resample(
-        exposure, grid, height=box_height, width=box_width, bad=bad | Plane.NO_DATA
-    )
-    psf = WarpedPsf(psf=exposure.psf, frame=frame, patch_wcs=wcs, divisions=grid.divisions)
-    # A model may have a hole at the centre: that costs a cell at most.
-    kernel = find_kernel(
-        psf,
-        sample_positions(np.ones(image.shape, bool), x0=box_x0, y0=box_y0),
-        x=box_x0 + (box_width - 1) / 2,
-        y=box_y0 + (box_height - 1) / 2,
-        label=exposure.label,
-    )
-    return WarpedExposure(
-        visit=exposure.visit,
-        detector=exposure.detector,
-        physical_filter=exposure.physical_filter,
-        label=exposure.label,
-        x0=box_x0,
-        y0=box_y0,
-        image=image,
-        variance=variance,
-        flags=flags,
-        good=(flags & np.uint32(bad | Plane.NO_DATA)) == 0,
-        psf=psf,
-        psf_fwhm=kernel_fwhm(kernel),
-        outline=outline,
-        aperture_corrections={
-            name: WarpedField(field=field, frame=frame, patch_wcs=wcs)
-            for name, field in exposure.aperture_corrections.items()
-        },
-    )
+    plan = WarpPlan.make(exposure, wcs=wcs, x0=x0, y0=y0, height=height, width=width, bad=bad)
+    return None if plan is None else plan.finish(*plan.resample())
 
 
 def cut_stack(

@@ -1,0 +1,141 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An input is resampled while the next is read; nothing else changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import logging
+import threading
+import weakref
+
+import numpy as np
+import pytest
+from _inputs_data import change, make_config
+
+from lsst.coadd.astroclearnet._errors import UnusableInputsError
+from lsst.coadd.astroclearnet._inputs import prepare_inputs
+from lsst.coadd.astroclearnet._inputs_register import Registrar
+from lsst.coadd.astroclearnet._inputs_scratch import Scratch
+from lsst.coadd.astroclearnet.core import _register
+
+
+def prepare(patch, inputs, *, n_threads, **config):
+    return prepare_inputs(
+        inputs,
+        config=make_config(**config),
+        geometry=patch.geometry,
+        band="i",
+        halo=10,
+        pixel_scale=0.168,
+        scratch=Scratch(),
+        log=logging.getLogger("test_inputs_register"),
+        n_threads=n_threads,
+    )
+
+
+def before(monkeypatch, owner, name, told):
+    """Let something be told before a function or method is called."""
+    inner = getattr(owner, name)
+
+    def call(*args, **kwargs):
+        told()
+        return inner(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, call)
+
+
+@pytest.mark.parametrize("n_threads", [0, 2])
+def test_threads_change_no_pixel_and_no_record(small_patch, n_threads):
+    def spoil(image):
+        image.variance.array[:] = np.nan
+
+    inputs = [*small_patch.inputs]
+    inputs[1] = dataclasses.replace(inputs[1], fault="cannot be read")
+    inputs[2] = change(inputs[2], spoil)
+    expected, records = prepare(small_patch, inputs, n_threads=1)
+    found, others = prepare(small_patch, inputs, n_threads=n_threads)
+    assert [one.label for one in found] == [one.label for one in expected]
+    assert 0 < len(found) < len(inputs)
+    assert repr(others) == repr(records)
+    for one, other in zip(found, expected, strict=True):
+        for name in ("image", "variance", "flags", "good"):
+            assert np.array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_one_thread_does_one_thing_after_the_other(small_patch, monkeypatch):
+    events = []
+    before(monkeypatch, Registrar, "_adapt", lambda: events.append("read"))
+    before(monkeypatch, _register, "resample", lambda: events.append("resampled"))
+    prepare(small_patch, small_patch.inputs, n_threads=1)
+    assert events == ["read", "resampled"] * len(small_patch.inputs)
+
+
+def test_next_is_read_while_one_is_resampled(small_patch, monkeypatch):
+    n = len(small_patch.inputs)
+    read = [threading.Event() for _ in range(n)]
+    reading, resampling = iter(read), iter(read[1:])
+
+    def wait():
+        event = next(resampling, None)  # after the last there is none
+        assert event is None or event.wait(timeout=60)
+
+    before(monkeypatch, Registrar, "_adapt", lambda: next(reading).set())
+    before(monkeypatch, _register, "resample", wait)
+    warped, _ = prepare(small_patch, small_patch.inputs, n_threads=2)
+    assert len(warped) == n
+
+
+def test_butler_and_models_are_asked_in_one_thread(small_patch, monkeypatch):
+    """WCS and PSF may be objects of libraries that know no other thread."""
+    seen = {"_adapt": [], "make": [], "resample": [], "finish": []}
+    for step, threads in seen.items():
+        owner = Registrar if step == "_adapt" else _register.WarpPlan
+        before(monkeypatch, owner, step, lambda threads=threads: threads.append(threading.current_thread()))
+    prepare(small_patch, small_patch.inputs, n_threads=2)
+    assert [len(threads) for threads in seen.values()] == [len(small_patch.inputs)] * 4
+    here = threading.current_thread()
+    assert {step: here in threads for step, threads in seen.items()} == {
+        step: step != "resample" for step in seen
+    }
+
+
+def test_error_is_that_of_the_first(small_patch):
+    """Also where the next was read, and is at fault, before it came up."""
+
+    def spoil(image):
+        image.variance.array[:] = np.nan
+
+    inputs = [change(small_patch.inputs[0], spoil), *small_patch.inputs[1:]]
+    inputs[1] = dataclasses.replace(inputs[1], fault="cannot be read")
+    told = []
+    for n_threads in (1, 2):
+        with pytest.raises(UnusableInputsError) as caught:
+            prepare(small_patch, inputs, n_threads=n_threads, on_bad_input="raise")
+        told.append(str(caught.value))
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_no_more_frames_are_held_than_are_worked_on(small_patch, monkeypatch, n_threads):
+    """When one is read none is left, but with threads the one before it."""
+    frames, held = [], []
+    adapt = Registrar._adapt
+
+    def note(self, one):
+        gc.collect()
+        held.append(sum(frame() is not None for frame in frames))
+        exposure = adapt(self, one)
+        frames.append(weakref.ref(exposure))
+        return exposure
+
+    monkeypatch.setattr(Registrar, "_adapt", note)
+    prepare(small_patch, small_patch.inputs, n_threads=n_threads)
+    assert len(held) == len(small_patch.inputs) and max(held) == n_threads - 1
