@@ -243,6 +243,9 @@ def test_most_inputs_unusable_is_an_error(small_patch):
     assert caught.value.metadata["n_bad"] == 3
     result = run(make_task(max_bad_fraction=1.0), small_patch, inputs)
     assert result.inputs_table["kept"].sum() == 1
+    # That there is no work would not tell that the inputs are to blame.
+    with pytest.raises(UnusableInputsError, match=r"4 of 4 inputs cannot be used \(none is left\)"):
+        run(make_task(max_bad_fraction=1.0), small_patch, spoil(inputs, lose_psf, 3))
 
 
 def test_masked_exposure_is_left_out(small_patch):

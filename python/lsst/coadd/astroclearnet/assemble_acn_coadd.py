@@ -220,13 +220,9 @@ class AssembleAcnCoaddTask(PipelineTask):
         bad = [record for record in records if record.bad]
         n_kept = sum(record.kept for record in records)
         usable = n_kept + len(bad)
-        if bad and len(bad) > self.config.max_bad_fraction * usable:
-            raise UnusableInputsError(
-                n_bad=len(bad),
-                n_inputs=usable,
-                first_reason=bad[0].reason,
-                rule=f"max_bad_fraction is {self.config.max_bad_fraction:g}",
-            )
+        rule = f"max_bad_fraction is {self.config.max_bad_fraction:g}" if n_kept else "none is left"
+        if bad and (not n_kept or len(bad) > self.config.max_bad_fraction * usable):
+            raise UnusableInputsError(n_bad=len(bad), n_inputs=usable, first_reason=bad[0].reason, rule=rule)
         n_visits = len({record.visit for record in records if record.kept})
         if n_visits < self.config.min_inputs:
             reasons = "; ".join(sorted({record.reason for record in records if record.reason}))
