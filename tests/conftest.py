@@ -62,6 +62,22 @@ def small_patch(small_repo):
         )
 
 
+@pytest.fixture(scope="module")
+def hasty_filling():
+    """Stop the filling of holes after a few steps.
+
+    Of a few exposures it takes most of the time of a fit, and matters to
+    single pixels beside holes: tests of all that is around the fit can do
+    without the rest of it. What is clipped, and the noise, are known before.
+    """
+    from lsst.coadd.astroclearnet.core import _statistic
+
+    *clipping, (strength, _, *rest) = _statistic._STAGES
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_statistic, "_STAGES", (*clipping, (strength, 12, *rest)))
+        yield
+
+
 def to_njy(image):
     """Return the pixels of an image in nJy, float64 ``(y, x)``."""
     return image.convert_unit(u.nJy).image.array.astype(float)

@@ -25,6 +25,7 @@ from lsst.coadd.astroclearnet.adapters import (
     make_adapter,
 )
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane
+from lsst.daf.butler import Butler
 from lsst.images import Box, Image, MaskPlane, Polygon
 from lsst.images.fields import ChebyshevField, ProductField
 from lsst.images.psfs import GaussianPointSpreadFunction, PointSpreadFunction
@@ -292,3 +293,16 @@ def test_make_adapter():
     assert make_adapter("images") == VisitImageAdapter()
     with pytest.raises(ValueError, match="images, afw; got 'jpeg'"):
         make_adapter("jpeg")
+
+
+def test_summary_does_not_depend_on_what_was_read_before(small_repo):
+    """The image may be the last of the patch before, too: lsst.images then
+    has no PSF for a handle.
+    """
+    with Butler.from_config(str(small_repo), collections="HSC/defaults") as butler:
+        ref = butler.query_datasets("calexp", with_dimension_records=True)[0]
+        handle = butler.getDeferred(ref)
+        adapter, data_id = VisitImageAdapter(), dict(ref.dataId.mapping)
+        first = adapter.summarize(handle, data_id=data_id).psf_fwhm
+        handle.get()
+        assert adapter.summarize(handle, data_id=data_id).psf_fwhm == pytest.approx(first) and first > 0.4

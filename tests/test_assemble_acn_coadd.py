@@ -33,8 +33,10 @@ from lsst.coadd.astroclearnet.assemble_acn_coadd import (
 from lsst.coadd.astroclearnet.core import FitError
 from lsst.images import Box
 from lsst.images.cells import CellCoadd
-from lsst.pipe.base import InMemoryDatasetHandle
+from lsst.pipe.base import InMemoryDatasetHandle, NoWorkFound
 from lsst.pipe.base.testUtils import lintConnections
+
+pytestmark = pytest.mark.usefixtures("hasty_filling")
 
 
 def make_task(*, select=None, **fields):
@@ -107,7 +109,7 @@ def test_fluxes_are_those_of_the_truth(latent, mean, small_patch):
         view_from_cell_coadd(latent[0].coadd, name="coadd"),
     ]
     like = view_from_cell_coadd(mean[0].coadd, name="deepCoadd")
-    view = view_from_truth(small_patch.truth_image, fwhm=2.5, like=like, name="truth")
+    view = view_from_truth(small_patch.truth_image, fwhm=2.5, like=like)
     inside = view.contains(x=catalog["x"], y=catalog["y"])
     truth = Truth(
         x=np.asarray(catalog["x"][inside]),
@@ -281,6 +283,10 @@ def test_input_that_no_cell_could_use_is_not_kept(small_patch, monkeypatch, capl
     assert table["reason"][0] == "used in no cell" and "it could be used in no cell" in caplog.text
     assert np.isnan(table["weight"][0]) and table["n_good"][0] == 0
     assert (task.metadata["n_inputs"], task.metadata["n_dropped"]) == (len(rest), 1)
+    # They count no more for min_inputs.
+    task = make_task(method="mean", min_inputs=len(small_patch.inputs))
+    with pytest.raises(NoWorkFound, match="3 of 4 inputs can be used.*Left out: used in no cell"):
+        run(task, small_patch)
 
 
 def test_failed_fit_is_an_algorithm_error(small_patch, monkeypatch):

@@ -187,7 +187,7 @@ def test_patch_with_too_few_visits_is_told(afw_repo, caplog):
     assert build_graphs(afw_repo, min_inputs=9) == []
     (line,) = (line for line in caplog.messages if "min_inputs is 9" in line)
     assert "assembleAcnCoadd" in line and "patch: 40" in line
-    assert line.endswith("4 visits reach this patch, min_inputs is 9.")
+    assert line.endswith("visits that reach this patch: 4; min_inputs is 9.")
 
 
 def test_graph_of_warps(afw_repo):

@@ -218,6 +218,22 @@ def test_an_interrupted_repository_is_made_anew(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
+def test_a_repository_in_the_making_is_left_alone(tmp_path, monkeypatch, overwrite):
+    """A second command in the same folder stops; the first goes on."""
+    root, put, config = tmp_path / "repo", demo.write_visit, demo.DemoConfig(n_visits=1, size=200)
+
+    def start_second(*args, **kwargs):
+        with pytest.raises(repository.RepositoryError, match="Another process is making .* was changed"):
+            demo.make_demo_repository(root, config, overwrite=overwrite)
+        return put(*args, **kwargs)
+
+    monkeypatch.setattr(demo, "write_visit", start_second)
+    assert demo.make_demo_repository(root, config)
+    with Butler.from_config(str(root), collections=["HSC/defaults"]) as butler:
+        assert len(butler.query_datasets("calexp")) == 1
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_that_is_no_demo_is_never_touched(tmp_path, overwrite):
     root = tmp_path / "mine"
     root.mkdir()

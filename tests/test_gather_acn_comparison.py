@@ -82,6 +82,13 @@ def test_order_of_patches_does_not_matter():
         assert first.getDict()[name].pformat() == second.getDict()[name].pformat()
 
 
+@pytest.mark.parametrize(("n", "text"), [(1, "of 1 patch."), (2, "of 2 patches.")])
+def test_log_says_how_many_patches(n, text, caplog):
+    with caplog.at_level("INFO"):
+        GatherAcnComparisonTask().run(metrics={patch: make_metrics(0.4, 3.0) for patch in range(n)})
+    assert text in caplog.text
+
+
 def test_no_patch_is_no_work():
     with pytest.raises(NoWorkFound, match="No patch"):
         GatherAcnComparisonTask().run(metrics={})

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import errno
 from types import SimpleNamespace
 
 import _afw_stand_ins as fake
@@ -17,6 +18,8 @@ import pytest
 from _inputs_data import make_config
 
 from lsst.coadd.astroclearnet._collect import collect_inputs
+from lsst.coadd.astroclearnet._inputs import CoaddInput
+from lsst.coadd.astroclearnet._inputs_summary import naming
 from lsst.coadd.astroclearnet.adapters import InputExtras, StatisticTypeError
 from lsst.pipe.base import InMemoryDatasetHandle
 
@@ -101,6 +104,25 @@ def test_visit_summary_that_cannot_be_read_costs_its_visit_alone():
             == "has a finalVisitSummary that cannot be read (LookupError: no such HDU); make it anew"
         )
     assert inputs[2].extras.visit_summary_row is row and inputs[2].fault == ""
+
+
+@pytest.mark.parametrize(
+    "cause", [MemoryError("Unable to allocate"), OSError(errno.EMFILE, "Too many files")]
+)
+def test_shortage_of_the_machine_is_no_fault_of_an_input(cause):
+    """Another run would have memory, and use it. The Butler wraps errors."""
+
+    class Short:
+        def get(self):
+            raise ValueError("Failure from formatter") from cause
+
+    config = afw_config(use_visit_summary=True)
+    with pytest.raises(ValueError, match="Failure from formatter"):
+        collect(config, calexps=dict.fromkeys(KEYS, "handle"), visit_summaries={(1,): Short()})
+    one = CoaddInput(exposure_or_handle=Short(), data_id={"visit": 1, "detector": 50})
+    with pytest.raises(ValueError, match="Failure from formatter") as caught, naming(one, "read"):
+        one.exposure_or_handle.get()
+    assert caught.type is ValueError  # InvalidExposureError is one, too
 
 
 def test_backgrounds_go_with_their_exposures():

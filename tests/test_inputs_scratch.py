@@ -15,6 +15,7 @@ import logging
 import shutil
 import tempfile
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from _inputs_data import make_config
 from lsst.coadd.astroclearnet import _inputs_scratch
 from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddTask
 from lsst.coadd.astroclearnet.core._register import WarpedExposure
+
+pytestmark = pytest.mark.usefixtures("hasty_filling")
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -62,6 +65,27 @@ def test_large_stacks_go_to_the_folder_for_temporary_files(small_patch, expected
     assert not list(tmp_path.iterdir())
 
 
+def test_files_do_not_outlive_the_job_and_are_not_open(small_patch, tmp_path, monkeypatch):
+    """Nothing that has a name is left if the job is killed, as by a batch
+    system; and a deep stack has more exposures than a process may open files.
+    """
+    moved_to = WarpedExposure.moved_to
+    n_open, left = [], []
+
+    def move(self, path):
+        moved = moved_to(self, path)
+        for name in ("image", "variance", "flags", "good"):
+            np.testing.assert_array_equal(getattr(moved, name), getattr(self, name))
+            assert getattr(moved, name).dtype == getattr(self, name).dtype
+        n_open.append(len(list(Path("/dev/fd").iterdir())))
+        left.extend(path.iterdir())
+        return moved
+
+    monkeypatch.setattr(WarpedExposure, "moved_to", move)
+    run(small_patch, scratch=str(tmp_path))
+    assert not left and len(n_open) == 4 and len(set(n_open)) == 1
+
+
 def test_folder_must_exist(small_patch, tmp_path):
     """The error names the folder."""
     with pytest.raises(FileNotFoundError, match="nowhere"):
@@ -83,12 +107,12 @@ def test_folder_that_cannot_be_removed_does_not_lose_the_fit(
 
 
 def test_full_disk_is_an_error_that_says_what_to_do(small_patch, tmp_path, monkeypatch, caplog):
-    def save(path, array):
-        raise OSError("40000 requested and 0 written")  # as numpy has it
+    def write(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(np, "save", save)
+    monkeypatch.setattr(Path, "write_bytes", write)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2e6, 1e6, 1e6))
-    text = r"visit=29324 detector=\d+ cannot be written to .*acn-.*0 written.*need 0\.0 GB, 0\.0 GB are free"
+    text = r"visit=29324 detector=\d+ cannot be written to .*acn-.*No space.*need 0\.0 GB, 0\.0 GB are free"
     with caplog.at_level(logging.WARNING), pytest.raises(OSError, match=text) as caught:
         run(small_patch, scratch=str(tmp_path))
     assert str(tmp_path) in str(caught.value) and "another folder in the field scratch" in str(caught.value)

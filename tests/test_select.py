@@ -287,6 +287,17 @@ def test_faults_are_left_to_registration():
     assert select([summary(0.5), summary()], inputs, n_visits_max=1) == ["", ""]
 
 
+def test_lines_about_a_deep_stack_are_short(caplog):
+    """Each is there for every patch of a run."""
+    n, fields = 300, {"min_visit_values": {"effTimeZeroPointScale": 0.75}, "n_visits_max": 200}
+    bare = InputSummary(psf_fwhm=math.nan, statistics={}, visit=None)
+    with caplog.at_level(logging.INFO):
+        select([bare] * n, [make_input(visit=k, detector=50) for k in range(n)], **fields)
+    assert len(caplog.records) == 3
+    for record in caplog.records:
+        assert "and 295 more" in record.getMessage() and len(record.getMessage()) < 400
+
+
 def test_input_without_statistics_is_judged_by_its_width(caplog):
     """Images made elsewhere have none; that is said."""
     with caplog.at_level(logging.INFO):

@@ -19,6 +19,7 @@ from typing import Any
 from lsst.pipe.base import QuantumContext
 
 from ._assemble_config import AssembleAcnCoaddConfig
+from ._errors import is_shortage
 from ._inputs import CoaddInput
 from ._select import wanted_statistics
 from .adapters import InputExtras, PatchGeometry, StatisticTypeError
@@ -148,9 +149,11 @@ def _read_summaries(
             catalog = handle.get()
             rows = {detector: catalog.find(detector) for detector in wanted.get(visit, ())}
             summaries[visit] = {None: visit_statistics(catalog, names), **rows}
-        except (MemoryError, StatisticTypeError):
+        except StatisticTypeError:
             raise
         except Exception as error:
+            if is_shortage(error):
+                raise
             # One table that cannot be read costs its visit, not the patch.
             text = " ".join(f"{type(error).__name__}: {error}".split())
             broken[visit] = (

@@ -19,9 +19,10 @@ import lsst.pipe.base.connectionTypes as cT
 from lsst.pex.config import ChoiceField, Field, FieldValidationError, ListField, RangeField
 from lsst.pipe.base import PipelineTaskConfig, PipelineTaskConnections
 
+from ._connections import PATCH
+
 _LOG = logging.getLogger(__name__)
 
-PATCH = ("skymap", "tract", "patch", "band")
 
 _OPTIONAL = ("n_image", "inputs_table", "fit_history", "run_metadata", "calexps")
 """Inputs without which the task runs and leaves out what they tell."""

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("AssembleAcnCoaddConnections",)
+__all__ = ("PATCH", "AssembleAcnCoaddConnections")
 
 import dataclasses
 import logging
@@ -36,13 +36,13 @@ _WANTED_BY = {
 }
 """Field of the configuration that asks for each optional input."""
 
-_PATCH = ("skymap", "tract", "patch", "band")
+PATCH = ("skymap", "tract", "patch", "band")
 _WARP = ("instrument", "visit", "skymap", "tract", "patch")
 
 
 class AssembleAcnCoaddConnections(
     PipelineTaskConnections,
-    dimensions=_PATCH,
+    dimensions=PATCH,
     defaultTemplates={"calexp_type": "calexp", "coadd_name": "acn"},
 ):
     """Datasets of `AssembleAcnCoaddTask`; YAML can rename each of them.
@@ -107,7 +107,7 @@ class AssembleAcnCoaddConnections(
         doc="Visits that may be used, as keys; used if use_selected_visits is set.",
         name="deepCoaddVisits",
         storageClass="StructuredDataDict",
-        dimensions=("instrument", *_PATCH),
+        dimensions=("instrument", *PATCH),
         multiple=True,
     )
     visit_summaries = cT.Input(
@@ -135,31 +135,31 @@ class AssembleAcnCoaddConnections(
         doc="Latent image, >= 0, at the target PSF, in nJy; not made by methods 'kaiser' and 'mean'.",
         name="{coadd_name}_latent",
         storageClass="CellCoadd",
-        dimensions=_PATCH,
+        dimensions=PATCH,
     )
     coadd = cT.Output(
         doc="Latent image plus matched residual (methods 'kaiser', 'mean': the coadd), in nJy.",
         name="{coadd_name}_coadd",
         storageClass="CellCoadd",
-        dimensions=_PATCH,
+        dimensions=PATCH,
     )
     n_image = cT.Output(
         doc="Number of inputs used in each pixel.",
         name="{coadd_name}_coadd_n_image",
         storageClass="ImageV2",
-        dimensions=_PATCH,
+        dimensions=PATCH,
     )
     inputs_table = cT.Output(
         doc="One row for each (visit, detector): what it gave, or why it was dropped.",
         name="{coadd_name}_coadd_inputs",
         storageClass="ArrowAstropy",
-        dimensions=_PATCH,
+        dimensions=PATCH,
     )
     fit_history = cT.Output(
         doc="Loss and chi2 of the fit by stage and step.",
         name="{coadd_name}_coadd_fit_history",
         storageClass="ArrowAstropy",
-        dimensions=_PATCH,
+        dimensions=PATCH,
     )
 
     def __init__(self, *, config: AssembleAcnCoaddConfig | None = None):
@@ -195,9 +195,9 @@ class AssembleAcnCoaddConnections(
         visits = {ref.dataId["visit"] for ref in refs}
         if len(visits) < self.config.min_inputs:
             # The graph builder tells nobody why a quantum is not there.
-            text = f"{len(visits)} visits reach this patch, min_inputs is {self.config.min_inputs}"
+            text = f"visits that reach this patch: {len(visits)}; min_inputs is {self.config.min_inputs}"
             _LOG.warning("Nothing to do for %s %s: %s.", label, data_id, text)
-            raise NoWorkFound(f"{text}.")
+            raise NoWorkFound(text)
         for name, field in _WANTED_BY.items():
             connection, refs = inputs.get(name, (None, ()))
             if connection is not None and not refs:

@@ -10,9 +10,10 @@
 
 from __future__ import annotations
 
-__all__ = ("CellFailures", "FitFailedError", "UnusableInputsError")
+__all__ = ("CellFailures", "FitFailedError", "UnusableInputsError", "is_shortage")
 
 import dataclasses
+import errno
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -101,3 +102,19 @@ class CellFailures:
             text,
         )
         self.log.debug("Why cell (%d, %d) failed:", *self.cells[-1], exc_info=error)
+
+
+def is_shortage(error: BaseException | None) -> bool:
+    """Tell whether it is the machine that lacks something, which is no fault
+    of what was read: left out for that, an exposure would be missing in one
+    run and not in the next.
+
+    The Butler raises an error of its own from that of a formatter.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return True
+        if isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+            return True
+        error = error.__cause__
+    return False

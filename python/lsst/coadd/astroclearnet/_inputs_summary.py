@@ -18,6 +18,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ._errors import is_shortage
 from .adapters import ImageAdapter, InputSummary, StatisticTypeError, model_fwhm
 from .core import InputExposure, InvalidExposureError
 
@@ -64,9 +65,11 @@ def naming(one: CoaddInput, done: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InvalidExposureError, StatisticTypeError, MemoryError):
+    except (InvalidExposureError, StatisticTypeError):
         raise
     except Exception as error:
+        if is_shortage(error):
+            raise
         # The cause holds the telling text.
         cause = error.__cause__ or error
         text = " ".join(f"{type(cause).__name__}: {cause}".split())

@@ -303,17 +303,16 @@ def _report_missing(
             "%d inputs have no summary statistics; of the cuts on detectors only that on the PSF FWHM is "
             "applied to them: %s.",
             len(bare),
-            "; ".join(bare),
+            _name_some(bare),
         )
     missing = {n: set(wanted) - set(summaries[n].statistics) for n in left_over if summaries[n].statistics}
     blind = [inputs[n].label for n, names in missing.items() if names]
     if blind:
         log.warning(
-            "Cuts on %s are not applied to %d inputs that have no value of them: %s%s.",
+            "Cuts on %s are not applied to %d inputs that have no value of them: %s.",
             ", ".join(sorted(set().union(*missing.values()))),
             len(blind),
-            "; ".join(blind[:_MOST_NAMED]),
-            "; ..." if len(blind) > _MOST_NAMED else "",
+            _name_some(blind),
         )
 
 
@@ -330,7 +329,7 @@ def _report_unknown_means(
         log.warning(
             "The PSF FWHM of these visits is not known: no limit of select.*_visit_psf_fwhm is applied to "
             "them, and select.n_visits_max takes them last: %s.",
-            ", ".join(map(str, blind)),
+            _name_some(blind),
         )
     for name in sorted(config.min_visit_values):
         unknown = sorted(number for instrument, number in visits if name not in means[instrument, number][1])
@@ -338,5 +337,11 @@ def _report_unknown_means(
             log.warning(
                 "The cut on %s (select.min_visit_values) is not applied to visits without a value: %s.",
                 name,
-                ", ".join(map(str, unknown)),
+                _name_some(unknown),
             )
+
+
+def _name_some(names: Sequence[object]) -> str:
+    """Write down the first of many names: stacks have hundreds of inputs."""
+    more = len(names) - _MOST_NAMED
+    return "; ".join(map(str, names[:_MOST_NAMED])) + (f"; and {more} more" if more > 0 else "")

@@ -118,7 +118,8 @@ class AssembleAcnCoaddTask(PipelineTask):
             If no cells up to ``cell_size`` divide the patch, if an input is
             there twice, or if the exposures are of several instruments.
         lsst.pipe.base.NoWorkFound
-            If fewer than ``min_inputs`` visits have a good pixel here.
+            If fewer than ``min_inputs`` visits have a good pixel here, or were
+            used in a cell.
         UnusableInputsError
             If too many of the exposures cannot be used, or the pixels of one
             cannot be converted to nJy.
@@ -168,6 +169,7 @@ class AssembleAcnCoaddTask(PipelineTask):
             elif record.kept:
                 record.kept, record.reason = False, "used in no cell"
                 self.log.warning("Leaving %s out: it could be used in no cell.", record.label)
+        self._require_visits(records)
         report_oddities(records, self.log, linear=options.method in LINEAR_METHODS)
         n_kept = sum(record.kept for record in records)
         about = describe_run(
@@ -223,16 +225,22 @@ class AssembleAcnCoaddTask(PipelineTask):
         rule = f"max_bad_fraction is {self.config.max_bad_fraction:g}" if n_kept else "none is left"
         if bad and (not n_kept or len(bad) > self.config.max_bad_fraction * usable):
             raise UnusableInputsError(n_bad=len(bad), n_inputs=usable, first_reason=bad[0].reason, rule=rule)
+        self._require_visits(records)
+        if len({record.visit for record in records if record.kept}) == 1:
+            self.log.warning("There is one visit only: no artifact can be told from a source.")
+        self.log.info("Using %d of %d inputs.", n_kept, len(records))
+
+    def _require_visits(self, records: Sequence[InputRecord]) -> None:
+        """Stop where too few visits are kept."""
+        n_kept = sum(record.kept for record in records)
         n_visits = len({record.visit for record in records if record.kept})
         if n_visits < self.config.min_inputs:
             reasons = "; ".join(sorted({record.reason for record in records if record.reason}))
+            # The middleware ends it with a full stop.
             raise NoWorkFound(
                 f"{n_kept} of {len(records)} inputs can be used, of {n_visits} visits; "
-                f"min_inputs is {self.config.min_inputs}." + (f" Left out: {reasons}." if reasons else "")
+                f"min_inputs is {self.config.min_inputs}" + (f". Left out: {reasons}" if reasons else "")
             )
-        if n_visits == 1:
-            self.log.warning("There is one visit only: no artifact can be told from a source.")
-        self.log.info("Using %d of %d inputs.", n_kept, len(records))
 
     def _fit(
         self,

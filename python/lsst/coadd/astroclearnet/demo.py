@@ -13,8 +13,6 @@ from __future__ import annotations
 __all__ = ("DEMO_RUN", "MARKER", "TRUTH_RUN", "DemoConfig", "make_demo_repository")
 
 import dataclasses
-import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -28,6 +26,7 @@ from lsst.images import YX, Box, Image, SkyProjection, TractFrame, VisitImage
 from lsst.images.psfs import PiffWrapper
 
 from . import simulate
+from ._demo_marker import MARKER, clear, locked, read_marker, write_marker
 from ._progress import StepCounter
 from ._visit_images import DetectorInfo, make_visit_image
 from .adapters import PatchBoxes, TractDefinition, geometry_to_dict
@@ -43,10 +42,6 @@ from .repository import (
     write_geometry,
     write_visit,
 )
-
-MARKER = "acn_demo.json"
-"""File in a demo repository that tells how it was made and whether it is
-complete; a folder without it is never touched."""
 
 DEMO_RUN = "HSC/runs/demo"
 """Collection of the exposures."""
@@ -170,58 +165,34 @@ def make_demo_repository(
     ------
     RepositoryError
         If the folder holds anything but a demo repository, or one made with
-        another config; or if it cannot be written, as on a full disk.
+        another config; if another process is making it; or if it cannot be
+        written, as on a full disk.
     """
     root, config = Path(root), config or DemoConfig()
-    if not _make_room(root, config, overwrite=overwrite, report=report):
-        return False
-    root.mkdir(parents=True, exist_ok=True)
-    _mark(root, config, complete=False)
-    with naming_full_disk(root):
-        _fill(create_repository(root, ignore=(MARKER,)), config, report)
-    _mark(root, config, complete=True)
-    return True
-
-
-def _make_room(root: Path, config: DemoConfig, *, overwrite: bool, report: Callable[[str], None]) -> bool:
-    """Remove what may be removed; return whether there is work to do."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return True
-    marker = root / MARKER
-    if not marker.is_file():
-        raise RepositoryError(
-            f"{root} exists and is not a demo repository; nothing was changed. Give another folder."
-        )
-    try:
-        found = json.loads(marker.read_text())
-        complete, made_from = bool(found["complete"]), found["config"]
-    except (ValueError, KeyError, TypeError):
-        # An interrupted write of the marker itself.
-        complete, made_from = False, None
-    if complete and not overwrite:
-        if made_from != dataclasses.asdict(config):
+    old, made_from = read_marker(root), dataclasses.asdict(config)
+    if old is not None and old["complete"] and not overwrite:
+        if old["config"] != made_from:
             raise RepositoryError(
-                f"{root} is a demo repository made with other options ({_name_options(made_from)}); "
+                f"{root} is a demo repository made with other options ({_name_options(old['config'])}); "
                 "give --overwrite to replace it, or another folder."
             )
         report(f"{root} is complete already; nothing to do (--overwrite makes it anew).")
         return False
-    report(f"Replacing {'the' if complete else 'the incomplete'} demo repository {root}.")
-    # The marker goes last: an interrupted removal can be taken up again.
-    for path in root.iterdir():
-        if path != marker:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(root):
+        if old is not None:
+            report(f"Replacing {'the' if old['complete'] else 'the incomplete'} demo repository {root}.")
+            clear(root)
+        write_marker(root, made_from, complete=False)
+        with naming_full_disk(root):
+            _fill(create_repository(root, ignore=(MARKER,)), config, report)
+        write_marker(root, made_from, complete=True)
     return True
 
 
 def _name_options(config: Mapping[str, int]) -> str:
     """Write the options that make a config."""
     return " ".join(f"--{name.removeprefix('n_')} {value}" for name, value in config.items())
-
-
-def _mark(root: Path, config: DemoConfig, *, complete: bool) -> None:
-    content = {"config": dataclasses.asdict(config), "complete": complete}
-    (root / MARKER).write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _fill(butler: Butler, config: DemoConfig, report: Callable[[str], None]) -> None:

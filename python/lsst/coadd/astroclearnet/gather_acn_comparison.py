@@ -19,8 +19,6 @@ __all__ = (
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import lsst.pipe.base.connectionTypes as cT
 from lsst.pex.config import ListField
 from lsst.pipe.base import (
@@ -152,8 +150,8 @@ class GatherAcnComparisonTask(PipelineTask):
         if not metrics:
             raise NoWorkFound("No patch of this tract was compared.")
         table = stack_patches(metrics)
-        self.log.info("Gathered %d metrics of %d patches.", len(table), len(metrics))
-        self.metadata["n_patches"] = int(np.size(list(metrics)))
+        self.log.info("Gathered the metrics of %d patch%s.", len(metrics), "es" * (len(metrics) > 1))
+        self.metadata["n_patches"] = len(metrics)
         title = "\n".join([title, *describe_patches(metrics)])
         figure = make_tract_figure(table, names=list(self.config.plotted), title=title)
         return Struct(table=table, summary=summarize_patches(table), tract_plot=figure)

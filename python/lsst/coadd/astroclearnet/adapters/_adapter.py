@@ -21,6 +21,7 @@ __all__ = (
     "VisitStatistics",
     "centre_kernel",
     "is_measured",
+    "label_of",
     "model_fwhm",
     "read_image",
     "statistics_fwhm",
@@ -34,18 +35,17 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
+from astropy.stats import gaussian_sigma_to_fwhm
 
 from lsst.images import Box
 
 from ..core._errors import InvalidExposureError
 from ..core._exposure import InputExposure, PixelSkyMap, PsfModel
+from ..core._frame import measure_pixel
 from ..core._planes import Plane
 from ..core._register import WarpedExposure
 from ..core._warped_psf import kernel_fwhm, normalise_kernel
 from ._masks import PlaneTranslator
-
-SIGMA_TO_FWHM = math.sqrt(8 * math.log(2))
-"""FWHM of a Gaussian of sigma 1."""
 
 
 class StatisticTypeError(TypeError):
@@ -254,13 +254,18 @@ def is_measured(name: str, value: float) -> bool:
     return not math.isnan(value) and (name != "nPsfStar" or value > 0)
 
 
+def label_of(data_id: Mapping[str, Any]) -> str:
+    """Return the name of an exposure in messages."""
+    return f"visit={data_id['visit']} detector={data_id['detector']}"
+
+
 def statistics_fwhm(statistics: Mapping[str, float]) -> float:
     """Return the FWHM in arcsec that summary statistics say.
 
     As lsst/pipe_tasks 5b638a48 selectImages.py:521-523 computes it.
     """
     sigma, scale = statistics.get("psfSigma", math.nan), statistics.get("pixelScale", math.nan)
-    return sigma * scale * SIGMA_TO_FWHM
+    return sigma * scale * gaussian_sigma_to_fwhm
 
 
 def model_fwhm(psf: PsfModel, wcs: PixelSkyMap, *, x: float, y: float, label: str) -> float:
@@ -271,8 +276,4 @@ def model_fwhm(psf: PsfModel, wcs: PixelSkyMap, *, x: float, y: float, label: st
         fwhm = kernel_fwhm(normalise_kernel(psf(x=x, y=y), label=label))
     except InvalidExposureError:
         return math.nan
-    ra, dec = np.radians(wcs.pixel_to_sky(x=x + np.array([0.0, 1.0, 0.0]), y=y + np.array([0.0, 0.0, 1.0])))
-    turn = (ra[1:] - ra[0] + np.pi) % (2 * np.pi) - np.pi
-    steps = np.stack([turn * np.cos(dec[0]), dec[1:] - dec[0]])
-    scale = math.sqrt(abs(steps[0, 0] * steps[1, 1] - steps[0, 1] * steps[1, 0]))
-    return float(fwhm * np.degrees(scale) * 3600)
+    return float(fwhm * measure_pixel(wcs, x=x, y=y))

@@ -35,7 +35,7 @@ from ..core._errors import InvalidExposureError, SkippedExposureError, Uncalibra
 from ..core._exposure import InputExposure, PixelSkyMap
 from ..core._planes import Plane
 from ..core._register import WarpedExposure
-from ._adapter import NO_EXTRAS, ArtifactMask, FaultyDetector, InputExtras, InputSummary, read_image
+from ._adapter import NO_EXTRAS, ArtifactMask, FaultyDetector, InputExtras, InputSummary, label_of, read_image
 from ._afw_models import ExposurePsf, SkyWcsMap, read_aperture_corrections, translate_mask
 from ._afw_summary import summarize_exposure_f, summarize_row, summarize_warp_inputs
 from ._background import calibrate_level, change_exposure_f_background
@@ -78,7 +78,7 @@ class ExposureFAdapter:
         """Convert an `~lsst.afw.image.ExposureF`; `exposure_from_exposure_f`
         says how.
         """
-        row, label, photo_calib = extras.visit_summary_row, _label(data_id), None
+        row, label, photo_calib = extras.visit_summary_row, label_of(data_id), None
         revert, apply = read_image(extras.background_revert), read_image(extras.background_apply)
         # Without a background (or with an empty list) it is not needed, and a
         # row that lacks it is no reason to lose the detector.
@@ -129,7 +129,7 @@ class ExposureFAdapter:
         """Return statistics of the row of the visit summary or, without one,
         of the image's own ``summaryStats``.
         """
-        row, label = extras.visit_summary_row, _label(data_id)
+        row, label = extras.visit_summary_row, label_of(data_id)
         if row is not None:
             return summarize_row(row, names, label=label)
         return summarize_exposure_f(image, names, label=label)
@@ -211,7 +211,7 @@ def exposure_from_exposure_f(
     afw/image/_exposureInfo.cc:204-205; of the row:
     afw/table/_exposure.cc:84-94.
     """
-    label = _label(data_id)
+    label = label_of(data_id)
     parts = {
         "PSF": ("psf", exposure_f.getPsf),
         "WCS": ("wcs", exposure_f.getWcs),
@@ -232,7 +232,7 @@ def exposure_from_exposure_f(
     scale = calibrate_level(1.0, found["photo_calib"], like=exposure_f)
     if visit_summary_row is not None and "photo_calib" in replace:
         _check_counts(exposure_f, scale, label=label)
-    flags = translate_mask(exposure_f.mask, planes=planes)
+    flags = translate_mask(exposure_f.mask, planes=planes or PlaneTranslator())
     bbox = Box.from_shape(flags.shape, start=(exposure_f.getY0(), exposure_f.getX0()))
     _mark_outside(flags, exposure_f.getInfo().getValidPolygon(), bbox)
     return make_exposure(
@@ -325,10 +325,6 @@ def _mark_outside(flags: np.ndarray, polygon: Polygon | None, bbox: Box) -> None
     shapely.prepare(outline)
     y, x = np.mgrid[bbox.y.start : bbox.y.stop, bbox.x.start : bbox.x.stop]
     flags[~shapely.intersects_xy(outline, x, y)] |= np.uint32(Plane.NO_DATA)
-
-
-def _label(data_id: Mapping[str, Any]) -> str:
-    return f"visit={data_id['visit']} detector={data_id['detector']}"
 
 
 def _physical_filter(exposure_f: ExposureF) -> str:

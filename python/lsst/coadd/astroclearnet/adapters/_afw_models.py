@@ -112,16 +112,14 @@ class BoundedFieldValue:
         return float(self.field.evaluate(float(x), float(y)))
 
 
-def translate_mask(mask: Mask, *, planes: PlaneTranslator | None = None) -> np.ndarray:
-    """Return the bits of `Plane` of a `lsst.afw.image.Mask`, ``(y, x)``; None
-    for a translator that knows `INPUT_PLANES` alone.
+def translate_mask(mask: Mask, *, planes: PlaneTranslator) -> np.ndarray:
+    """Return the bits of `Plane` of a `lsst.afw.image.Mask`, ``(y, x)``.
 
     ``getMaskPlaneDict`` (afw/image/_image/_image.cc:247) gives plane names
     and their bit numbers.
     """
     bits, array = mask.getMaskPlaneDict(), mask.array
-    translate = planes or PlaneTranslator()
-    return translate(bits, lambda name: (array >> bits[name]) & 1 != 0, shape=array.shape)
+    return planes(bits, lambda name: (array >> bits[name]) & 1 != 0, shape=array.shape)
 
 
 def read_aperture_corrections(ap_corr_map: Any) -> dict[str, ScalarField]:

@@ -33,7 +33,7 @@ def change_exposure_f_background(
     apply: BackgroundList | None,
     ratio: ImageF | None,
     label: str,
-    photo_calib: PhotoCalib | None = None,
+    photo_calib: PhotoCalib | None,
 ) -> ExposureF:
     """Add and subtract backgrounds of an `~lsst.afw.image.ExposureF`.
 

@@ -36,6 +36,7 @@ from ._adapter import (
     InputExtras,
     InputSummary,
     centre_kernel,
+    label_of,
     model_fwhm,
     read_image,
     statistics_fwhm,
@@ -110,7 +111,7 @@ class VisitImageAdapter:
             read_image(image),
             revert=self.revert_background,
             apply=self.apply_background,
-            label=_label(data_id),
+            label=label_of(data_id),
         )
         return exposure_from_visit_image(visit_image, data_id=data_id, planes=self.planes)
 
@@ -148,7 +149,7 @@ class VisitImageAdapter:
             statistics = {name: to_number(getattr(stats, name), name=name) for name in fields}
         fwhm = statistics_fwhm(statistics)
         if not math.isfinite(fwhm):
-            fwhm = self._measure_fwhm(image, label=_label(data_id))
+            fwhm = self._measure_fwhm(image, label=label_of(data_id))
         return InputSummary(psf_fwhm=fwhm, statistics=statistics)
 
     def _measure_fwhm(self, image: Any, *, label: str) -> float:
@@ -202,7 +203,7 @@ def exposure_from_visit_image(
         If PSF, WCS or variance is missing or unusable; the text names the
         data id and what to do.
     """
-    label = _label(data_id)
+    label = label_of(data_id)
     try:
         calibrated = visit_image.convert_unit(u.nJy, copy="as-needed")
     except u.UnitConversionError as error:
@@ -253,9 +254,10 @@ def _read_component(image: Any, name: str) -> Any:
     allows it.
     """
     if isinstance(image, DeferredDatasetHandle):
-        return image.get(component=name)
+        try:
+            return image.get(component=name)
+        except ValueError:
+            # lsst.images keeps what describes the image that was read last,
+            # from which a Piff model can be made once only.
+            image = image.get()
     return getattr(read_image(image), name)
-
-
-def _label(data_id: Mapping[str, Any]) -> str:
-    return f"visit={data_id['visit']} detector={data_id['detector']}"

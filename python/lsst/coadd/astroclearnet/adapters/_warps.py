@@ -52,7 +52,7 @@ def cut_warp(
     box: Box,
     bad: Plane,
     kernel: str,
-    planes: PlaneTranslator | None = None,
+    planes: PlaneTranslator,
 ) -> list[WarpedExposure | FaultyDetector]:
     """Cut a warp to a box and into its detectors; nothing is resampled.
 
@@ -74,7 +74,7 @@ def cut_warp(
         the variance of single pixels (lsst/afw WarpAtOnePoint.h:127-132), of
         which `find_gain` makes the power of the noise.
     planes
-        Translates its mask; `None` for one that knows `INPUT_PLANES` alone.
+        Translates its mask.
 
     Returns
     -------

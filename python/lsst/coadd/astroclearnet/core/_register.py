@@ -118,13 +118,21 @@ class WarpedExposure:
         """Return the same exposure with its arrays in files of a folder.
 
         The system keeps in memory what is in use, which is one cell at a
-        time, instead of the whole patch.
+        time, instead of the whole patch. The files have no name any more, so
+        that their space is free again whatever ends the process; nor are they
+        open, of which a process may have some hundred.
         """
+        import torch
+
         moved = {}
         for name in ("image", "variance", "flags", "good"):
-            path = folder / f"{self.visit}-{self.detector}-{name}.npy"
-            np.save(path, getattr(self, name))
-            moved[name] = np.load(path, mmap_mode="r")
+            array = np.ascontiguousarray(getattr(self, name))
+            path = folder / f"{self.visit}-{self.detector}-{name}"
+            path.write_bytes(array.data)
+            content = torch.from_file(str(path), shared=True, size=array.nbytes, dtype=torch.uint8).numpy()
+            path.unlink()
+            moved[name] = content.view(array.dtype).reshape(array.shape)
+            moved[name].setflags(write=False)
         return dataclasses.replace(self, **moved)
 
     def slices_within(
