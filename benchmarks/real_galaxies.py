@@ -36,13 +36,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from lsst.coadd.astroclearnet.core import PatchFit
+from lsst.coadd.astroclearnet.simulate import PIXEL_SCALE
 
 from .engine import metrics
-from .engine.skies import flux_at, tabulate
+from .engine.skies import SHAPE_SNR, flux_at, tabulate
 from .simulated_patch import HALO, SimulatedPatch, simulate_patch
 
-_N_EXPOSURES, _SKY_SIGMA, _SCALE = 16, 18.0, 0.168
-_SNR = (30.0, 80.0, 160.0, 320.0, 640.0)
+_N_EXPOSURES = 16
 _SPACING = 54
 """Distance between galaxies, in pixels."""
 
@@ -90,7 +90,7 @@ def read_deep_field() -> list[tuple[np.ndarray, float]]:
             wide = tuple(slice(s.start - 4, s.stop + 4) for s in box)
             near = scipy.ndimage.binary_dilation(labels[wide] == number, iterations=3)
             others = (labels[wide] > 0) & (labels[wide] != number)
-            found.append((light[wide] * (near & ~others), _SCALE / _SHRINK))
+            found.append((light[wide] * (near & ~others), PIXEL_SCALE / _SHRINK))
     return found
 
 
@@ -100,27 +100,31 @@ def read_catalog(path: Path, number: int, rng: np.random.Generator) -> list[tupl
     """
     catalog = galsim.RealGalaxyCatalog(str(path.name), dir=str(path.parent))
     images = [catalog.getGalImage(int(k)) for k in rng.permutation(catalog.nobjects)]
-    fits = [im for im in images if max(im.array.shape) * im.scale < _SPACING * _SCALE and im.array.sum() > 0]
+    fits = [
+        im for im in images if max(im.array.shape) * im.scale < _SPACING * PIXEL_SCALE and im.array.sum() > 0
+    ]
     return [(image.array, image.scale) for image in fits[:number]]
 
 
 def _make_patch(galaxies: Sequence[tuple[np.ndarray, float]], seed: int, **settings) -> SimulatedPatch:
     """Lay every galaxy at every S/N on a grid, each turned another way."""
     rng = np.random.default_rng([seed, 17])
-    count = int(np.ceil(np.sqrt(len(galaxies) * len(_SNR))))
+    count = int(np.ceil(np.sqrt(len(galaxies) * len(SHAPE_SNR))))
     rows, profiles = [], []
-    for place in range(len(galaxies) * len(_SNR)):
-        (image, scale), snr = galaxies[place // len(_SNR)], _SNR[place % len(_SNR)]
+    for place in range(len(galaxies) * len(SHAPE_SNR)):
+        (image, scale), snr = galaxies[place // len(SHAPE_SNR)], SHAPE_SNR[place % len(SHAPE_SNR)]
         profile = galsim.InterpolatedImage(galsim.Image(image, scale=scale), flux=1.0)
         profile = profile.rotate(rng.uniform(0, 360) * galsim.degrees)
-        radius = galsim.Image(image, scale=scale).calculateHLR() / _SCALE
-        flux = flux_at(snr, n=_N_EXPOSURES, sky_sigma=_SKY_SIGMA, fwhm=4.4, radius=radius)
+        radius = galsim.Image(image, scale=scale).calculateHLR() / PIXEL_SCALE
+        flux = flux_at(snr, n=_N_EXPOSURES, radius=radius)
         row, column = divmod(place, count)
         x, y = HALO + _SPACING * (np.array([column, row]) + 0.5) + rng.uniform(-0.5, 0.5, 2)
-        rows.append({"x": x, "y": y, "flux": flux, "type": "galaxy", "half_light_radius": radius * _SCALE})
+        rows.append(
+            {"x": x, "y": y, "flux": flux, "type": "galaxy", "half_light_radius": radius * PIXEL_SCALE}
+        )
         profiles.append(profile)
     catalog = tabulate(rows)
-    catalog["nominal"] = np.tile(_SNR, len(galaxies))
+    catalog["nominal"] = np.tile(SHAPE_SNR, len(galaxies))
     catalog["profile"] = np.array(profiles, dtype=object)
     return simulate_patch(
         size=count * _SPACING, n_exposures=_N_EXPOSURES, seed=seed, stamp_size=61, catalog=catalog, **settings
@@ -176,7 +180,7 @@ def _tabulate(errors: dict[str, list[tuple[float, metrics.ShapeErrors]]], number
     yield "| plane | S/N | rms | flux | with false structure |"
     yield "|---|---|---|---|---|"
     for name, found in errors.items():
-        for wanted in _SNR:
+        for wanted in SHAPE_SNR:
             some = [error for snr, error in found if snr == wanted]
             rms = np.median([one.relative_rms for one in some])
             # Observations follow one another, each with the same galaxies.
@@ -218,7 +222,7 @@ def _draw(path: Path, patch: SimulatedPatch, fits: dict[str, PatchFit]) -> None:
         row[0].set_ylabel(f"S/N {snr:g}", fontsize=8)
     for axis, title in zip(axes[0], columns, strict=True):
         axis.set_title(title, fontsize=8)
-    side = _SPACING * _SCALE
+    side = _SPACING * PIXEL_SCALE
     figure.suptitle(
         f"boxes of {side:.1f} arcsec; asinh of flux over 1/20 of the true peak; differences to 10 % of it",
         fontsize=8,

@@ -23,6 +23,8 @@ from lsst.pipe.base import Pipeline
 from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
 from lsst.resources.file import FileResourcePath
 
+pytestmark = pytest.mark.usefixtures("hasty_filling")
+
 MEAN = "resource://lsst.coadd.astroclearnet/resources/pipelines/mean.yaml"
 
 

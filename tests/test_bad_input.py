@@ -30,6 +30,8 @@ from lsst.images.psfs import PointSpreadFunction
 from lsst.images.serialization import ArchiveReadError
 from lsst.pipe.base import NoWorkFound
 
+pytestmark = pytest.mark.usefixtures("hasty_filling")
+
 
 def make_task(**fields):
     config = AssembleAcnCoaddConfig()

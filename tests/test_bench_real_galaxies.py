@@ -68,14 +68,14 @@ def test_galaxies_of_the_deep_field():
     for image, scale in galaxies:
         assert np.count_nonzero(image) >= 300 and scale == pytest.approx(0.056)
         assert image[0].max() == 0 and image[:, 0].max() == 0
-        assert max(image.shape) * scale < real_galaxies._SPACING * 0.168
+        assert max(image.shape) * scale < real_galaxies._SPACING * real_galaxies.PIXEL_SCALE
 
 
 def test_the_truth_has_no_errors(catalog):
     """And one that is a tenth too bright has just these."""
     galaxies = real_galaxies.read_catalog(catalog, 2, np.random.default_rng(1))
     patch = real_galaxies._make_patch(galaxies, 3, noise_seed=0)
-    assert len(list(real_galaxies._stamps(patch))) == 2 * len(real_galaxies._SNR)
+    assert len(list(real_galaxies._stamps(patch))) == 2 * len(real_galaxies.SHAPE_SNR)
     sky = patch.truth.image[patch.inner]
     fit = patch.fit(cell_size=patch.size, method="mean")
     kernel = np.zeros((1, 1, 41, 41))
@@ -99,5 +99,5 @@ def test_command(catalog, tmp_path, monkeypatch, capsys):
     text = out.read_text()
     assert text in capsys.readouterr().out + "\n" and "1 galaxies of catalog.fits" in text
     rows = [line for line in text.splitlines() if line.startswith(("| engine", "| clipped"))]
-    assert len(rows) == 2 * len(real_galaxies._SNR)
+    assert len(rows) == 2 * len(real_galaxies.SHAPE_SNR)
     assert out.with_suffix(".png").stat().st_size > 10_000

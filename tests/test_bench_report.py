@@ -8,6 +8,7 @@
 
 """Targets, summary and report of made-up results."""
 
+import functools
 import itertools
 
 import astropy.table
@@ -65,6 +66,7 @@ def make_sources(common, *, coadd):
         }
 
 
+@functools.cache
 def make_tables():
     """Rows of a run in which everything is reached."""
     tables = {name: [] for name in TABLES}
@@ -118,6 +120,11 @@ def good():
     return make_tables()
 
 
+@pytest.fixture(scope="module")
+def table(good):
+    return summary.summarize_run(good)
+
+
 def test_all_targets_are_reached_by_a_perfect_engine(good):
     found = targets.evaluate_targets(good)
     assert [target.number for target in found] == list(range(1, 17))
@@ -143,8 +150,7 @@ def test_what_was_not_run_is_not_reached():
     assert len(summary.summarize_run(empty)) == 0
 
 
-def test_errors_are_those_over_realisations(good):
-    table = summary.summarize_run(good)
+def test_errors_are_those_over_realisations(table):
     mine = table[(table["peer"] == "engine") & (table["plane"] == "latent") & (table["group"] == "field")]
     row = mine[(mine["quantity"] == "psnr") & (mine["scene"] == "medium")][0]
     assert (row["value"], row["n"]) == (41.0, 3)
@@ -153,8 +159,13 @@ def test_errors_are_those_over_realisations(good):
     assert np.all(np.abs(bias["value"]) < 1e-4) and np.all(bias["n"] == bias["n"][0])
 
 
-def test_completeness_is_that_above_the_highest_false_peak(good):
-    table = summary.summarize_run(good)
+def test_every_share_of_a_run_has_an_error(table):
+    names = ("completeness", "resolved", "false ")
+    shares = [row for row in table if str(row["quantity"]).startswith(names)]
+    assert len(shares) > 20 and all(row["error"] > 0 for row in shares)
+
+
+def test_completeness_is_that_above_the_highest_false_peak(table):
     rows = table[(table["quantity"] == "completeness") & (table["scene"] == "medium")]
     found = {row["peer"]: row["value"] for row in rows if row["plane"] != "latent" or row["peer"] == "engine"}
     snr = np.geomspace(4, 900, N_SOURCES)

@@ -74,7 +74,8 @@ def test_scenes_are_chosen_by_name_and_kind():
 
 
 @pytest.mark.parametrize("name", ["few", "isolated few", "psf broad", "gaps", "pairs", "shapes", "blank"])
-def test_exposures_show_the_sources_of_the_catalogue(name):
+def test_exposures_show_the_sources_of_the_catalogue(name, monkeypatch):
+    monkeypatch.setattr(skies, "SHAPE_SNR", (40.0, 640.0))
     options = {"n_exposures": 1, "snr": (100.0, 1000.0), "coverage": "", "density": 200.0}
     size = 312 if name == "shapes" else 96
     scene = small_scene(name, **(options | {"size": size}))
@@ -206,7 +207,7 @@ def test_shallow_parts_are_searched_by_their_own_noise():
     peaks for its noise as elsewhere: a threshold in flux would find all of
     them in that half.
     """
-    scene = small_scene("half", size=320)
+    scene = small_scene("half", size=320, n_exposures=2)
     stack, truth = scene.make(0)
     judge = Judge(scene, 0, stack, truth)
     seen = np.tensordot(truth.sky_sigma**-2.0, scenes.coverage_of(scene), axes=1)

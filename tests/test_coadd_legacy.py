@@ -36,6 +36,8 @@ from lsst.coadd.astroclearnet.core import Plane
 from lsst.images import Box, Mask, MaskSchema, get_legacy_deep_coadd_mask_planes
 from lsst.images.cells import CellCoadd, CellIJ
 
+pytestmark = pytest.mark.usefixtures("hasty_filling")
+
 WARNING = "lsst.afw is not installed: PyPI does not have it"
 
 

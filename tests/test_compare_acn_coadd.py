@@ -33,6 +33,8 @@ from lsst.images import Box
 from lsst.pex.config import FieldValidationError
 from lsst.pipe.base.testUtils import lintConnections
 
+pytestmark = pytest.mark.usefixtures("hasty_filling")
+
 
 @pytest.fixture(scope="module")
 def coadds(small_patch):

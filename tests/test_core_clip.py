@@ -9,6 +9,7 @@
 """What clipping is made of, against other ways to the same."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -88,21 +89,25 @@ def test_edges_of_the_image_clip_as_its_middle():
     np.testing.assert_array_equal(used[0], expected)
 
 
+@functools.cache
+def _observe(n):
+    faults = {"streak": False, "masked_trail": False, "unmasked_cosmic_rays": 0}
+    stack, truth = simulate_stack(n_exposures=n, size=160, seed=4, **faults)
+    return stack, truth, compute_statistic(stack, halo=20)
+
+
 @pytest.mark.parametrize("reach", [30, 1000])
 @pytest.mark.parametrize("n", [3, 4, 6])
 def test_an_exposure_that_is_too_dark_does_not_rule_the_others(n, reach):
     """Its sky was taken too high, over a place or all of it: the coadd is no
     darker than the mean, and fluxes stay."""
-    faults = {"streak": False, "masked_trail": False, "unmasked_cosmic_rays": 0}
-    stack, truth = simulate_stack(n_exposures=n, size=160, seed=4, **faults)
+    stack, truth, right = _observe(n)
     y, x = np.indices(stack.image.shape[1:]) - 80
     # In the others, 0.5 sigma a pixel seem to be light at first.
     depth = 0.5 * n * truth.sky_sigma[1] * (np.hypot(y, x) < reach)
     image = stack.image.copy()
     image[1] -= np.where(stack.good[1], depth, 0)
-    right, dark = (
-        compute_statistic(one, halo=20) for one in (stack, dataclasses.replace(stack, image=image))
-    )
+    dark = compute_statistic(dataclasses.replace(stack, image=image), halo=20)
     level = [one.wiener(one.data, strength=0.1, fwhm=4.0)[:160, :160].numpy() for one in (right, dark)]
     inside = np.hypot(y, x) < 25
     share = float(right.sky_variance[1] ** -1 / (1 / right.sky_variance).sum())

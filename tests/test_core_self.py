@@ -53,6 +53,12 @@ def _fit(stack, **options):
 
 
 @functools.cache
+def _quick():
+    """Fit four exposures after next to no training."""
+    return _fit(_scene(n=4)[0], self_steps=3, seed=5)
+
+
+@functools.cache
 def _taught():
     """Train on the scene; return the fitter, and the rows of history."""
     fitter = make_fitter(_options(self_steps=100))
@@ -136,7 +142,7 @@ def test_order_of_exposures_does_not_matter():
     order = [2, 0, 3, 1]
     planes = {name: getattr(stack, name)[order] for name in ("image", "variance", "good", "psf")}
     shuffled = dataclasses.replace(stack, **planes, labels=tuple(stack.labels[k] for k in order))
-    fits = [_fit(s, self_steps=3) for s in (stack, shuffled)]
+    fits = [_quick(), _fit(shuffled, self_steps=3, seed=5)]
     np.testing.assert_array_equal(fits[0].latent, fits[1].latent)
     np.testing.assert_array_equal(fits[0].coadd_variance, fits[1].coadd_variance)
 
@@ -147,7 +153,7 @@ def test_seed_decides():
     """
     stack, _ = _scene(n=4)
     state = torch.get_rng_state()
-    fits = [_fit(stack, self_steps=3, seed=seed) for seed in (5, 5, 6)]
+    fits = [_quick(), *(_fit(stack, self_steps=3, seed=seed) for seed in (5, 6))]
     np.testing.assert_array_equal(fits[0].latent, fits[1].latent)
     assert not np.array_equal(fits[0].latent, fits[2].latent)
     assert torch.equal(torch.get_rng_state(), state)

@@ -30,6 +30,8 @@ from lsst.images.fields import ChebyshevField
 from lsst.pipe.base import InMemoryDatasetHandle, Pipeline
 from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
 
+pytestmark = pytest.mark.usefixtures("hasty_filling")
+
 LOG = logging.getLogger("test_inputs")
 PATCH = DATA_ID
 

@@ -20,6 +20,8 @@ from lsst.coadd.astroclearnet.adapters import exposure_from_visit_image
 from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddTask
 from lsst.images.fields import ChebyshevField
 
+pytestmark = pytest.mark.usefixtures("hasty_filling")
+
 
 def run(patch, inputs, **fields):
     task = AssembleAcnCoaddTask(config=make_config(**fields))

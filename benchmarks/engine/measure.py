@@ -21,7 +21,7 @@ from scipy.ndimage import uniform_filter
 
 from lsst.coadd.astroclearnet._photometry import adaptive_fwhm
 from lsst.coadd.astroclearnet.core import CellStack
-from lsst.coadd.astroclearnet.simulate import StackTruth
+from lsst.coadd.astroclearnet.simulate import PIXEL_SCALE, StackTruth
 
 from . import metrics
 from .peers import Delivery
@@ -261,7 +261,7 @@ class Judge:
         return [
             {
                 "pair": int(pair[source]),
-                "separation": float(round(row["separation"] * 0.168, 3)),
+                "separation": float(round(row["separation"] * PIXEL_SCALE, 3)),
                 "mag": float(self.sources["mag"][source]),
                 "dip": float(row["dip"]),
                 "resolved": bool(row["resolved"]),

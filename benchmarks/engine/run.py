@@ -30,7 +30,6 @@ import astropy.table
 import numpy as np
 import torch
 
-from lsst.coadd.astroclearnet.core import CellStack
 from lsst.coadd.astroclearnet.core._encoder import weights_file
 
 from . import metrics
@@ -230,7 +229,7 @@ def _hold_out(peers: Sequence[Peer], inputs: FitInputs, judge: Judge, tables: di
     n = inputs.scene.n_exposures
     held = np.arange(n) % _HELD_OUT == 0
     stack, truth = inputs.stack, inputs.truth
-    rest, unseen = (_choose(stack, np.flatnonzero(mask)) for mask in (~held, held))
+    rest, unseen = (stack.take(np.flatnonzero(mask)) for mask in (~held, held))
     psfs = tuple(truth.psfs[k] for k in np.flatnonzero(~held))
     part = dataclasses.replace(
         inputs,
@@ -252,17 +251,6 @@ def _hold_out(peers: Sequence[Peer], inputs: FitInputs, judge: Judge, tables: di
                 bright = float(np.nanmean(fit.chi2_sources))
                 tables["rows"].append(judge.row(peer.name, "latent", "held_out_chi2", fit.mean))
                 tables["rows"].append(judge.row(peer.name, "latent", "held_out_chi2_sources", bright))
-
-
-def _choose(stack: CellStack, index: np.ndarray) -> CellStack:
-    return dataclasses.replace(
-        stack,
-        image=stack.image[index],
-        variance=stack.variance[index],
-        good=stack.good[index],
-        psf=stack.psf[index],
-        labels=tuple(stack.labels[k] for k in index),
-    )
 
 
 def _compare_orders(images: dict[str, Delivery], judge: Judge, tables: dict) -> None:

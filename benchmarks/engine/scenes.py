@@ -95,7 +95,7 @@ class Scene:
     @property
     def area(self) -> float:
         """Area that is judged, in square arcmin (`float`)."""
-        return (self.size * 0.168 / 60.0) ** 2
+        return (self.size * simulate.PIXEL_SCALE / 60.0) ** 2
 
     @property
     def cell_size(self) -> int:

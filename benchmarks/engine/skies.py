@@ -21,7 +21,13 @@ import galsim
 import numpy as np
 import scipy.ndimage
 
-from lsst.coadd.astroclearnet.simulate import SceneConfig, flux_from_mag, make_catalog
+from lsst.coadd.astroclearnet.simulate import (
+    PIXEL_SCALE,
+    SceneConfig,
+    flux_from_mag,
+    mag_from_flux,
+    make_catalog,
+)
 from lsst.coadd.astroclearnet.simulate._scene import SERSIC_INDICES
 
 PAIR_SEPARATIONS = (0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -34,6 +40,13 @@ SHAPES = ("ring", "spiral", "bar", "square", "knots", "tail")
 SHAPE_SNR = (30.0, 80.0, 160.0, 320.0, 640.0)
 SHAPE_SPACING = 52
 """Distance between odd galaxies, in pixels."""
+
+_GRID_SPACING, _PAIR_SPACING = 22, 32
+"""The same of single sources, and of pairs."""
+
+_SKY_SIGMA, _FWHM = 18.0, 4.4
+"""Noise of the sky of an exposure in nJy per pixel, and a typical FWHM of a
+PSF with its pixel in pixels, as the simulator has them."""
 
 _FINE = 6  # samples of an odd galaxy per pixel
 _EXTENT = 44  # side of its drawing, in pixels
@@ -55,7 +68,7 @@ def tabulate(rows: list[dict]) -> astropy.table.Table:
     columns = {}
     for name in template.colnames:
         if name == "mag":
-            columns[name] = 31.4 - 2.5 * np.log10([row["flux"] for row in rows])
+            columns[name] = mag_from_flux([row["flux"] for row in rows])
         else:
             values = [row.get(name, defaults.get(name)) for row in rows]
             columns[name] = np.array(values, dtype=template[name].dtype)
@@ -63,8 +76,9 @@ def tabulate(rows: list[dict]) -> astropy.table.Table:
     return astropy.table.Table(columns)
 
 
-def flux_at(snr: float, *, n: int, sky_sigma: float, fwhm: float, radius: float = 0.0) -> float:
-    """Return about the flux in nJy that a stack sees at a signal to noise.
+def flux_at(snr: float, *, n: int, radius: float) -> float:
+    """Return about the flux in nJy that a stack of the simulator sees at a
+    signal to noise.
 
     Parameters
     ----------
@@ -72,15 +86,11 @@ def flux_at(snr: float, *, n: int, sky_sigma: float, fwhm: float, radius: float 
         Signal to noise after a matched filter.
     n
         Exposures.
-    sky_sigma
-        Noise of the sky of an exposure, in nJy per pixel.
-    fwhm
-        Typical FWHM of a PSF with its pixel, in pixels.
     radius
         Half-light radius of the source, in pixels.
     """
-    sigma = np.hypot(fwhm / 2.3548, radius / 1.1774)
-    return snr * sky_sigma / np.sqrt(n) * np.sqrt(4 * np.pi) * sigma
+    sigma = np.hypot(_FWHM / 2.3548, radius / 1.1774)
+    return snr * _SKY_SIGMA / np.sqrt(n) * np.sqrt(4 * np.pi) * sigma
 
 
 def grid_sky(
@@ -90,10 +100,6 @@ def grid_sky(
     halo: int,
     n: int,
     snr: tuple[float, float],
-    spacing: int = 22,
-    fwhm: float = 4.4,
-    sky_sigma: float = 18.0,
-    scale: float = 0.168,
 ) -> astropy.table.Table:
     """Lay isolated stars, small and large galaxies on a grid.
 
@@ -102,7 +108,7 @@ def grid_sky(
     logarithm, each place is jittered by a pixel and a half.
     """
     rng = np.random.default_rng([seed, 11])
-    count = size // spacing
+    count, spacing = size // _GRID_SPACING, _GRID_SPACING
     order = rng.permutation(count**2)
     steps = (np.arange(count**2) + rng.uniform(size=count**2)) / count**2
     rows = []
@@ -113,7 +119,7 @@ def grid_sky(
         kind = rank % 3
         radius = (0.0, rng.uniform(0.12, 0.33), rng.uniform(0.37, 0.75))[kind]
         signal = snr[0] * (snr[1] / snr[0]) ** steps[rank]
-        flux = flux_at(signal, n=n, sky_sigma=sky_sigma, fwhm=fwhm, radius=radius / scale)
+        flux = flux_at(signal, n=n, radius=radius / PIXEL_SCALE)
         source = {"x": x, "y": y, "flux": flux}
         if kind:
             g, angle = min(rng.rayleigh(0.2), 0.6), rng.uniform(0, np.pi)
@@ -123,22 +129,20 @@ def grid_sky(
     return tabulate(rows)
 
 
-def pair_sky(
-    seed: int, *, size: int, halo: int, spacing: int = 32, scale: float = 0.168
-) -> astropy.table.Table:
+def pair_sky(seed: int, *, size: int, halo: int) -> astropy.table.Table:
     """Lay pairs of equal stars on a grid, in all directions.
 
     Separations and magnitudes take their values in turn.
     """
     rng = np.random.default_rng([seed, 12])
-    count = size // spacing
+    count, spacing = size // _PAIR_SPACING, _PAIR_SPACING
     rows = []
     for place in range(count**2):
         row, column = divmod(place, count)
         offset = halo + (size - count * spacing) / 2 + (spacing - 1) / 2
         centre = offset + spacing * np.array([column, row]) + rng.uniform(-1.5, 1.5, 2)
         mag = PAIR_MAGS[place // len(PAIR_SEPARATIONS) % len(PAIR_MAGS)]
-        half = PAIR_SEPARATIONS[place % len(PAIR_SEPARATIONS)] / scale / 2
+        half = PAIR_SEPARATIONS[place % len(PAIR_SEPARATIONS)] / PIXEL_SCALE / 2
         angle = rng.uniform(0, np.pi)
         for sign in (1, -1):
             x, y = centre + sign * half * np.array([np.cos(angle), np.sin(angle)])
@@ -146,9 +150,7 @@ def pair_sky(
     return tabulate(rows)
 
 
-def shape_sky(
-    seed: int, *, size: int, halo: int, n: int, fwhm: float = 4.4, sky_sigma: float = 18.0
-) -> astropy.table.Table:
+def shape_sky(seed: int, *, size: int, halo: int, n: int) -> astropy.table.Table:
     """Lay odd galaxies on a grid: every shape at every S/N.
 
     The catalogue has two more columns: ``shape``, and ``profile`` with the
@@ -160,9 +162,9 @@ def shape_sky(
         for j, snr in enumerate(SHAPE_SNR):
             place = halo + (np.array([j, i]) + 0.5) * SHAPE_SPACING + rng.uniform(-0.5, 0.5, 2)
             profile, radius = odd_galaxy(shape, angle=float(rng.uniform(0, 2 * np.pi)), seed=seed)
-            flux = flux_at(snr, n=n, sky_sigma=sky_sigma, fwhm=fwhm, radius=radius)
+            flux = flux_at(snr, n=n, radius=radius)
             rows.append({"x": place[0], "y": place[1], "flux": flux, "type": "galaxy"})
-            rows[-1] |= {"half_light_radius": radius * 0.168, "sersic_n": 1.0}
+            rows[-1] |= {"half_light_radius": radius * PIXEL_SCALE, "sersic_n": 1.0}
             profiles.append(profile)
             names.append(shape)
     if max(row[axis] for row in rows for axis in ("x", "y")) > size + halo:
@@ -174,7 +176,7 @@ def shape_sky(
 
 
 @functools.lru_cache(maxsize=64)
-def odd_galaxy(shape: str, *, angle: float, seed: int, scale: float = 0.168) -> tuple[galsim.GSObject, float]:
+def odd_galaxy(shape: str, *, angle: float, seed: int) -> tuple[galsim.GSObject, float]:
     """Draw a galaxy that no family of profiles holds.
 
     Parameters
@@ -185,8 +187,6 @@ def odd_galaxy(shape: str, *, angle: float, seed: int, scale: float = 0.168) -> 
         Its position angle, in radians.
     seed
         Seed of the places of knots.
-    scale
-        Size of a pixel, in arcsec.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def odd_galaxy(shape: str, *, angle: float, seed: int, scale: float = 0.168) -> 
     distance = np.hypot(x - (light * x).sum(), y - (light * y).sum()).ravel()
     order = np.argsort(distance)
     half = float(distance[order][np.searchsorted(np.cumsum(light.ravel()[order]), 0.5)])
-    image = galsim.Image(light, scale=scale / _FINE)
+    image = galsim.Image(light, scale=PIXEL_SCALE / _FINE)
     return galsim.InterpolatedImage(image, x_interpolant="linear", flux=1.0), half
 
 

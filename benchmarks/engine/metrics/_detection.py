@@ -21,12 +21,16 @@ import scipy.spatial
 from scipy.ndimage import maximum_filter
 from scipy.signal import oaconvolve
 
-from lsst.coadd.astroclearnet._coadds import sample_gaussian
+from lsst.coadd.astroclearnet.simulate import PIXEL_SCALE
 
+from ._images import detection_filter
 from ._summary import share_error
 
 _BORDER = 12
 """Pixels at the edges where no peak counts; as in `select_sources`."""
+
+_MATCH_RADIUS = 3.0
+"""Largest distance of a peak from its source, in pixels."""
 
 
 def find_peaks(
@@ -34,8 +38,6 @@ def find_peaks(
     truth_image: np.ndarray,
     sources: astropy.table.Table,
     *,
-    filter_fwhm: float = 4.0,
-    match_radius: float = 3.0,
     sigma: float | np.ndarray = 1.0,
 ) -> astropy.table.Table:
     """List the local maxima of a filtered image, and what they are.
@@ -51,10 +53,6 @@ def find_peaks(
         Noiseless sky at the PSF of the image.
     sources
         As of `select_sources`.
-    filter_fwhm
-        FWHM of the filter, in pixels.
-    match_radius
-        Largest distance of a peak from its source, in pixels.
     sigma
         Noise to divide by where it differs from place to place, ``(y, x)``.
 
@@ -68,7 +66,7 @@ def find_peaks(
         the wing of a bright source is neither, nor is a second one near a
         source.
     """
-    kernel = sample_gaussian(filter_fwhm, 2 * int(3 * filter_fwhm) + 1)
+    kernel = detection_filter()
     smooth, smooth_truth = (
         oaconvolve(np.asarray(plane, dtype=float), kernel, mode="same") / sigma
         for plane in (image, truth_image)
@@ -77,7 +75,7 @@ def find_peaks(
     top[:_BORDER] = top[-_BORDER:] = top[:, :_BORDER] = top[:, -_BORDER:] = False
     rows, columns = np.nonzero(top)
     value = smooth[rows, columns]
-    near, source = _match(rows, columns, value, sources, match_radius)
+    near, source = _match(rows, columns, value, sources)
     return astropy.table.Table(
         {
             "x": columns,
@@ -89,22 +87,20 @@ def find_peaks(
     )
 
 
-def searched_area(size: int, *, pixel_scale: float = 0.168) -> float:
+def searched_area(size: int) -> float:
     """Return the area of a square image that `find_peaks` searches.
 
     Parameters
     ----------
     size
         Side of the image, in pixels.
-    pixel_scale
-        Arcseconds per pixel.
 
     Returns
     -------
     `float`
         Square arcminutes, without the border.
     """
-    return (max(size - 2 * _BORDER, 0) * pixel_scale / 60) ** 2
+    return (max(size - 2 * _BORDER, 0) * PIXEL_SCALE / 60) ** 2
 
 
 def _match(
@@ -112,7 +108,6 @@ def _match(
     columns: np.ndarray,
     value: np.ndarray,
     sources: astropy.table.Table,
-    radius: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Say which peaks are near a source, and whose best peak each is."""
     real = np.flatnonzero(np.array(sources["snr"]) > 1)
@@ -121,7 +116,7 @@ def _match(
         return np.zeros(len(value), dtype=bool), owner
     tree = scipy.spatial.KDTree(np.column_stack([sources["x"], sources["y"]])[real])
     distance, nearest = tree.query(np.column_stack([columns, rows]))
-    near = distance <= radius
+    near = distance <= _MATCH_RADIUS
     order = np.flatnonzero(near)[np.argsort(-value[near], kind="stable")]
     _, first = np.unique(nearest[order], return_index=True)
     owner[order[first]] = real[nearest[order[first]]]

@@ -21,6 +21,9 @@ from lsst.coadd.astroclearnet.core import CellStack
 from lsst.coadd.astroclearnet.core._decoder import Decoder
 from lsst.coadd.astroclearnet.core._fourier import FourierGrid
 
+_FLOOR = 5.0
+"""Prediction above which a pixel has a source, in units of its error."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ExposureChi2:
@@ -49,7 +52,6 @@ def exposure_chi2(
     latent_fwhm: float,
     halo: int,
     rejected: np.ndarray | None = None,
-    floor: float = 5.0,
 ) -> ExposureChi2:
     """Compare exposures with what the decoder makes of a latent.
 
@@ -70,8 +72,6 @@ def exposure_chi2(
         Border of the exposures that the latent lacks, in pixels.
     rejected
         Pixels clipped as artifacts, with halo, bool ``(n, y, x)``.
-    floor
-        Prediction above which a pixel has a source, in units of its error.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def exposure_chi2(
         if rejected is not None:
             good = good & ~rejected[t, halo : halo + height, halo : halo + width][inner]
         terms = (image - model)[good].astype(float) ** 2 / variance[good]
-        bright = terms[model[good] > floor * np.sqrt(variance[good])]
+        bright = terms[model[good] > _FLOOR * np.sqrt(variance[good])]
         figures.append((_mean(terms), _mean(bright), terms.size))
     chi2, chi2_sources, n_pixels = np.array(figures).T
     return ExposureChi2(chi2=chi2, chi2_sources=chi2_sources, n_pixels=n_pixels.astype(int))

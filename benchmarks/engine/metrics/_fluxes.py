@@ -25,8 +25,14 @@ import scipy.fft
 import sep
 from photutils.aperture import CircularAperture
 
-DELIVERED_RADIUS = 1.0 / 0.168
+from lsst.coadd.astroclearnet.simulate import PIXEL_SCALE
+
+DELIVERED_RADIUS = 1.0 / PIXEL_SCALE
 """Radius of the standard aperture, 1 arcsec, in pixels."""
+
+_CORRELATION_SIZE = 25
+"""Side of correlations in pixels, odd. It must hold all lags that a sum over
+an aperture meets: more than four times the radius."""
 
 
 def measure_fluxes(
@@ -35,7 +41,6 @@ def measure_fluxes(
     sources: astropy.table.Table,
     *,
     psf: np.ndarray,
-    radius: float = DELIVERED_RADIUS,
 ) -> astropy.table.Table:
     """Measure aperture and PSF fluxes of sources at their true places.
 
@@ -55,8 +60,6 @@ def measure_fluxes(
         on the image.
     psf
         PSF of the image, ``(p, p)``, p odd, centred, sum 1.
-    radius
-        Radius of the apertures, in pixels.
 
     Returns
     -------
@@ -75,7 +78,8 @@ def measure_fluxes(
         aperture, matched = np.full(len(x), np.nan), np.full(len(x), np.nan)
         plane = np.ascontiguousarray(plane, dtype=float)
         if on_image.any():
-            aperture[on_image] = sep.sum_circle(plane, x[on_image], y[on_image], radius, subpix=0)[0]
+            places = x[on_image], y[on_image]
+            aperture[on_image] = sep.sum_circle(plane, *places, DELIVERED_RADIUS, subpix=0)[0]
             matched[on_image] = np.sum(_stamps(plane, rows, columns, psf.shape[0]) * weights, axis=(1, 2))
         table[f"aperture{suffix}"] = aperture
         table[f"psf{suffix}"] = matched
@@ -125,7 +129,7 @@ def ideal_aperture_sigma(
     return np.sqrt(sky + photons)
 
 
-def noise_correlation(noise: np.ndarray, variance: np.ndarray, *, size: int = 25) -> np.ndarray:
+def noise_correlation(noise: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """Measure the correlation of the noise of pixels.
 
     The autocorrelation of ``noise / sqrt(variance)``, 1 at lag 0 by
@@ -137,20 +141,17 @@ def noise_correlation(noise: np.ndarray, variance: np.ndarray, *, size: int = 25
         Realization of the noise, ``(y, x)``, or several, ``(m, y, x)``.
     variance
         Variance plane ``(y, x)``.
-    size
-        Side of the result in pixels, odd. It must hold all lags that a sum
-        over an aperture meets: more than four times the radius.
 
     Returns
     -------
     `numpy.ndarray`
-        Correlation ``(size, size)`` with lag 0 in the centre.
+        Correlation ``(25, 25)`` with lag 0 in the centre.
     """
     planes = np.asarray(noise, dtype=float)
     planes = planes[None] if planes.ndim == 2 else planes
     good = np.isfinite(variance) & (variance > 0)
     scaled = np.where(good, planes / np.sqrt(np.where(good, variance, 1.0)), 0.0)
-    half = size // 2
+    half = _CORRELATION_SIZE // 2
     shape = [scipy.fft.next_fast_len(n + half, real=True) for n in good.shape]
     spectrum = np.mean(np.abs(scipy.fft.rfft2(scaled, s=shape)) ** 2, axis=0)
     overlap = np.abs(scipy.fft.rfft2(good.astype(float), s=shape)) ** 2

@@ -15,6 +15,7 @@ __all__ = (
     "SkyStatistics",
     "blank_area",
     "blank_field",
+    "detection_filter",
     "psnr",
     "relative_rms",
     "sky_statistics",
@@ -28,10 +29,22 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.signal import oaconvolve
 
 from lsst.coadd.astroclearnet._coadds import sample_gaussian
+from lsst.coadd.astroclearnet.simulate import PIXEL_SCALE
+
+_FILTER_FWHM = 4.0
+_BLANK_BORDER = int(2 * _FILTER_FWHM)
+"""Pixels at the edges where `blank_field` does not search."""
 
 _BLOCK = 32
 """Side in pixels of the blocks whose means tell the error of a mean: noise
 is not correlated over such distances, gradients of the sky are."""
+
+
+def detection_filter() -> np.ndarray:
+    """Return the kernel with which images are smoothed before peaks are
+    looked for: a Gaussian about as broad as the PSF of a coadd.
+    """
+    return sample_gaussian(_FILTER_FWHM, 2 * int(3 * _FILTER_FWHM) + 1)
 
 
 def psnr(image: np.ndarray, truth_image: np.ndarray, unit: float) -> float:
@@ -118,10 +131,8 @@ class SkyStatistics:
     """How many pixels."""
 
 
-def sky_statistics(
-    image: np.ndarray, truth_image: np.ndarray, unit: float, *, limit: float = 0.02
-) -> SkyStatistics:
-    """Measure the sky where there is next to no light.
+def sky_statistics(image: np.ndarray, truth_image: np.ndarray, unit: float) -> SkyStatistics:
+    """Measure the sky where there is next to no light: 0.02 ``unit``.
 
     Parameters
     ----------
@@ -131,15 +142,13 @@ def sky_statistics(
         Noiseless sky at the PSF of the image; it is subtracted.
     unit
         Noise of a pixel of an ideal mean coadd, in nJy.
-    limit
-        Most light of a pixel of the sky, in ``unit``.
 
     Returns
     -------
     `SkyStatistics`
         NaN with fewer than 100 pixels.
     """
-    sky = truth_image < limit * unit
+    sky = truth_image < 0.02 * unit
     error = np.asarray(image, dtype=float) - truth_image
     n = int(sky.sum())
     if n < 100:
@@ -168,7 +177,7 @@ class BlankField:
     """What was made of noise."""
 
     n_peaks: int
-    """Local maxima above the threshold."""
+    """Local maxima above 5 sigma."""
 
     per_10_arcmin2: float
     """Their number on 10 square arcmin."""
@@ -186,33 +195,19 @@ class BlankField:
     """Standard deviation of the pixels in ``unit``."""
 
 
-def blank_area(shape: tuple[int, int], *, pixel_scale: float = 0.168, filter_fwhm: float = 4.0) -> float:
+def blank_area(shape: tuple[int, int]) -> float:
     """Return the area that `blank_field` searches, in square arcminutes.
 
     Parameters
     ----------
     shape
         Of the image, in pixels.
-    pixel_scale, filter_fwhm
-        As of `blank_field`.
     """
-    height, width = (max(side - 2 * _blank_border(filter_fwhm), 0) for side in shape)
-    return height * width * (pixel_scale / 60) ** 2
+    height, width = (max(side - 2 * _BLANK_BORDER, 0) for side in shape)
+    return height * width * (PIXEL_SCALE / 60) ** 2
 
 
-def _blank_border(filter_fwhm: float) -> int:
-    return int(2 * filter_fwhm)
-
-
-def blank_field(
-    image: np.ndarray,
-    unit: float,
-    *,
-    psf: np.ndarray,
-    pixel_scale: float = 0.168,
-    filter_fwhm: float = 4.0,
-    threshold: float = 5.0,
-) -> BlankField:
+def blank_field(image: np.ndarray, unit: float, *, psf: np.ndarray) -> BlankField:
     """Look for sources where there are none.
 
     The image is smoothed by a Gaussian f, as `find_peaks` does it, and its
@@ -230,28 +225,21 @@ def blank_field(
         Noise of a pixel of an ideal mean coadd, in nJy.
     psf
         PSF of the image, ``(p, p)``, p odd, centred, sum 1.
-    pixel_scale
-        Arcseconds per pixel.
-    filter_fwhm
-        FWHM of the filter, in pixels.
-    threshold
-        Sigma above which a local maximum is a source.
 
     Returns
     -------
     `BlankField`
         Peaks and pixels; a border of twice the filter is left out.
     """
-    kernel = sample_gaussian(filter_fwhm, 2 * int(3 * filter_fwhm) + 1)
+    kernel = detection_filter()
     middle = psf.shape[0] // 2
     response = float(oaconvolve(psf.astype(float), kernel, mode="same")[middle, middle])
     sigma = unit / np.sqrt(np.sum(kernel**2)) * response
     image = np.asarray(image, dtype=float)
-    border = _blank_border(filter_fwhm)
-    inner = np.s_[border:-border, border:-border]
+    inner = np.s_[_BLANK_BORDER:-_BLANK_BORDER, _BLANK_BORDER:-_BLANK_BORDER]
     smooth = oaconvolve(image - np.median(image), kernel, mode="same")
-    top = (smooth == maximum_filter(smooth, 3))[inner] & (smooth[inner] > threshold * sigma)
-    area = blank_area(image.shape, pixel_scale=pixel_scale, filter_fwhm=filter_fwhm)
+    top = (smooth == maximum_filter(smooth, 3))[inner] & (smooth[inner] > 5.0 * sigma)
+    area = blank_area(image.shape)
     whole = np.ones(image.shape, dtype=bool)
     return BlankField(
         n_peaks=int(top.sum()),

@@ -40,13 +40,13 @@ def pair_positions(sources: astropy.table.Table) -> np.ndarray:
     return np.array(rows).reshape(-1, 4)
 
 
-def measure_pairs(image: np.ndarray, pairs: np.ndarray, *, min_dip: float = 0.05) -> astropy.table.Table:
+def measure_pairs(image: np.ndarray, pairs: np.ndarray) -> astropy.table.Table:
     """Say which pairs are resolved.
 
     The image is interpolated with quintic splines along the line through the
     two places. A pair is resolved if there is one maximum within 0.4 of the
     separation from each, and the lowest value between these is at least
-    ``min_dip`` below the lower of them (0 would be Sparrow's criterion; 0.26
+    5 % below the lower of them (0 would be Sparrow's criterion; 0.26
     is Rayleigh's for two equal Airy discs).
 
     Parameters
@@ -55,8 +55,6 @@ def measure_pairs(image: np.ndarray, pairs: np.ndarray, *, min_dip: float = 0.05
         Image ``(y, x)``.
     pairs
         ``x1, y1, x2, y2`` in pixels, ``(n, 4)``.
-    min_dip
-        Least depth of the dip relative to the lower peak.
 
     Returns
     -------
@@ -71,7 +69,7 @@ def measure_pairs(image: np.ndarray, pairs: np.ndarray, *, min_dip: float = 0.05
     y = pairs[:, 1:2] + step[:, 1:] * t
     lines = map_coordinates(np.asarray(image, dtype=float), [y, x], order=5, mode="nearest")
     dip = np.array([_dip(line, t) for line in lines]).reshape(-1)
-    return astropy.table.Table({"separation": np.hypot(*step.T), "dip": dip, "resolved": dip >= min_dip})
+    return astropy.table.Table({"separation": np.hypot(*step.T), "dip": dip, "resolved": dip >= 0.05})
 
 
 def _dip(line: np.ndarray, t: np.ndarray) -> float:

@@ -16,6 +16,12 @@ import astropy.table
 import numpy as np
 from scipy.ndimage import binary_dilation
 
+_OUTER = 20
+"""Largest radius of a ring, in pixels."""
+
+_REACH = 3
+"""Pixels around an artifact that are searched for its flux."""
+
 
 def rings(
     image: np.ndarray,
@@ -24,9 +30,6 @@ def rings(
     *,
     sigma: float | np.ndarray,
     psf_fwhm: float,
-    chosen: np.ndarray | None = None,
-    snr_min: float = 100.0,
-    outer: int = 20,
 ) -> astropy.table.Table:
     """Measure rings around bright stars.
 
@@ -41,18 +44,12 @@ def rings(
     truth_image
         Noiseless sky at the PSF of the image.
     sources
-        As of `select_sources`; stars are used.
+        As of `select_sources`; usable stars of S/N 100 or more are measured.
     sigma
         Noise of a pixel that a ring would have to be seen against: a number,
         as `coadd_unit`, or the local one ``(y, x)`` of a coadd.
     psf_fwhm
         FWHM of the PSF of the image, in pixels.
-    chosen
-        Sources to measure, bool ``(n,)``; `None` for the usable ones.
-    snr_min
-        Least S/N.
-    outer
-        Largest radius, in pixels.
 
     Returns
     -------
@@ -62,16 +59,16 @@ def rings(
         and their ``height_radius`` and ``depth_radius`` in pixels; NaN
         where not measured.
     """
-    chosen = np.array(sources["usable"]) if chosen is None else chosen
-    bright = chosen & (np.array(sources["kind"]) == "star") & (np.array(sources["snr"]) >= snr_min)
+    bright = np.array(sources["usable"]) & (np.array(sources["kind"]) == "star")
+    bright &= np.array(sources["snr"]) >= 100.0
     error = (np.asarray(image, dtype=float) - truth_image) / sigma
     names = ("height", "depth", "height_radius", "depth_radius")
     figures = np.full((len(sources), 4), np.nan)
-    radii = np.arange(int(np.ceil(1.5 * psf_fwhm)), outer + 1)
+    radii = np.arange(int(np.ceil(1.5 * psf_fwhm)), _OUTER + 1)
     for i in np.flatnonzero(bright):
         x, y = float(sources["x"][i]), float(sources["y"][i])
-        top, left = max(round(y) - outer - 1, 0), max(round(x) - outer - 1, 0)
-        cut = error[top : round(y) + outer + 2, left : round(x) + outer + 2]
+        top, left = max(round(y) - _OUTER - 1, 0), max(round(x) - _OUTER - 1, 0)
+        cut = error[top : round(y) + _OUTER + 2, left : round(x) + _OUTER + 2]
         rows, columns = np.mgrid[top : top + cut.shape[0], left : left + cut.shape[1]]
         annulus = np.rint(np.hypot(rows - y, columns - x)).astype(int)
         profile = np.array([np.median(cut[annulus == radius]) for radius in radii])
@@ -105,12 +102,11 @@ def streak_leakage(
     artifact: np.ndarray,
     *,
     region: np.ndarray | None = None,
-    reach: int = 3,
 ) -> float:
     """Share of an artifact's flux that is left in an image.
 
     ``sum (image - reference) / sum artifact`` over the artifact and
-    ``reach`` pixels around it: 1 if the image is a plain mean, 0 if the
+    3 pixels around it: 1 if the image is a plain mean, 0 if the
     artifact has gone, negative if light was taken away with it.
 
     Parameters
@@ -128,17 +124,13 @@ def streak_leakage(
     region
         Pixels to use, bool ``(y, x)``, e.g. those without bright sources;
         `None` for all.
-    reach
-        Pixels around the artifact.
 
     Returns
     -------
     `float`
         The share; NaN if there is no artifact in the region.
     """
-    footprint = np.abs(artifact) > 1e-3 * np.abs(artifact).max()
-    if reach:
-        footprint = binary_dilation(footprint, iterations=reach)
+    footprint = binary_dilation(np.abs(artifact) > 1e-3 * np.abs(artifact).max(), iterations=_REACH)
     if region is not None:
         footprint &= region
     flux = float(np.sum(artifact[footprint], dtype=float))

@@ -16,11 +16,12 @@ import astropy.table
 import galsim
 import numpy as np
 
+from lsst.coadd.astroclearnet._coadds import FWHM_PER_SIGMA
 from lsst.coadd.astroclearnet._photometry import adaptive_fwhm
+from lsst.coadd.astroclearnet.simulate import PIXEL_SCALE
 
 from ._fluxes import DELIVERED_RADIUS
 
-_FWHM_PER_SIGMA = 2.354820045
 _COLUMNS = (
     "fwhm",
     "fwhm_ratio",
@@ -41,9 +42,6 @@ def measure_shapes(
     sources: astropy.table.Table,
     *,
     psf: np.ndarray,
-    chosen: np.ndarray | None = None,
-    snr_min: float = 20.0,
-    pixel_scale: float = 0.168,
 ) -> astropy.table.Table:
     """Measure adaptive moments of sources.
 
@@ -63,16 +61,10 @@ def measure_shapes(
         that PSF, sampled where the star is. With FWHM of 2 pixels the
         moments of a PSF differ by 3 % from place to place in a pixel.
     sources
-        As of `select_sources`.
+        As of `select_sources`; usable ones of S/N 20 or more are measured.
     psf
         PSF of the image, ``(p, p)``: its width is where the search for the
         moments starts.
-    chosen
-        Sources to measure, bool ``(n,)``; `None` for the usable ones.
-    snr_min
-        Least S/N.
-    pixel_scale
-        Arcseconds per pixel, for ``half_light_radius``.
 
     Returns
     -------
@@ -86,12 +78,11 @@ def measure_shapes(
         ``ellipticity_error`` and ``rounding``, their component against the
         true ellipticity (positive: too round).
     """
-    chosen = np.array(sources["usable"]) if chosen is None else chosen
     figures = np.full((len(sources), len(_COLUMNS)), np.nan)
-    start = adaptive_fwhm(psf) / _FWHM_PER_SIGMA
-    for row in np.flatnonzero(chosen & (np.array(sources["snr"]) >= snr_min)):
+    start = adaptive_fwhm(psf) / FWHM_PER_SIGMA
+    for row in np.flatnonzero(np.array(sources["usable"]) & (np.array(sources["snr"]) >= 20.0)):
         place = {name: float(sources[name][row]) for name in ("x", "y")}
-        reach = 3 * float(sources["half_light_radius"][row]) / pixel_scale
+        reach = 3 * float(sources["half_light_radius"][row]) / PIXEL_SCALE
         half = int(np.clip(reach, 12, 40))
         mine, true = (
             _adaptive_moments(plane, **place, half=half, start=start) for plane in (image, truth_image)
@@ -122,23 +113,19 @@ def _adaptive_moments(
     if shape.moments_status != 0 or np.hypot(center.x - x, center.y - y) > 3:
         return None
     ellipticity = shape.observed_shape
-    return shape.moments_sigma * _FWHM_PER_SIGMA, center.x, center.y, ellipticity.e1, ellipticity.e2
+    return shape.moments_sigma * FWHM_PER_SIGMA, center.x, center.y, ellipticity.e1, ellipticity.e2
 
 
 def profile_rms(
     image: np.ndarray,
     truth_image: np.ndarray,
     sources: astropy.table.Table,
-    *,
-    chosen: np.ndarray | None = None,
-    snr_min: float = 30.0,
-    level: float = 0.3,
-    reach: float = DELIVERED_RADIUS,
 ) -> np.ndarray:
     """Measure how lumpy galaxies are.
 
-    Relative rms of the pixels about the truth inside of the isophote at
-    ``level`` of the peak, after the flux in it has been made the truth's:
+    Relative rms of the pixels about the truth within the standard aperture,
+    inside of the isophote at 0.3 of the truth's peak, after the flux in it
+    has been made the truth's:
     ``rms(s I / T - 1)`` with ``s = sum T / sum I``. In a mean coadd it is
     noise: least S/N and isophote are such that the galaxies of the
     simulator have 0.12 to 0.19 there, in the median, for 8 to 33 exposures.
@@ -150,26 +137,18 @@ def profile_rms(
     truth_image
         Noiseless sky at the PSF of the image.
     sources
-        As of `select_sources`; galaxies are used.
-    chosen
-        Sources to measure, bool ``(n,)``; `None` for the usable ones.
-    snr_min
-        Least S/N.
-    level
-        Isophote, relative to the truth's brightest pixel at the centre.
-    reach
-        Largest distance of a pixel from the centre, in pixels.
+        As of `select_sources`; usable galaxies of S/N 30 or more are
+        measured.
 
     Returns
     -------
     `numpy.ndarray`
         Relative rms ``(n,)``; NaN where not measured.
     """
-    chosen = np.array(sources["usable"]) if chosen is None else chosen
-    galaxy = np.array(sources["kind"]) != "star"
+    chosen = np.array(sources["usable"]) & (np.array(sources["kind"]) != "star")
     result = np.full(len(sources), np.nan)
-    half = int(np.ceil(reach))
-    for i in np.flatnonzero(chosen & galaxy & (np.array(sources["snr"]) >= snr_min)):
+    half = int(np.ceil(DELIVERED_RADIUS))
+    for i in np.flatnonzero(chosen & (np.array(sources["snr"]) >= 30.0)):
         x, y = float(sources["x"][i]), float(sources["y"][i])
         row, column = round(y), round(x)
         top, left = max(row - half, 0), max(column - half, 0)
@@ -177,7 +156,7 @@ def profile_rms(
         true = truth_image[box].astype(float)
         rows, columns = np.mgrid[top : top + true.shape[0], left : left + true.shape[1]]
         peak = truth_image[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].max()
-        inner = (true > level * peak) & (np.hypot(rows - y, columns - x) <= reach)
+        inner = (true > 0.3 * peak) & (np.hypot(rows - y, columns - x) <= DELIVERED_RADIUS)
         found = image[box].astype(float)[inner]
         true = true[inner]
         if found.sum() > 0:

@@ -27,6 +27,17 @@ from lsst.coadd.astroclearnet.simulate import StackTruth, source_profile
 _GRID = 128
 """Side of the grid for integrals over spatial frequency, in pixels."""
 
+_DISTANCE = 14.0
+"""Radius in pixels within which an isolated source has no neighbour of more
+than 2 % of its flux."""
+
+_BORDER = 12.0
+"""Least distance in pixels of a source from the centre of a pixel at the
+edge."""
+
+_SMALL = 0.35
+"""Half-light radius in arcsec below which a galaxy is a small one."""
+
 _SHARP_FWHM = 2.0
 """FWHM in pixels of the sky that is brought to other PSFs: the narrowest
 whose sampling loses nothing that they could show."""
@@ -48,15 +59,7 @@ def coadd_unit(sky_sigma: np.ndarray) -> float:
     return float(np.sum(np.asarray(sky_sigma, dtype=float) ** -2.0) ** -0.5)
 
 
-def select_sources(
-    truth: StackTruth,
-    stack: CellStack,
-    *,
-    halo: int,
-    distance: float = 14.0,
-    border: float = 12.0,
-    small: float = 0.35,
-) -> astropy.table.Table:
+def select_sources(truth: StackTruth, stack: CellStack, *, halo: int) -> astropy.table.Table:
     """List the sources of a scene with S/N, kind and surroundings.
 
     S/N is that of the optimal filter for a source of known profile and
@@ -74,38 +77,29 @@ def select_sources(
         The exposures, halo included.
     halo
         Border that images to be measured lack, in pixels.
-    distance
-        Radius in pixels within which an isolated source has no neighbour of
-        more than 2 % of its flux.
-    border
-        Least distance in pixels from the centre of a pixel at the edge.
-    small
-        Half-light radius in arcsec below which a galaxy is a small one.
 
     Returns
     -------
     `astropy.table.Table`
         All rows of the catalogue with ``x``, ``y`` in pixels of the images
         without halo, and ``kind`` (``star``, ``small``, ``large``), ``snr``,
-        ``snr_point`` (of a point of the same flux), ``inside``, ``isolated``
-        and ``usable`` (both, and not saturated).
+        ``inside``, ``isolated`` and ``usable`` (both, and not saturated).
     """
     table = truth.catalog.copy()
     table["x"] -= float(halo)
     table["y"] -= float(halo)
     x, y, flux = (np.array(table[name], dtype=float) for name in ("x", "y", "flux"))
     star = np.array(table["type"]) == "star"
-    faint = np.array(table["half_light_radius"]) < small
+    faint = np.array(table["half_light_radius"]) < _SMALL
     table["kind"] = np.where(star, "star", np.where(faint, "small", "large"))
     scale = truth.config.pixel_scale
     coverage = _coverage(stack, truth.sky_sigma, x=x + halo, y=y + halo)
     table["snr"] = _optimal_snr(table, star, stack, truth.sky_sigma, scale) * coverage**0.5
-    table["snr_point"] = flux * coverage**0.5 * np.mean(_power(stack, truth.sky_sigma)) ** 0.5
     height, width = (length - 2 * halo for length in stack.image.shape[1:])
-    right, top = width - 1 - border, height - 1 - border
-    table["inside"] = (x >= border) & (y >= border) & (x <= right) & (y <= top)
+    right, top = width - 1 - _BORDER, height - 1 - _BORDER
+    table["inside"] = (x >= _BORDER) & (y >= _BORDER) & (x <= right) & (y <= top)
     places = Sources(x=x, y=y, sky=np.zeros((0, 0), dtype=bool))
-    table["isolated"] = select_isolated(places, flux, distance=distance)
+    table["isolated"] = select_isolated(places, flux, distance=_DISTANCE)
     table["usable"] = table["inside"] & table["isolated"] & ~table["saturated"]
     return table
 

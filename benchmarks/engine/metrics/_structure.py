@@ -56,14 +56,20 @@ class ShapeErrors:
     """Whether there is a false peak or dip."""
 
 
+_PROMINENCE = 0.05
+"""Least prominence relative to the true brightness at the feature."""
+
+_MATCH_RADIUS = 2.0
+"""Largest distance in pixels of a feature from a true one, or from the part of
+that one's hill that is lower by less than the least prominence."""
+
+
 def false_structure(
     image: np.ndarray,
     truth: np.ndarray,
     *,
     level: float = 0.1,
-    prominence: float = 0.05,
     sigma: float = 0.0,
-    match_radius: float = 2.0,
 ) -> FalseStructure:
     """Find structure that is not in the truth.
 
@@ -74,7 +80,7 @@ def false_structure(
     (Edelsbrunner, Letscher & Zomorodian 2002); the peak that holds the
     summit of the truth counts as the highest. A feature of more than the
     least prominence is false if the truth has none of the same kind within
-    ``match_radius`` that is at least half as prominent and belongs to no
+    2 pixels that is at least half as prominent and belongs to no
     other feature. The dip in the middle of a bar shows as a second peak, for
     it is a saddle.
 
@@ -86,17 +92,11 @@ def false_structure(
         The same without noise at the PSF of the image.
     level
         Isophote relative to the brightest pixel of the truth.
-    prominence
-        Least prominence relative to the true brightness at the feature.
     sigma
         Noise of a pixel of a coadd; a prominence below 5 sigma is never
         counted. Truth with white noise of this sigma then shows a false
         feature in 0.3 % of odd galaxies at most; at 3 sigma it would be 3 to
         6 %. So nothing can be found in an object that is itself fainter.
-    match_radius
-        Largest distance in pixels of a feature from a true one, or from the
-        part of that one's hill that is lower by less than the least
-        prominence.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def false_structure(
     image, truth = np.asarray(image, dtype=float), np.asarray(truth, dtype=float)
     region = truth > level * truth.max()
     # One summit for both: of two equal ends noise makes either the higher.
-    summit = _highest(image, truth >= (1 - prominence) * truth.max())
+    summit = _highest(image, truth >= (1 - _PROMINENCE) * truth.max())
     flux = truth[region].sum()
     counts, largest, share = [], 0.0, 0.0
     for sign in (1, -1):
@@ -115,16 +115,14 @@ def false_structure(
             for plane in (image, truth)
         )
         places = [
-            _surroundings(
-                sign * truth, region, feature, match_radius, slack=max(prominence * bright, 5 * sigma)
-            )
+            _surroundings(sign * truth, region, feature, slack=max(_PROMINENCE * bright, 5 * sigma))
             for feature, bright in zip(
                 known, truth[known[:, 0].astype(int), known[:, 1].astype(int)], strict=True
             )
         ]
         false = _find_unmatched(found, known, places)
         bright = truth[false[:, 0].astype(int), false[:, 1].astype(int)]
-        seen = false[:, 2] >= np.maximum(prominence * bright, 5 * sigma)
+        seen = false[:, 2] >= np.maximum(_PROMINENCE * bright, 5 * sigma)
         counts.append(int(seen.sum()))
         largest = max(largest, np.max(false[seen, 2] / bright[seen], initial=0.0))
         share += false[seen, 3].sum() / flux
@@ -139,9 +137,7 @@ def _highest(image: np.ndarray, region: np.ndarray) -> tuple[int, int]:
     return place // image.shape[1], place % image.shape[1]
 
 
-def _surroundings(
-    truth: np.ndarray, region: np.ndarray, feature: np.ndarray, radius: float, *, slack: float
-) -> np.ndarray:
+def _surroundings(truth: np.ndarray, region: np.ndarray, feature: np.ndarray, *, slack: float) -> np.ndarray:
     """Return where a feature of the truth can be found, bool ``(y, x)``.
 
     These are the pixels of its own hill nearly as high as its top, and a
@@ -150,7 +146,7 @@ def _surroundings(
     row, column = int(feature[0]), int(feature[1])
     level = truth[row, column] - min(slack, 0.5 * feature[2])
     parts, _ = label(region & (truth >= level), structure=np.ones((3, 3)))
-    return distance_transform_edt(parts != parts[row, column]) <= radius
+    return distance_transform_edt(parts != parts[row, column]) <= _MATCH_RADIUS
 
 
 def _find_unmatched(found: np.ndarray, known: np.ndarray, places: list[np.ndarray]) -> np.ndarray:

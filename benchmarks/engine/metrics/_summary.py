@@ -216,7 +216,6 @@ def bin_values(
     *,
     bins: Sequence[tuple[float, float]] = SNR_BINS,
     kinds: Sequence[str] = KINDS,
-    chosen: np.ndarray | None = None,
 ) -> list[dict]:
     """Summarize values by kind and S/N of the sources.
 
@@ -225,14 +224,13 @@ def bin_values(
     values
         One for each source, ``(n,)``; NaN where there is none.
     sources
-        As of `select_sources`; of several realizations, stacked. Rows with
+        As of `select_sources`, of which the usable ones count; of several
+        realizations, stacked. Rows with
         the same ``object``, if there is such a column, are one source.
     bins
         Limits of S/N: lower <= S/N < upper.
     kinds
         Out of `KINDS`.
-    chosen
-        Sources to use, bool ``(n,)``; `None` for the usable ones.
 
     Returns
     -------
@@ -240,7 +238,7 @@ def bin_values(
         One row a kind and bin, in this order: ``kind``, ``snr_low``,
         ``snr_high`` and the fields of `Summary`.
     """
-    chosen = np.array(sources["usable"]) if chosen is None else chosen
+    chosen = np.array(sources["usable"])
     snr, kind = np.array(sources["snr"]), np.array(sources["kind"])
     members = {"any": np.full(len(kind), True), "galaxy": (kind == "small") | (kind == "large")}
     same = np.array(sources["object"]) if "object" in sources.colnames else np.arange(len(kind))

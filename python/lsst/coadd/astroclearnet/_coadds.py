@@ -10,7 +10,15 @@
 
 from __future__ import annotations
 
-__all__ = ("CoaddView", "sample_gaussian", "view_from_cell_coadd", "view_from_exposure", "view_from_truth")
+__all__ = (
+    "FWHM_PER_SIGMA",
+    "CoaddView",
+    "sample_gaussian",
+    "view_coadd",
+    "view_from_cell_coadd",
+    "view_from_exposure",
+    "view_from_truth",
+)
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -26,6 +34,10 @@ from .core._frame import measure_pixel
 if TYPE_CHECKING:
     from lsst.images import Image
     from lsst.images.cells import CellCoadd
+
+
+FWHM_PER_SIGMA = 2.354820045
+"""FWHM of a Gaussian of sigma 1."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -142,7 +154,7 @@ def sample_gaussian(fwhm: float, size: int) -> np.ndarray:
         Kernel ``(size, size)``, float64.
     """
     offset = np.arange(size) - size // 2
-    profile = np.exp(-0.5 * (offset * 2.354820045 / fwhm) ** 2)
+    profile = np.exp(-0.5 * (offset * FWHM_PER_SIGMA / fwhm) ** 2)
     kernel = np.outer(profile, profile)
     return kernel / kernel.sum()
 
@@ -252,7 +264,28 @@ def view_from_exposure(exposure: InputExposure, *, name: str) -> CoaddView:
     )
 
 
-def view_from_truth(image: Image, *, fwhm: float, like: CoaddView, name: str) -> CoaddView:
+def view_coadd(coadd: Any, *, image_model: str, name: str) -> CoaddView:
+    """Look at a coadd, whatever library it comes from.
+
+    Parameters
+    ----------
+    coadd
+        ``CellCoadd`` or ``ExposureF``.
+    image_model
+        One of `~.adapters.IMAGE_MODELS`.
+    name
+        Name of the plane in tables and pictures.
+    """
+    if image_model == "images":
+        return view_from_cell_coadd(coadd, name=name)
+    from .adapters import make_adapter
+
+    # The adapter wants a data id to name an exposure; a coadd has none.
+    exposure = make_adapter(image_model).adapt(coadd, data_id={"visit": 0, "detector": 0})
+    return view_from_exposure(exposure, name=name)
+
+
+def view_from_truth(image: Image, *, fwhm: float, like: CoaddView) -> CoaddView:
     """Look at the noiseless image of a simulation.
 
     Parameters
@@ -263,15 +296,13 @@ def view_from_truth(image: Image, *, fwhm: float, like: CoaddView, name: str) ->
         FWHM of its Gaussian PSF, in pixels.
     like
         Coadd on the same pixel grid.
-    name
-        Name of the plane in tables and pictures.
     """
     box = image.bbox
     array = np.asarray(image.array, dtype=np.float32)
     nothing = np.zeros(array.shape, dtype=bool)
     kernel = sample_gaussian(fwhm, 2 * int(np.ceil(3 * fwhm)) + 1)
     return CoaddView(
-        name=name,
+        name="truth",
         image=array,
         variance=np.ones_like(array),
         bad=nothing,

@@ -37,10 +37,12 @@ import sep
 from photutils.psf_matching import make_wiener_kernel
 from scipy.signal import oaconvolve
 
-from ._coadds import CoaddView, sample_gaussian
+from ._coadds import FWHM_PER_SIGMA, CoaddView, sample_gaussian
 
-_FWHM_PER_SIGMA = 2.354820045
 _KERNEL_SIZE = 61
+_APERTURE_MARGIN = 6.0
+"""Border in pixels around an aperture that must be good, too: what a bad pixel
+has spoiled when the image was smoothed."""
 _LATTICE = (0.15, 0.5, 0.85)  # where PSFs are looked up, along each side
 
 
@@ -112,9 +114,7 @@ def _fit_stamp(kernel: np.ndarray) -> np.ndarray:
     return kernel / kernel.sum()
 
 
-def aperture_fluxes(
-    image: np.ndarray, sources: Sources, *, radius: float, view: CoaddView, margin: float = 6.0
-) -> np.ndarray:
+def aperture_fluxes(image: np.ndarray, sources: Sources, *, radius: float, view: CoaddView) -> np.ndarray:
     """Sum circular apertures.
 
     Parameters
@@ -127,9 +127,6 @@ def aperture_fluxes(
         Radius of the apertures, in pixels.
     view
         Gives origin and bad pixels.
-    margin
-        Border in pixels around an aperture that must be good, too: what a
-        bad pixel has spoiled when the image was smoothed.
 
     Returns
     -------
@@ -143,7 +140,7 @@ def aperture_fluxes(
     if not len(x):
         return np.zeros(0)
     flux, _, _ = sep.sum_circle(clean, x, y, radius)
-    touched, _, _ = sep.sum_circle(unusable, x, y, radius + margin)
+    touched, _, _ = sep.sum_circle(unusable, x, y, radius + _APERTURE_MARGIN)
     height, width = image.shape
     inside = (x >= radius) & (y >= radius) & (x < width - radius) & (y < height - radius)
     return np.where(inside & (touched == 0), flux, np.nan)
@@ -174,7 +171,7 @@ def centroids(
         return np.zeros(0), np.zeros(0)
     clean = np.ascontiguousarray(np.where(np.isfinite(image), image, 0), dtype=np.float32)
     x, y = sources.x - view.x0, sources.y - view.y0
-    found_x, found_y, flag = sep.winpos(clean, x, y, fwhm / _FWHM_PER_SIGMA)
+    found_x, found_y, flag = sep.winpos(clean, x, y, fwhm / FWHM_PER_SIGMA)
     lost = (flag != 0) | (np.hypot(found_x - x, found_y - y) > fwhm)
     found_x, found_y = (np.where(lost, np.nan, values) for values in (found_x, found_y))
     return found_x + view.x0, found_y + view.y0
@@ -267,12 +264,12 @@ def adaptive_moments(stamp: np.ndarray) -> Moments | None:
         `None` if the moments do not converge.
     """
     image = galsim.Image(np.ascontiguousarray(stamp, dtype=float))
-    moments = galsim.hsm.FindAdaptiveMom(image, guess_sig=3.5 / _FWHM_PER_SIGMA, strict=False)
+    moments = galsim.hsm.FindAdaptiveMom(image, guess_sig=3.5 / FWHM_PER_SIGMA, strict=False)
     if moments.moments_status != 0:
         return None
     centre = image.true_center
     return Moments(
-        fwhm=float(moments.moments_sigma * _FWHM_PER_SIGMA),
+        fwhm=float(moments.moments_sigma * FWHM_PER_SIGMA),
         e1=float(moments.observed_e1),
         e2=float(moments.observed_e2),
         dx=float(moments.moments_centroid.x - centre.x),

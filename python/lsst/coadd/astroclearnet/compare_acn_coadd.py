@@ -149,16 +149,20 @@ class CompareAcnCoaddTask(PipelineTask):
         """
         from astropy.table import vstack
 
+        from ._coadds import view_coadd
         from ._metrics import compare_views
         from .comparison._rows import make_table
         from .comparison._run import make_exposure_rows, make_run_rows
 
         names = _NAMES | dict(names or {})
         try:
-            views = [self._view(reference, self.config.image_model, names["reference"])]
-            views.append(self._view(coadd, self.config.coadd_model, names["coadd"]))
-            if latent is not None:
-                views.append(self._view(latent, self.config.coadd_model, names["latent"]))
+            planes = [("reference", reference, self.config.image_model)]
+            planes += [("coadd", coadd, self.config.coadd_model), ("latent", latent, self.config.coadd_model)]
+            views = [
+                view_coadd(image, image_model=model, name=names[plane])
+                for plane, image, model in planes
+                if image is not None
+            ]
             truth = None if truth_catalog is None else self._view_truth(truth_image, truth_catalog, views[1])
             comparison = compare_views(
                 views,
@@ -187,18 +191,6 @@ class CompareAcnCoaddTask(PipelineTask):
             **self._draw_tables(inputs_table, fit_history, title=_title(title, views)),
         )
 
-    def _view(self, coadd: Any, model: str, name: str) -> CoaddView:
-        """Look at a coadd, whatever library it comes from."""
-        from ._coadds import view_from_cell_coadd, view_from_exposure
-
-        if model == "images":
-            return view_from_cell_coadd(coadd, name=name)
-        from .adapters import make_adapter
-
-        # The adapter wants a data id to name an exposure; a coadd has none.
-        exposure = make_adapter("afw").adapt(coadd, data_id={"visit": 0, "detector": 0})
-        return view_from_exposure(exposure, name=name)
-
     def _view_truth(self, image: Image | None, catalog: Table, like: CoaddView) -> Truth:
         """Put the truth on the pixels of a coadd."""
         from ._coadds import view_from_truth
@@ -206,7 +198,7 @@ class CompareAcnCoaddTask(PipelineTask):
 
         view = None
         if image is not None:
-            view = view_from_truth(image, fwhm=self.config.truth_fwhm, like=like, name="truth")
+            view = view_from_truth(image, fwhm=self.config.truth_fwhm, like=like)
         return read_catalog(catalog, like=like, view=view)
 
     def _view_exposure(

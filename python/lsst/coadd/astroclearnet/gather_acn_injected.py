@@ -29,14 +29,13 @@ from lsst.pipe.base import (
 from lsst.utils.timer import timeMethod
 
 from ._collect import read_geometry
+from ._connections import PATCH
 from .adapters import PatchGeometry
-
-_PATCH = ("skymap", "tract", "patch", "band")
 
 
 class GatherAcnInjectedConnections(
     PipelineTaskConnections,
-    dimensions=_PATCH,
+    dimensions=PATCH,
     defaultTemplates={"injected_prefix": "injected_", "calexp_type": "calexp"},
 ):
     """Datasets of `GatherAcnInjectedTask`."""
@@ -64,13 +63,13 @@ class GatherAcnInjectedConnections(
         doc="Injected sources on the patch, for compareAcnCoadd.",
         name="{injected_prefix}truth_catalog",
         storageClass="ArrowAstropy",
-        dimensions=_PATCH,
+        dimensions=PATCH,
     )
     truth_image = cT.Output(
         doc="Their light without noise at a Gaussian PSF, in nJy.",
         name="{injected_prefix}truth_image",
         storageClass="ImageV2",
-        dimensions=_PATCH,
+        dimensions=PATCH,
     )
 
     def __init__(self, *, config: GatherAcnInjectedConfig | None = None):

@@ -37,7 +37,8 @@ from lsst.pipe.base import (
 )
 from lsst.utils.timer import timeMethod
 
-_PATCH = ("skymap", "tract", "patch", "band")
+from ._connections import PATCH
+
 _PLANES = ("reference", "coadd", "latent")
 
 
@@ -50,14 +51,12 @@ class InjectionNotMeasurableError(AlgorithmError):
 
 
 def _coadd(doc: str, name: str) -> cT.Input:
-    return cT.Input(
-        doc=doc, name=name, storageClass="CellCoadd", dimensions=_PATCH, deferGraphConstraint=True
-    )
+    return cT.Input(doc=doc, name=name, storageClass="CellCoadd", dimensions=PATCH, deferGraphConstraint=True)
 
 
 class MeasureAcnInjectionConnections(
     PipelineTaskConnections,
-    dimensions=_PATCH,
+    dimensions=PATCH,
     defaultTemplates={"injected_prefix": "injected_", "coadd_name": "acn", "reference_type": "deepCoadd"},
 ):
     """Datasets of `MeasureAcnInjectionTask`."""
@@ -66,20 +65,20 @@ class MeasureAcnInjectionConnections(
         doc="Injected sources on the patch.",
         name="{injected_prefix}truth_catalog",
         storageClass="ArrowAstropy",
-        dimensions=_PATCH,
+        dimensions=PATCH,
     )
     truth_image = cT.Input(
         doc="Their light without noise at a Gaussian PSF, in nJy.",
         name="{injected_prefix}truth_image",
         storageClass="ImageV2",
-        dimensions=_PATCH,
+        dimensions=PATCH,
     )
     reference = _coadd("Standard coadd with sources.", "{injected_prefix}{reference_type}")
     coadd = cT.Input(
         doc="Coadd with sources: latent image plus matched residual.",
         name="{injected_prefix}{coadd_name}_coadd",
         storageClass="CellCoadd",
-        dimensions=_PATCH,
+        dimensions=PATCH,
     )
     latent = _coadd(
         "Latent image with sources; used if use_latent is set.", "{injected_prefix}{coadd_name}_latent"
@@ -91,13 +90,13 @@ class MeasureAcnInjectionConnections(
         doc="One row for each figure and plane, with its definition.",
         name="{injected_prefix}{coadd_name}_injection_metrics",
         storageClass="ArrowAstropy",
-        dimensions=_PATCH,
+        dimensions=PATCH,
     )
     sources = cT.Output(
         doc="Each injected source: whether it was found in each plane, and its flux there.",
         name="{injected_prefix}{coadd_name}_injection_sources",
         storageClass="ArrowAstropy",
-        dimensions=_PATCH,
+        dimensions=PATCH,
     )
 
     def __init__(self, *, config: MeasureAcnInjectionConfig | None = None):
@@ -249,7 +248,7 @@ class MeasureAcnInjectionTask(PipelineTask):
                 if coadds.get(plane) is not None
             ]
             like = next(pair.after for pair in pairs if pair.after.name == names["coadd"])
-            truth = view_from_truth(truth_image, fwhm=self.config.truth_fwhm, like=like, name="truth")
+            truth = view_from_truth(truth_image, fwhm=self.config.truth_fwhm, like=like)
             metrics, sources = measure_injection(
                 pairs,
                 truth,
@@ -287,12 +286,7 @@ class MeasureAcnInjectionTask(PipelineTask):
 
     def _view(self, image: Any, name: str, plane: str) -> Any:
         """Look at a coadd, whatever library it comes from."""
-        from ._coadds import view_from_cell_coadd, view_from_exposure
+        from ._coadds import view_coadd
 
-        if self.config.image_model == "images" or plane != "reference":
-            return view_from_cell_coadd(image, name=name)
-        from .adapters import make_adapter
-
-        # The adapter wants a data id to name an exposure; a coadd has none.
-        exposure = make_adapter("afw").adapt(image, data_id={"visit": 0, "detector": 0})
-        return view_from_exposure(exposure, name=name)
+        model = self.config.image_model if plane == "reference" else "images"
+        return view_coadd(image, image_model=model, name=name)

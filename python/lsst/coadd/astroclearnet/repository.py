@@ -161,7 +161,7 @@ def register_instrument(
             insert("physical_filter", {"instrument": instrument.name, "name": name, "band": band})
 
 
-def write_geometry(butler: Butler, geometry: Mapping[str, Any], *, run: str = "skymaps") -> None:
+def write_geometry(butler: Butler, geometry: Mapping[str, Any]) -> None:
     """Insert sky map, tracts and patches, and store the geometry.
 
     Parameters
@@ -170,8 +170,6 @@ def write_geometry(butler: Butler, geometry: Mapping[str, Any], *, run: str = "s
         Repository to change.
     geometry
         What `~.adapters.geometry_to_dict` makes.
-    run
-        Collection of the geometry dataset; made if it is not there.
     """
     skymap, entries = geometry["skymap"], geometry["tracts"]
     tracts = {int(tract): [int(patch) for patch in entry["patches"]] for tract, entry in entries.items()}
@@ -205,7 +203,7 @@ def write_geometry(butler: Butler, geometry: Mapping[str, Any], *, run: str = "s
         storage_class="StructuredDataDict",
         dimensions=("skymap",),
         data_id={"skymap": skymap},
-        run=run,
+        run="skymaps",
     )
 
 
@@ -216,9 +214,9 @@ def write_visit(
     instrument: str,
     info: VisitInfo,
     run: str,
-    dataset_type: str = "calexp",
 ) -> list[DatasetRef]:
-    """Insert a visit with its regions, and put its detector images.
+    """Insert a visit with its regions, and put its detector images as
+    ``calexp``.
 
     Parameters
     ----------
@@ -232,8 +230,6 @@ def write_visit(
         The visit.
     run
         Collection of the images; made if it is not there.
-    dataset_type
-        Name of the images' dataset type.
 
     Returns
     -------
@@ -269,7 +265,7 @@ def write_visit(
         put_dataset(
             butler,
             images[detector],
-            dataset_type,
+            "calexp",
             storage_class="VisitImage",
             dimensions=("instrument", "visit", "detector"),
             data_id={"instrument": instrument, "visit": info.visit, "detector": detector},

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 __all__ = ("format_metrics", "summary")
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,29 +68,22 @@ def format_metrics(metrics: Table) -> str:
     import numpy as np
     from astropy.table import Table
 
+    from ..comparison._page import format_number
+    from ..comparison._rows import PER_EXPOSURE
+
     planes = list(dict.fromkeys(metrics["plane"]))
     masks = {str(row["name"]) for row in metrics if str(row["name"]).startswith("mask_fraction_")}
     empty_planes = {name for name in masks if not np.any(metrics["value"][metrics["name"] == name] > 0)}
     lines: dict[str, dict[str, str]] = {}
     for row in metrics:
-        if str(row["name"]).startswith("exposure_chi2_of") or row["name"] in empty_planes:
+        if str(row["name"]).startswith(PER_EXPOSURE) or row["name"] in empty_planes:
             continue
         empty = {"metric": row["name"], **dict.fromkeys(planes, ""), "unit": row["unit"]}
         line = lines.setdefault(row["name"], empty)
-        line[row["plane"]] = _format_number(row["value"], row["error"])
+        line[row["plane"]] = format_number(row["value"], row["error"]).replace("±", "+-")
     columns = ("metric", *planes, "unit")
     table = Table([[line[column] for line in lines.values()] for column in columns], names=columns)
     return "\n".join(table.pformat(max_lines=-1, max_width=-1, align=["<", *">" * len(planes), "<"]))
-
-
-def _format_number(value: float, error: float) -> str:
-    """Return a number with as many digits as its error justifies."""
-    if not math.isfinite(value):
-        return "-"
-    if not (math.isfinite(error) and error > 0):
-        return f"{value:.4g}"
-    digits = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:.{digits}f} +- {error:.{digits}f}"
 
 
 def _export(butler: Butler, ref: DatasetRef, folder: Path, *, only_one: bool) -> Path:

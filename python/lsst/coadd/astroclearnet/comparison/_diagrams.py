@@ -28,13 +28,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from .._coadds import CoaddView
 from .._metrics import Comparison
 from .._photometry import middle_psf
-from ._rows import measure_median
+from ._rows import AB_ZERO, measure_median
 from ._style import COLOURS, MARKERS, choose_places, find_units
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-_AB_ZERO = 31.4  # AB magnitude of 1 nJy
 _RADIUS = 10  # of the profiles, in pixels
 _LINEAR_BELOW = 1e-2  # of the profiles, peak 1
 
@@ -80,7 +79,7 @@ def make_flux_figure(views: Sequence[CoaddView], comparison: Comparison, *, titl
     axes = figure.subplots(3, 1, sharex=True)
     reference = comparison.fluxes[views[0].name]
     with np.errstate(divide="ignore", invalid="ignore"):
-        magnitude = np.where(reference > 0, _AB_ZERO - 2.5 * np.log10(reference), np.nan)
+        magnitude = np.where(reference > 0, AB_ZERO - 2.5 * np.log10(reference), np.nan)
     levels, limits = (1.0, 0.0, 0.0), [0.15, 60.0, 60.0]
     places = choose_places([view.name for view in views])
     for k, view in list(zip(places, views, strict=True))[1:]:
@@ -102,7 +101,7 @@ def make_flux_figure(views: Sequence[CoaddView], comparison: Comparison, *, titl
         "large: medians with errors",
         fontsize=9,
     )
-    scale = "AB" if units.flux == "nJy" else f"{_AB_ZERO} - 2.5 log10(counts)"
+    scale = "AB" if units.flux == "nJy" else f"{AB_ZERO} - 2.5 log10(counts)"
     axes[-1].set_xlabel(f"magnitude in {views[0].name} [{scale}], aperture", fontsize=8)
     return figure
 

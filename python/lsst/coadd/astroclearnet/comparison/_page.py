@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
-_PER_EXPOSURE = "exposure_chi2_of_"
+from ._rows import PER_EXPOSURE
 
 _KEY = (
     *("star_fwhm", "star_over_psf_fwhm", "sky_rms", "sky_aperture_rms", "point_source_depth"),
@@ -81,7 +81,7 @@ def pivot_metrics(metrics: Table) -> Table:
     lines: dict[str, dict[str, Any]] = {}
     for row in metrics:
         name = str(row["name"])
-        if name.startswith(_PER_EXPOSURE):
+        if name.startswith(PER_EXPOSURE):
             continue
         empty = {"metric": name, **dict.fromkeys(planes, (math.nan, math.nan))}
         line = lines.setdefault(

@@ -10,7 +10,17 @@
 
 from __future__ import annotations
 
-__all__ = ("DEFINITIONS", "Definition", "Row", "make_row", "make_table", "measure_median", "restate_units")
+__all__ = (
+    "AB_ZERO",
+    "DEFINITIONS",
+    "PER_EXPOSURE",
+    "Definition",
+    "Row",
+    "make_row",
+    "make_table",
+    "measure_median",
+    "restate_units",
+)
 
 import dataclasses
 from collections.abc import Iterable
@@ -186,7 +196,12 @@ exposure begin with one of these."""
 Row = tuple[str, str, float, float, str, int, str, str]
 """Name, plane, value, error, unit, n, statistic, definition."""
 
-_AB_ZERO = 31.4  # AB magnitude of 1 nJy
+AB_ZERO = 31.4
+"""AB magnitude of 1 nJy."""
+
+PER_EXPOSURE = "exposure_chi2_of_"
+"""How the names of the metrics of single exposures begin."""
+
 
 _IN_PIXELS = {"arcsec": (1.0, "pix"), "mas": (1e-3, "pix"), "arcmin-2": (1 / 3600, "pix-2")}
 """What each unit becomes where a pixel was taken as 1 arcsec."""
@@ -257,7 +272,7 @@ def restate_units(metrics: Table, *, pixels: bool, counts: bool) -> Table:
             factor, row["unit"] = _IN_PIXELS[row["unit"]]
             row["value"], row["error"] = factor * row["value"], factor * row["error"]
         elif counts and row["unit"] == "mag":
-            row["value"] = 10 ** (0.4 * (_AB_ZERO - row["value"]))
+            row["value"] = 10 ** (0.4 * (AB_ZERO - row["value"]))
             row["error"] *= 0.4 * np.log(10) * row["value"]
             row["unit"] = "count"
             row["definition"] = row["definition"].replace("AB magnitude of 5 times", "5 times")

@@ -17,9 +17,8 @@ import numpy as np
 from .._coadds import CoaddView
 from .._photometry import Sources, half_width, middle_psf
 from ._detect import filter_psf, is_restored
-from ._rows import Row, make_row
+from ._rows import AB_ZERO, Row, make_row
 
-_AB_ZERO = 31.4  # AB magnitude of 1 nJy
 _MIN_PIXELS = 100
 _BLOCK = 25  # side in pixels of the blocks whose means tell how noise is correlated
 
@@ -113,7 +112,7 @@ def _measure_depth(view: CoaddView, sky: np.ndarray) -> tuple[float, float]:
     kernel = middle_psf(view)
     area = 40.0 if kernel is None else kernel.sum() ** 2 / np.sum(kernel**2)
     error = 1.0857 / np.sqrt(2 * max(sky.sum() / area, 1))
-    return float(_AB_ZERO - 2.5 * np.log10(5 * sigma)), float(error)
+    return float(AB_ZERO - 2.5 * np.log10(5 * sigma)), float(error)
 
 
 def make_mask_rows(view: CoaddView) -> list[Row]:

@@ -19,9 +19,8 @@ import numpy as np
 from astropy.table import Table, vstack
 from matplotlib.figure import Figure
 
+from ._rows import PER_EXPOSURE
 from ._style import COLOURS, MARKERS, choose_places
-
-_PER_EXPOSURE = "exposure_chi2_of_"
 
 
 def stack_patches(metrics: Mapping[int, Table]) -> Table:
@@ -83,7 +82,7 @@ def summarize_patches(table: Table) -> Table:
     values = np.asarray(table["value"], dtype=float)
     for name, plane in dict.fromkeys(zip(names.tolist(), planes.tolist(), strict=True)):
         chosen = np.flatnonzero((names == name) & (planes == plane) & np.isfinite(values))
-        if name.startswith(_PER_EXPOSURE) or not len(chosen):
+        if name.startswith(PER_EXPOSURE) or not len(chosen):
             continue
         low, middle, high = np.percentile(values[chosen], (15.865, 50, 84.135))
         least, most = (chosen[pick(values[chosen])] for pick in (np.argmin, np.argmax))

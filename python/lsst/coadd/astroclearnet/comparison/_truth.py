@@ -21,12 +21,12 @@ import numpy as np
 
 from .._coadds import CoaddView
 from .._metrics import Truth
+from ._rows import AB_ZERO
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
 _POINTS = ("star", "deltafunction", "stellar")
-_AB_ZERO = 31.4  # AB magnitude of 1 nJy
 
 SERSIC_OF_TYPE: Mapping[str, float] = MappingProxyType(
     {"gaussian": 0.5, "exponential": 1.0, "devaucouleurs": 4.0}
@@ -124,5 +124,5 @@ def _convert(unit: u.UnitBase, wanted: u.UnitBase, name: str) -> float:
 def _find_flux(catalog: Table, *, required: bool) -> np.ndarray:
     """Return fluxes in nJy."""
     if "mag" in catalog.colnames and "flux" not in catalog.colnames:
-        return 10 ** (0.4 * (_AB_ZERO - _find(catalog, ["mag"])))
+        return 10 ** (0.4 * (AB_ZERO - _find(catalog, ["mag"])))
     return _find(catalog, ["flux"], unit=u.nJy, default=None if required else np.nan)

@@ -24,8 +24,8 @@ The modules, in the order of the data:
   fluxes and its scatter (`_mm`, `_self*`, `_paper`, `_kaiser`: other ways);
 - `_finish`, `_deliver`, `_filters`, `_fourier`, `_decoder`: the products at
   the target PSF;
-- `_canvas`, `_holes`, `_misfit`, `_diagnose`, `_correlation`, `_trust`: cells
-  stitched, and how far to trust the result.
+- `_canvas`, `_holes`, `_expected_variance`, `_misfit`, `_diagnose`,
+  `_correlation`, `_trust`: cells stitched, and how far to trust the result.
 """
 
 from ._errors import *

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("Decoder",)
+__all__ = ("Decoder", "sharpening")
 
 from collections.abc import Callable, Sequence
 
@@ -18,6 +18,14 @@ import torch
 
 from ._batches import parts
 from ._fourier import FourierGrid
+
+
+def sharpening(grid: FourierGrid, fwhm: float) -> torch.Tensor:
+    """Inverse 1/g of a Gaussian g of a FWHM in pixels, bounded where neither
+    it nor the PSFs of exposures have any power left.
+    """
+    gaussian = grid.gaussian(fwhm)
+    return gaussian / (gaussian**2 + 1e-6)
 
 
 class Decoder:
@@ -41,14 +49,10 @@ class Decoder:
         FWHM of g in pixels; 0 for a point.
     """
 
-    # Keeps 1/g bounded where both g and the PSFs have no power left.
-    _FLOOR = 1e-6
-
     def __init__(self, psf_transfer: torch.Tensor, grid: FourierGrid, *, latent_fwhm: float):
-        gaussian = grid.gaussian(latent_fwhm)
         self.grid = grid
         self._transfer = psf_transfer
-        self._sharpen = gaussian / (gaussian**2 + self._FLOOR) if latent_fwhm else None
+        self._sharpen = sharpening(grid, latent_fwhm) if latent_fwhm else None
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         """Predict the exposures, ``(n, h, w)``, from a latent ``(h, w)`` or

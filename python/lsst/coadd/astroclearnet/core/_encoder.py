@@ -36,6 +36,9 @@ from ._scatter import ScatterHead
 from ._unet import UNet, asinh, make_head
 
 _N_STRENGTHS = len(STRENGTHS)
+_FIRST, _SECOND = 20, 16
+"""Channels of the two stages at full resolution."""
+
 _WEIGHTS = "resources/weights/statistic_encoder.safetensors"
 _LFS_POINTER = b"version https://git-lfs"
 
@@ -61,24 +64,19 @@ class StatisticEncoder(nn.Module):
     through a ReLU. The second is an unrolled step of data consistency: it
     sees what the first has left of D and adds a learned share of its Wiener
     images. A third, small network tells how the result scatters.
-
-    Parameters
-    ----------
-    channels, second_channels
-        Channels of the stages at full resolution.
     """
 
-    def __init__(self, channels: int = 20, second_channels: int = 16):
+    def __init__(self):
         super().__init__()
-        self.first = UNet(N_FEATURES, channels)
-        self.first_head = make_head(channels, _N_STRENGTHS + 3)
+        self.first = UNet(N_FEATURES, _FIRST)
+        self.first_head = make_head(_FIRST, _N_STRENGTHS + 3)
         # Begin near a moderate Wiener image.
         start = torch.tensor([0.0, 2.0, 0.5, -0.5, -1.0, -1.5])
         with torch.no_grad():
             self.first_head.bias[:_N_STRENGTHS] = start
-        self.second = UNet(N_FEATURES + channels + 2, second_channels)
-        self.second_head = make_head(second_channels, _N_STRENGTHS + 2)
-        self.scatter = ScatterHead(channels + second_channels)
+        self.second = UNet(N_FEATURES + _FIRST + 2, _SECOND)
+        self.second_head = make_head(_SECOND, _N_STRENGTHS + 2)
+        self.scatter = ScatterHead(_FIRST + _SECOND)
 
     def forward(self, inputs: EncoderInputs, *, slope: float = 0.0) -> EncoderOutput:
         """Fit a batch; ``slope`` of the final ReLU below 0 is for training

@@ -10,12 +10,13 @@
 
 from __future__ import annotations
 
-__all__ = ("LATENT_FWHM", "N_FEATURES", "STRENGTHS", "EncoderInputs")
+__all__ = ("LATENT_FWHM", "MATCHED_FWHM", "N_FEATURES", "STRENGTHS", "EncoderInputs")
 
 import dataclasses
 
 import torch
 
+from ._filters import filtered_sigma, wiener_filters
 from ._fourier import FourierGrid
 
 LATENT_FWHM = 1.5
@@ -28,14 +29,14 @@ STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 _REFERENCE = 1
 """Index of the Wiener image whose noise is the unit of additive terms."""
 
-_MATCHED_FWHM = (0.0, 4.0, 9.0)
+MATCHED_FWHM = (0.0, 4.0, 9.0)
 """Widths in pixels of what the detection images look for."""
 
 _MOST_INFLATION = 20**0.5
 """Where less than a twentieth of the weight was seen the encoder is told that
 it was a twentieth: it was trained with no less."""
 
-N_FEATURES = 3 * len(STRENGTHS) + len(_MATCHED_FWHM)
+N_FEATURES = 3 * len(STRENGTHS) + len(MATCHED_FWHM)
 """Channels that a stage of the encoder makes of a statistic."""
 
 
@@ -86,9 +87,8 @@ class EncoderInputs:
         if inflation is None:
             inflation = torch.ones((len(den), *grid.shape), device=den.device)
         inflation = inflation[:, None].clamp(max=_MOST_INFLATION)
-        strengths = torch.tensor(STRENGTHS, device=den.device)[:, None, None]
-        filters = grid.gaussian(LATENT_FWHM) / (den[:, None] + strengths * den[:, None, :1, :1])
-        sigma = grid.mean_power(filters**2 * den[:, None]).sqrt()[..., None, None] * inflation
+        filters = wiener_filters(den, grid, strengths=STRENGTHS, fwhm=LATENT_FWHM)
+        sigma = filtered_sigma(filters, den[:, None], grid) * inflation
         return cls(grid=grid, data=data, den=den, inflation=inflation, filters=filters, sigma=sigma)
 
     @property
@@ -117,8 +117,8 @@ class EncoderInputs:
         """
         grid, den = self.grid, self.den[:, None]
         spectra = data[:, None] * self.filters
-        matched = torch.stack([grid.gaussian(fwhm) for fwhm in _MATCHED_FWHM])
-        noise = grid.mean_power(matched**2 * den).sqrt()[..., None, None] * self.inflation
+        matched = torch.stack([grid.gaussian(fwhm) for fwhm in MATCHED_FWHM])
+        noise = filtered_sigma(matched, den, grid) * self.inflation
         smooth = grid.inverse(spectra[:, 1:3] * grid.gaussian(5.0))
         return grid.inverse(spectra), smooth, grid.inverse(data[:, None] * matched) / noise
 

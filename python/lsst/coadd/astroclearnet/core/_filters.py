@@ -10,9 +10,10 @@
 
 from __future__ import annotations
 
-__all__ = ("filtered_variance", "wiener_response", "widening")
+__all__ = ("filtered_sigma", "filtered_variance", "wiener_filters", "wiener_response", "widening")
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.optimize
@@ -36,6 +37,24 @@ def wiener_response(den: torch.Tensor, grid: FourierGrid, *, strength: float, fw
         FWHM of the target in pixels.
     """
     return grid.gaussian(fwhm) * (1.0 + strength) / (den + strength * den[..., :1, :1])
+
+
+def wiener_filters(
+    den: torch.Tensor, grid: FourierGrid, *, strengths: Sequence[float], fwhm: float
+) -> torch.Tensor:
+    """Wiener filters of several strengths, ``(..., strength, rows, columns //
+    2 + 1)``; parameters as of `wiener_response`. They do not preserve fluxes.
+    """
+    levels = torch.tensor(strengths, device=den.device)[:, None, None]
+    den = den[..., None, :, :]
+    return grid.gaussian(fwhm) / (den + levels * den[..., :1, :1])
+
+
+def filtered_sigma(filters: torch.Tensor, den: torch.Tensor, grid: FourierGrid) -> torch.Tensor:
+    """Return the standard deviation of noise of the power `den` behind filters
+    ``(..., rows, columns // 2 + 1)``, shape ``(..., 1, 1)``.
+    """
+    return grid.mean_power(filters**2 * den).sqrt()[..., None, None]
 
 
 def filtered_variance(power: torch.Tensor, transfer: torch.Tensor, grid: FourierGrid) -> torch.Tensor:

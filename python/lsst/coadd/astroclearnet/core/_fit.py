@@ -19,7 +19,6 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from . import _mm
 from ._device import select_device
 from ._encoder import load_encoder
 from ._encoder_inputs import LATENT_FWHM, EncoderInputs
@@ -108,7 +107,7 @@ class _MmFitter(_Fitter):
         return finish_latent(
             statistic,
             latent,
-            latent_fwhm=_mm.LATENT_FWHM,
+            latent_fwhm=LATENT_FWHM,
             options=self._options,
             generator=generator,
             history=tuple(history),

@@ -15,7 +15,7 @@ __all__ = ("match_and_quieten", "match_flux", "quieten")
 import torch
 
 from ._encoder_inputs import LATENT_FWHM
-from ._filters import wiener_response
+from ._filters import filtered_sigma, wiener_response
 from ._fourier import FourierGrid
 
 _FWHM = 10.0
@@ -81,7 +81,7 @@ def match_flux(
         Their grid.
     """
     response = wiener_response(den, grid, strength=_STRENGTH, fwhm=_FWHM)
-    sigma = grid.mean_power(response**2 * den).sqrt()[..., None, None]
+    sigma = filtered_sigma(response, den, grid)
     noise = (sigma * inflation) ** 2
     full = inflation < _FULL * grid.crop(inflation).amin((-2, -1), keepdim=True)
     sharp, wide = grid.gaussian(LATENT_FWHM), grid.gaussian((_FWHM**2 - LATENT_FWHM**2) ** 0.5)

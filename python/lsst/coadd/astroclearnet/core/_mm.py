@@ -10,19 +10,17 @@
 
 from __future__ import annotations
 
-__all__ = ("LATENT_FWHM", "fit_mm", "huber_weight")
+__all__ = ("fit_mm", "huber_weight")
 
 from collections.abc import Callable
 
 import torch
 
 from ._decoder import Decoder
+from ._encoder_inputs import LATENT_FWHM
 from ._options import FitOptions
 from ._stack import HistoryRow
 from ._statistic import Statistic, fit_quality
-
-LATENT_FWHM = 1.5
-"""FWHM in pixels of the PSF that the latent of `fit_mm` has."""
 
 _KAPPA = 2.0
 _EXPONENT = 1.5

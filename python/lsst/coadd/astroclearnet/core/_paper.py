@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("PaperEncoder", "PaperNetwork")
+__all__ = ("PaperNetwork",)
 
 import time
 from collections import deque
@@ -28,6 +28,9 @@ from ._step_line import describe_step
 
 _KERNELS = (3, 5, 9)
 _LINEAR_KERNELS = (5, 9, 15)
+_CHANNELS = 32
+"""After the point-wise mixing."""
+
 _LEARNING_RATE = 5e-3
 _GRADIENT_CLIP = 0.5
 
@@ -49,23 +52,21 @@ class PaperEncoder(nn.Module):
     ----------
     n_exposures
         Exposures of the stack.
-    channels
-        Channels after the point-wise mixing.
     """
 
-    def __init__(self, n_exposures: int, channels: int = 32):
+    def __init__(self, n_exposures: int):
         super().__init__()
         n = n_exposures
         self.linear = nn.ParameterList(torch.zeros(n, kernel, kernel) for kernel in _LINEAR_KERNELS)
         self.compressed = nn.ModuleList(_depthwise(n, kernel) for kernel in _KERNELS)
-        self.mix = nn.Conv2d(n * len(_KERNELS), channels, 1)
+        self.mix = nn.Conv2d(n * len(_KERNELS), _CHANNELS, 1)
         self.deep = nn.Sequential(
             nn.ReLU(),
-            _depthwise(channels, 5),
-            nn.Conv2d(channels, channels, 1),
+            _depthwise(_CHANNELS, 5),
+            nn.Conv2d(_CHANNELS, _CHANNELS, 1),
             nn.ReLU(),
-            _depthwise(channels, 5),
-            nn.Conv2d(channels, 2, 1),
+            _depthwise(_CHANNELS, 5),
+            nn.Conv2d(_CHANNELS, 2, 1),
         )
         with torch.no_grad():
             for kernel in self.linear:

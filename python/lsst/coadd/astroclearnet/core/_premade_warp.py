@@ -14,7 +14,6 @@ __all__ = ("find_gain", "place_exposure", "variance_share")
 
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import numpy as np
 
@@ -44,7 +43,7 @@ def place_exposure(
     psf: PsfModel,
     outline: np.ndarray,
     bad: Plane,
-    aperture_corrections: Mapping[str, ScalarField] = MappingProxyType({}),
+    aperture_corrections: Mapping[str, ScalarField],
 ) -> WarpedExposure | None:
     """Take the pixels of one detector out of an image on the grid.
 

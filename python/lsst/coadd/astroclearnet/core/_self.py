@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("SelfEncoder", "SelfNetwork")
+__all__ = ("SelfNetwork",)
 
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +29,8 @@ from ._unet import Block
 
 _SPLITS = 5
 """Random splits of the exposures, over all cells; each is used both ways."""
+
+_CHANNELS = 16
 
 _WINDOW = 144
 """Side of the piece of a cell that one step is made with, in pixels."""
@@ -55,12 +57,11 @@ class SelfEncoder(nn.Module):
         Channels of the features.
     n_images
         Images to be mixed.
-    channels
-        Channels in between.
     """
 
-    def __init__(self, n_features: int, n_images: int, channels: int = 16):
+    def __init__(self, n_features: int, n_images: int):
         super().__init__()
+        channels = _CHANNELS
         self._n_images = n_images
         self.stem = nn.Conv2d(n_features, channels, 1)
         self.fine = Block(channels, 3, 1)

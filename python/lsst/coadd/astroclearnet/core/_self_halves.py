@@ -20,6 +20,7 @@ from torch.nn.functional import huber_loss
 
 from ._decoder import Decoder
 from ._encoder_inputs import LATENT_FWHM
+from ._filters import filtered_sigma, wiener_filters
 from ._options import FitOptions
 from ._self_inputs import SelfInputs
 from ._statistic import Statistic, reduce_part
@@ -89,12 +90,11 @@ class Half:
         self._decoder = Decoder(part.psf_transfer, cell.grid, latent_fwhm=LATENT_FWHM)
         self._sharpen = 1.0 / cell.grid.gaussian(LATENT_FWHM).clamp_min(1e-4)
         grid, den = cell.grid, part.den
-        sharp = grid.gaussian(_SHARP_FWHM) / (den + _SHARP_STRENGTH * den[0, 0])
+        (sharp,) = wiener_filters(den, grid, strengths=(_SHARP_STRENGTH,), fwhm=_SHARP_FWHM)
         self._filters = torch.stack([*(grid.gaussian(fwhm) for fwhm in _SMOOTH_FWHM), sharp])
         weights = [_SMOOTH_WEIGHT] * len(_SMOOTH_FWHM) + [_SHARP_WEIGHT]
         self._weights = torch.tensor(weights, device=den.device)
-        noise = grid.mean_power(self._filters**2 * den).sqrt()[:, None, None]
-        self._noise = grid.crop(noise * part.inflation)
+        self._noise = grid.crop(filtered_sigma(self._filters, den, grid) * part.inflation)
 
     def loss(self, latent: torch.Tensor, window: tuple[slice, slice]) -> torch.Tensor:
         """Compute the loss of a latent on the padded grid, in a window.

@@ -17,11 +17,12 @@ from typing import Self
 
 import torch
 
-from ._encoder_inputs import LATENT_FWHM
+from ._decoder import sharpening
+from ._encoder_inputs import LATENT_FWHM, MATCHED_FWHM, STRENGTHS
+from ._filters import filtered_sigma, wiener_filters
 from ._statistic import Statistic
 
-_STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4)
-_MATCHED_FWHM = (0.0, 4.0, 9.0)
+_STRENGTHS = STRENGTHS[:4]
 _UPDATES = 150
 _EXPONENT = 1.9
 _KAPPA = 2.0
@@ -40,8 +41,7 @@ def update_by_statistic(statistic: Statistic) -> torch.Tensor:
         The latent at `LATENT_FWHM` on the padded grid.
     """
     grid = statistic.grid
-    gaussian = grid.gaussian(LATENT_FWHM)
-    sharpen = gaussian / (gaussian**2 + 1e-6)
+    sharpen = sharpening(grid, LATENT_FWHM)
     top = grid.inverse(statistic.data * sharpen)
     response = statistic.den * sharpen**2
     floor = 0.01 / float(statistic.den0) ** 0.5
@@ -73,13 +73,11 @@ class SelfInputs:
         grid, data, den = statistic.grid, statistic.data, statistic.den
         inflation = statistic.inflation
         updated = update_by_statistic(statistic)
-        strengths = torch.tensor(_STRENGTHS, device=den.device)[:, None, None]
-        filters = grid.gaussian(LATENT_FWHM) / (den + strengths * statistic.den0)
+        filters = wiener_filters(den, grid, strengths=_STRENGTHS, fwhm=LATENT_FWHM)
         wiener = grid.inverse(data * filters)
-        sigma = grid.mean_power(filters**2 * den).sqrt()[:, None, None] * inflation
-        matched = torch.stack([grid.gaussian(fwhm) for fwhm in _MATCHED_FWHM])
-        matched_sigma = grid.mean_power(matched**2 * den).sqrt()[:, None, None] * inflation
-        detection = grid.inverse(data * matched) / matched_sigma
+        sigma = filtered_sigma(filters, den, grid) * inflation
+        matched = torch.stack([grid.gaussian(fwhm) for fwhm in MATCHED_FWHM])
+        detection = grid.inverse(data * matched) / (filtered_sigma(matched, den, grid) * inflation)
         images = torch.cat([updated[None], wiener])
         unit = sigma[1]
         amplitude = grid.inverse(grid.transform(updated) * grid.gaussian(5.0)).clamp_min(0.0)

@@ -122,12 +122,6 @@ class Statistic:
         """Sum of the weights: `den` at frequency 0."""
         return self.den[0, 0]
 
-    def response(self, *, strength: float, fwhm: float) -> torch.Tensor:
-        """Flux-preserving Wiener filter of a statistic to a Gaussian PSF; see
-        `wiener`.
-        """
-        return wiener_response(self.den, self.grid, strength=strength, fwhm=fwhm)
-
     def wiener(self, data: torch.Tensor, *, strength: float, fwhm: float) -> torch.Tensor:
         """Flux-preserving Wiener image of a statistic at a Gaussian PSF.
 
@@ -140,7 +134,7 @@ class Statistic:
         fwhm
             FWHM of the target in pixels.
         """
-        return self.grid.inverse(data * self.response(strength=strength, fwhm=fwhm))
+        return self.grid.inverse(data * wiener_response(self.den, self.grid, strength=strength, fwhm=fwhm))
 
 
 def _sky_variance(stack: CellStack) -> np.ndarray:

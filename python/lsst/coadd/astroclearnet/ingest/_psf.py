@@ -173,9 +173,7 @@ def read_stamp(path: Path, *, hdu: int | str = 0, sampling: float = 1.0) -> Piff
     return _pixel_grid(stamp[np.newaxis, np.newaxis], sampling=sampling, source=path)
 
 
-def read_piff(
-    path: Path, *, shape: tuple[int, int], stamp_size: int = 41, chip: int | None = None
-) -> PiffModel:
+def read_piff(path: Path, *, shape: tuple[int, int], stamp_size: int, chip: int | None = None) -> PiffModel:
     """Read a Piff file and turn it into a model in pixels.
 
     A repository can only store Piff models in pixel coordinates, while most

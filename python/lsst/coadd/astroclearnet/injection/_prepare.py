@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 __all__ = (
-    "CATALOG_DATASET",
     "InjectionSite",
     "find_site",
     "label_exposure",
@@ -44,7 +43,6 @@ from ._profiles import check_catalog
 if TYPE_CHECKING:
     from ..inject_acn_sources import InjectAcnSourcesTask
 
-CATALOG_DATASET = "injection_catalog"
 """Dataset type of the catalogues: dimensions ``htm7`` and ``band``, storage
 class ``ArrowAstropy`` (lsst/source_injection 8da8778
 _ingest_injection_catalog.py:81)."""
@@ -167,7 +165,7 @@ def make_catalog_for_site(
     site: InjectionSite,
     config: InjectionConfig,
     *,
-    report: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None],
 ) -> Table:
     """Read all exposures of a site and place sources on it.
 
@@ -207,7 +205,7 @@ def make_catalog_for_site(
 
 
 def put_injection_catalog(
-    butler: Butler, catalog: Table, *, bands: Sequence[str], run: str, dataset_type: str = CATALOG_DATASET
+    butler: Butler, catalog: Table, *, bands: Sequence[str], run: str
 ) -> list[DatasetRef]:
     """Store a catalogue, the same for each band.
 
@@ -222,8 +220,6 @@ def put_injection_catalog(
         table has columns ``mag_g``, ``mag_r`` and so on.
     run
         Collection; made if it is not there.
-    dataset_type
-        Name of the dataset type.
 
     Returns
     -------
@@ -238,7 +234,7 @@ def put_injection_catalog(
     refs: list[DatasetRef] = []
     if not len(catalog):
         raise InjectionError("The injection catalogue has no sources.")
-    kind = DatasetType(dataset_type, ("htm7", "band"), "ArrowAstropy", universe=butler.dimensions)
+    kind = DatasetType("injection_catalog", ("htm7", "band"), "ArrowAstropy", universe=butler.dimensions)
     trixels = np.array(
         [
             _HTM.index(UnitVector3d(LonLat.fromDegrees(float(row["ra"]), float(row["dec"]))))

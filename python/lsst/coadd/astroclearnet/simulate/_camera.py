@@ -138,9 +138,7 @@ def point_at(
     return axis_ra, axis_dec
 
 
-def make_piff_psf(
-    rng: np.random.Generator, *, fwhm: float, x: float, y: float, beta: float = 4.0, variation: float = 1.0
-) -> piff.PSF:
+def make_piff_psf(rng: np.random.Generator, *, fwhm: float, x: float, y: float, beta: float) -> piff.PSF:
     """Make a PSF that varies over a detector, as a Piff model.
 
     Parameters
@@ -154,22 +152,20 @@ def make_piff_psf(
         The reference pixel.
     beta
         Exponent of the Moffat profile.
-    variation
-        Scale of the variation; 0 for none. With 1 the size changes by about
-        2 per cent and the shear by about 0.01 over 700 pixels.
 
     Returns
     -------
     `piff.PSF`
         A sheared Moffat profile; its size is a quadratic and its shear a
-        linear function of the pixel position. Piff integrates it over the
+        linear function of the pixel position: over 700 pixels they change by
+        about 2 per cent and 0.01. Piff integrates it over the
         pixels, so its drawn images include their response.
     """
     import piff
 
     size = galsim.Moffat(beta=beta, fwhm=fwhm).half_light_radius
     shear = np.clip(rng.normal(0.0, 0.02, 2), -0.05, 0.05)
-    slopes = variation * rng.normal(0.0, 1.0, 8)
+    slopes = rng.normal(0.0, 1.0, 8)
     stars = []
     for dy in np.linspace(-800.0, 800.0, 4):
         for dx in np.linspace(-800.0, 800.0, 4):

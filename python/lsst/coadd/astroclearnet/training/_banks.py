@@ -23,6 +23,7 @@ from ..core._encoder_inputs import LATENT_FWHM
 from ..core._fourier import FWHM_TO_SIGMA, FourierGrid
 
 _STAMP = 81
+_PSF_SIZE = 61
 _SMOOTH_SHARE = 0.55
 _LARGE_RADIUS = 2.1
 """Half-light radius in pixels from which a galaxy counts as large."""
@@ -163,9 +164,7 @@ def _composite(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, radius: f
     return light
 
 
-def make_stack_bank(
-    rng: np.random.Generator, count: int, *, grid: FourierGrid, psf_size: int = 61
-) -> StackBank:
+def make_stack_bank(rng: np.random.Generator, count: int, *, grid: FourierGrid) -> StackBank:
     """Draw stacks of 2 to 40 exposures with PSFs of 2.7 to 6.5 pixels."""
     fwhms = rng.uniform(2.7, 6.5, _N_PSFS)
     psfs = [_choose_psf(rng, fwhm) for fwhm in fwhms]
@@ -181,7 +180,7 @@ def make_stack_bank(
         source_noise.append(float((sigma**-3.0).sum() / doubling))
     # Drawing takes longest: few stacks need few of the PSFs.
     drawn = np.unique(np.concatenate(members))
-    stamps = np.array([_draw_psf(psfs[k], psf_size) for k in drawn])
+    stamps = np.array([_draw_psf(psfs[k]) for k in drawn])
     power = grid.transfer(torch.as_tensor(stamps, dtype=torch.float32)).abs() ** 2
     dens = [
         (power[np.searchsorted(drawn, chosen)] * weight[:, None, None]).sum(0)
@@ -200,6 +199,6 @@ def _choose_psf(rng: np.random.Generator, fwhm: float) -> galsim.GSObject:
     return psf.shear(g1=shear[0], g2=shear[1])
 
 
-def _draw_psf(psf: galsim.GSObject, size: int) -> np.ndarray:
-    stamp = psf.drawImage(nx=size, ny=size, scale=1.0).array
+def _draw_psf(psf: galsim.GSObject) -> np.ndarray:
+    stamp = psf.drawImage(nx=_PSF_SIZE, ny=_PSF_SIZE, scale=1.0).array
     return stamp / stamp.sum()

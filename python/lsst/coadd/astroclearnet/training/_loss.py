@@ -51,9 +51,9 @@ def read_loss(loss: torch.Tensor, phase: str, step: int) -> float:
     return value
 
 
-def _huber(residual: torch.Tensor, delta: float = 4.0) -> torch.Tensor:
+def _huber(residual: torch.Tensor) -> torch.Tensor:
     size = residual.abs()
-    return torch.where(size < delta, 0.5 * size**2, delta * (size - 0.5 * delta))
+    return torch.where(size < 4.0, 0.5 * size**2, 4.0 * (size - 2.0))
 
 
 _APART = ((0,), (1,), (2,), (3,))

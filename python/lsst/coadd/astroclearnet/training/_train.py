@@ -135,7 +135,7 @@ def _phases(options: TrainingOptions) -> list[_Phase]:
 def train_encoder(
     options: TrainingOptions,
     *,
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None],
     checkpoint: Path | None = None,
 ) -> StatisticEncoder:
     """Train an encoder.
