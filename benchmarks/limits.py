@@ -39,6 +39,10 @@ _TARGETS = (2.5, 3.5, 5.0)
 _WIDTHS = (1.8, 2.0, 3.0, 4.0, 5.0, 5.5, 6.0, 7.0, 8.0)
 """FWHM in pixels."""
 
+_FEW_SHARP = ((3.0, 1, 5.0, 7), (3.0, 2, 7.0, 14), (2.4, 1, 6.0, 32), (3.0, 1, 7.0, 32))
+_FEW_SHARP += ((2.4, 1, 7.7, 15), (2.4, 1, 10.0, 15), (2.4, 1, 15.0, 15))
+"""FWHM of the sharp exposures, number of them, and both of the broad ones."""
+
 _MIXTURES = ((3.5, 4, 6), (3.0, 4, 6), (3.0, 7, 3))
 """FWHM of the sharp exposures, number of them, and of those of 4.5 px."""
 
@@ -126,7 +130,23 @@ def _compare_widths() -> Iterator[str]:
             coadd, latent = (100 * (_fluxes(image, target) - 1).mean() for image in (fit.coadd, fit.latent))
             broad = 100 * (_width(fit.coadd, everything) / target - 1)
             cells.append(f"{coadd:+.1f}, {latent:+.1f}; {broad:+.1f}")
-        yield f"| {kind} {width:g} px, together {fit.seeing[0, 0]:.2f} | " + " | ".join(cells) + " |"
+        yield f"| {kind} {width:g} px, together {fit.seeing[0, 0, 0]:.2f} | " + " | ".join(cells) + " |"
+
+
+def _compare_few_sharp() -> Iterator[str]:
+    yield "| exposures | together | like all of | flux, coadd and latent | FWHM |"
+    yield "|---|---|---|---|---|"
+    for sharp, n_sharp, broad, n_broad in _FEW_SHARP:
+        psfs = [galsim.Kolmogorov(fwhm=sharp)] * n_sharp + [galsim.Kolmogorov(fwhm=broad)] * n_broad
+        stack, _ = _make_stack(psfs, seed=1)
+        fit = _run(stack)
+        coadd, latent = (100 * (_fluxes(image, 2.5) - 1).mean() for image in (fit.coadd, fit.latent))
+        wide = 100 * (_width(fit.coadd, np.ones(len(_STARS), bool)) / 2.5 - 1)
+        together, alike = fit.seeing[0, 0]
+        yield (
+            f"| {n_sharp} of {sharp:g} px, {n_broad} of {broad:g} px | {together:.2f} px | {alike:.2f} px | "
+            f"{coadd:+.1f}, {latent:+.1f} % | {wide:+.1f} % |"
+        )
 
 
 def _compare_mixtures() -> Iterator[str]:
@@ -185,7 +205,11 @@ def _report() -> Iterator[str]:
     yield "Eight exposures alike. Fluxes with the declared PSF, in per cent above the true ones, in"
     yield "`acn_coadd` and `acn_latent`; FWHM of the stars above the declared. Cells below 2.0 or above"
     yield "5.5 px together are not trusted."
-    yield from ("", *_compare_widths(), "", "## Half of a cell without its sharpest exposures", "")
+    yield from ("", *_compare_widths(), "", "## Few sharp exposures among broad ones", "")
+    yield "Kolmogorov profiles. FWHM of the PSF of all together, and of the one that would show as much if"
+    yield "all had it: cells are not trusted where the first is below 2.0 px or either above 5.5. Fluxes and"
+    yield "FWHM as above."
+    yield from ("", *_compare_few_sharp(), "", "## Half of a cell without its sharpest exposures", "")
     yield "That half: fluxes and FWHM as above; scatter of the sky of `acn_coadd` between four observations,"
     yield f"and of its noise realization, over the written sigma. The prior in use is {_fit.FILL_STRENGTH:g}."
     yield from ("", *_compare_mixtures(), "", "## One exposure of another flux scale", "")

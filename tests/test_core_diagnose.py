@@ -140,7 +140,7 @@ def test_missing_source_is_a_misfit():
 def untrusted(**changes):
     plain = np.ones((40, 60), np.float32)
     given = {"saturated": plain > 2, "n_image": 4 * plain, "misfit": 0 * plain, "chi2": plain, "history": []}
-    given["seeing"] = np.full((2, 3), 4.0)
+    given["seeing"] = np.full((2, 3, 2), 4.0)
     return find_untrusted(**{**given, **changes}, cell_size=20, limits=TrustLimits())
 
 
@@ -163,9 +163,14 @@ def test_each_reason_marks_what_it_concerns():
     assert np.argwhere(untrusted(misfit=misfit)["misfit"]).tolist() == [[7, 8]]
 
 
-@pytest.mark.parametrize(("fwhm", "marked"), [(1.8, 400), (2.1, 0), (5.4, 0), (5.8, 400), (np.nan, 0)])
+@pytest.mark.parametrize(
+    ("fwhm", "marked"),
+    [((1.8, 1.8), 400), ((2.1, 2.1), 0), ((5.4, 5.4), 0), ((5.8, 5.8), 400), ((np.nan, np.nan), 0)]
+    # Sharp and broad ones together.
+    + [((1.8, 3.0), 400), ((2.7, 5.8), 400), ((2.7, 5.4), 0), ((5.8, 5.4), 400)],
+)
 def test_psfs_that_the_latent_cannot_do_justice_to(fwhm, marked):
-    seeing = np.full((2, 3), 4.0)
+    seeing = np.full((2, 3, 2), 4.0)
     seeing[1, 2] = fwhm
     found = untrusted(seeing=seeing)["seeing"]
     assert found[20:, 40:].sum() == found.sum() == marked

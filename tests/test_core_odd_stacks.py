@@ -16,7 +16,7 @@ import pytest
 from lsst.coadd.astroclearnet.core import CellStack, FitOptions, fit_patch
 from lsst.coadd.astroclearnet.core._deliver import residual_response
 from lsst.coadd.astroclearnet.core._statistic import compute_statistic
-from lsst.coadd.astroclearnet.core._trust import find_loss_change
+from lsst.coadd.astroclearnet.core._trust import TrustLimits, find_loss_change
 
 _SIZE, _HALO = 48, 24
 _STARS = ((30.3, 40.2, 2000.0), (61.1, 69.8, 5000.0))
@@ -221,9 +221,25 @@ def test_seeing_is_that_of_all_exposures_together(fwhms):
     chosen = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1, method="kaiser")
     stack = _make_stack(fwhms)
     fit = fit_patch(lambda tile, halo: stack, height=_SIZE, width=_SIZE, options=chosen)
-    assert fit.seeing.shape == (1, 1)
-    assert min(fwhms) * 0.99 < fit.seeing[0, 0] < max(fwhms) * 1.01
-    assert len(set(fwhms)) > 1 or fit.seeing[0, 0] == pytest.approx(fwhms[0], rel=0.02)
+    assert fit.seeing.shape == (1, 1, 2)
+    assert min(fwhms) * 0.99 < fit.seeing[0, 0, 0] < max(fwhms) * 1.01
+    if len(set(fwhms)) == 1:
+        assert fit.seeing[0, 0, 0] == pytest.approx(fwhms[0], rel=0.02)
+        # The stars here lack the wings of the atmosphere.
+        assert 0.85 < fit.seeing[0, 0, 1] / fwhms[0] < 0.95
+
+
+def test_one_sharp_exposure_does_not_make_a_stack_sharp():
+    """Bright stars lose 4 % of their light with such a one: not trusted."""
+    chosen = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1, method="kaiser")
+    alone, mixed = (
+        fit_patch(
+            lambda tile, halo, fwhms=fwhms: _make_stack(fwhms), height=_SIZE, width=_SIZE, options=chosen
+        )
+        for fwhms in ([2.4] * 3, [2.4] + [10.0] * 15)
+    )
+    assert alone.seeing[0, 0, 0] == pytest.approx(2.4, rel=0.02)
+    assert mixed.seeing[0, 0, 0] < 3 < TrustLimits().max_seeing < mixed.seeing[0, 0, 1] < 10
 
 
 @pytest.mark.parametrize("method", ["acn", "mm", "kaiser", "mean"])

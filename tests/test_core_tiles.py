@@ -246,7 +246,7 @@ def _constant_fit(level, rng, *, size, used=None):
         coadd_psf=np.ones((1, 1), np.float32),
         rejected=np.zeros_like(good),
         weight=np.ones(1),
-        seeing=4.0,
+        seeing=(4.0, 4.0),
         noise_scale=np.array([level]),
         diagnosis=Diagnosis(chi2=np.ones(1), values=np.zeros((1, 4)), errors=np.ones((1, 4))),
         misfit=np.zeros(shape, np.float32),

@@ -165,7 +165,7 @@ def find_few(n_image):
         misfit=plain,
         chi2=plain,
         history=[],
-        seeing=np.full((n_image.shape[0] // 40, n_image.shape[1] // 40), 4.0),
+        seeing=np.full((n_image.shape[0] // 40, n_image.shape[1] // 40, 2), 4.0),
         cell_size=40,
         limits=TrustLimits(),
     )

@@ -202,7 +202,7 @@ def _make_mask(fit: PatchFit, options: FitOptions) -> np.ndarray:
     planes = {"NO_DATA": fit.n_image == 0, "INTERPOLATED": fit.filled, "CLIPPED": fit.n_rejected > 0}
     if options.method not in LINEAR_METHODS:
         height, width = fit.n_image.shape
-        rows, columns = fit.seeing.shape
+        rows, columns, _ = fit.seeing.shape
         size = max(LEAST_CELL_SIZE, math.ceil(height / rows), math.ceil(width / columns))
         beyond = ((0, rows * size - height), (0, columns * size - width))
         # The end of the grid is no gap: the sky goes on there.

@@ -75,8 +75,9 @@ class TrustConfig(Config):
     )
     max_seeing = RangeField[float](
         doc="Most FWHM of the PSF of all inputs of a cell together, in pixels of the patch: with more, "
-        "bright stars are too faint and broader than the PSF of the results. Raise it to 6 with target_fwhm "
-        "of 3.5 or more.",
+        "bright stars are too faint and broader than the PSF of the results. A few sharp inputs among broad "
+        "ones help less than their share: what counts is how much detail all show together. Raise it to 6 "
+        "with target_fwhm of 3.5 or more.",
         default=_DEFAULTS.max_seeing,
         min=0.0,
         inclusiveMin=False,

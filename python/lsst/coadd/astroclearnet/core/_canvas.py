@@ -110,8 +110,8 @@ class PatchFit:
     """Kernels ``(cell_y, cell_x, p, p)``; NaN where a cell is missing."""
     coadd_psf: np.ndarray
     seeing: np.ndarray
-    """FWHM in pixels of the PSF of all exposures together, ``(cell_y,
-    cell_x)``; NaN where a cell is missing."""
+    """FWHM in pixels of the PSF of all exposures together, ``(cell_y, cell_x,
+    2)``, the two numbers of `CellFit.seeing`; NaN where a cell is missing."""
     missing: frozenset[tuple[int, int]]
     """Cells ``(i, j)`` without a result."""
     exposures: tuple[ExposureSummary, ...]
@@ -147,7 +147,7 @@ class Canvas:
         self._n_image = np.zeros((height, width), dtype=np.uint16)
         self._n_rejected = np.zeros((height, width), dtype=np.uint16)
         self._psfs: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
-        self._seeing: dict[tuple[int, int], float] = {}
+        self._seeing: dict[tuple[int, int], tuple[float, float]] = {}
         self._rows: dict[str, list[_CellRow]] = {}
         self._halo = halo
         self._band = min(_BAND, halo // 4) if mixes else 0
@@ -214,7 +214,7 @@ class Canvas:
             self._planes[name] /= np.where(self._sums[kind] > 0, self._sums[kind], 1)
             if kind != "plain":
                 self._planes[name][self._n_image == 0] = 0
-        seeing = np.full(grid, np.nan)
+        seeing = np.full((*grid, 2), np.nan)
         for cell, fwhm in self._seeing.items():
             seeing[cell] = fwhm
         fill = self._planes.pop("fill")

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from ._expected_variance import expect_variance
 from ._neighbours import brightest_nearby
 from ._statistic import Statistic
 
@@ -72,10 +73,17 @@ def diagnose(statistic: Statistic, model: torch.Tensor) -> Diagnosis:
         The prediction of every exposure, ``(n, h, w)``, in nJy per pixel.
     """
     chi2, normal, target = [], [], []
-    for image, variance, used, one in zip(
-        statistic.image, statistic.variance, statistic.used, model, strict=True
+    for image, variance, used, sky, one in zip(
+        statistic.image, statistic.variance, statistic.used, statistic.sky_variance, model, strict=True
     ):
         residual = image - one
+        (variance,) = expect_variance(
+            variance[None],
+            residual=residual[None],
+            model=one[None],
+            used=used[None],
+            sky_variance=sky[None],
+        )
         chi2.append(float((used * residual**2 / variance).sum() / used.sum().clamp_min(1.0)))
         weight = _robust_weight(variance, used, one)
         gradients = [-_gradient(one, axis=axis) for axis in (-1, -2)]

@@ -43,6 +43,12 @@ on a place belongs to a source; and FWHM of the mean over other places."""
 _SEEING_REACH = 20
 """Pixels from the centre of a PSF within which its width is measured."""
 
+_DETAIL_FWHM, _DETAIL_STRENGTH, _BROADEST = 2.5, 0.1, 20.0
+"""FWHM in pixels of what is to be seen, noise of the Wiener filter that tells
+how much of it is, relative to the largest power, and width that stands for all
+that are broader. So measured, PSFs beyond the limit of `TrustLimits` are those
+that stars lose 1 % of their light with or more, alike or not."""
+
 _LEAST_POWER = 1e-3
 """Least noise power of a place, in units of the sky's: none is without."""
 
@@ -279,11 +285,21 @@ def finish_linear(
     )
 
 
-def _measure_seeing(kernel: np.ndarray) -> float:
-    """FWHM of a kernel ``(rows, columns)`` that is centred on its array."""
+def _measure_seeing(den: torch.Tensor, grid: FourierGrid) -> tuple[float, float]:
+    """Return `CellFit.seeing` of a transfer function of D."""
+    kernel = torch.fft.fftshift(grid.inverse(den.sqrt())).cpu().numpy()
     y, x = (side // 2 for side in kernel.shape)
     reach = min(_SEEING_REACH, y - 1, x - 1)
-    return kernel_fwhm(kernel[y - reach : y + reach + 1, x - reach : x + reach + 1])
+    wanted = grid.gaussian(_DETAIL_FWHM) ** 2
+
+    def shown(power: torch.Tensor) -> float:
+        return float(grid.mean_power(wanted * power / (power + _DETAIL_STRENGTH * power[0, 0])))
+
+    low, high, here = 0.0, _BROADEST, shown(den)
+    while high - low > 0.01:
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if shown(grid.kolmogorov(middle) ** 2) > here else (low, middle)
+    return kernel_fwhm(kernel[y - reach : y + reach + 1, x - reach : x + reach + 1]), high
 
 
 def _make_fit(statistic: Statistic, **values) -> CellFit:
@@ -296,9 +312,8 @@ def _make_fit(statistic: Statistic, **values) -> CellFit:
         name: value.cpu().numpy().astype(np.float32) if isinstance(value, torch.Tensor) else value
         for name, value in values.items()
     }
-    mean_psf = torch.fft.fftshift(statistic.grid.inverse(statistic.den.sqrt())).cpu().numpy()
     return CellFit(
-        seeing=_measure_seeing(mean_psf),
+        seeing=_measure_seeing(statistic.den, statistic.grid),
         rejected=statistic.rejected.cpu().numpy(),
         weight=(1.0 / statistic.sky_variance).cpu().numpy().astype(float),
         noise_scale=statistic.noise_scale.cpu().numpy().astype(float),

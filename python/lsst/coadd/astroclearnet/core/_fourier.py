@@ -98,6 +98,12 @@ class FourierGrid:
         sigma = fwhm * FWHM_TO_SIGMA
         return torch.exp(-2.0 * np.pi**2 * sigma**2 * self.frequency_squared)
 
+    def kolmogorov(self, fwhm: float) -> torch.Tensor:
+        """Transfer function of a long exposure through the atmosphere, of a
+        FWHM in pixels (Fried 1966; constants as in galsim.Kolmogorov).
+        """
+        return torch.exp(-3.44195 * (self.frequency_squared.sqrt() * fwhm / 0.975863) ** (5 / 3))
+
     def disc(self, radius: float) -> torch.Tensor:
         """Transfer function of a sum over a disc of a radius in pixels."""
         y = torch.fft.fftfreq(self.shape[0], device=self.device) * self.shape[0]

@@ -15,6 +15,7 @@ __all__ = ("measure_misfit",)
 import torch
 
 from ._batches import parts
+from ._expected_variance import expect_variance
 from ._neighbours import brightest_nearby
 from ._statistic import Statistic
 
@@ -57,7 +58,15 @@ def measure_misfit(statistic: Statistic, model: torch.Tensor) -> tuple[torch.Ten
     total = torch.zeros_like(statistic.psf_transfer[0])
     for part in parts(model):
         image, variance, used = (x[part] for x in (statistic.image, statistic.variance, statistic.used))
-        residual, weight = image - model[part], used / variance
+        residual = image - model[part]
+        variance = expect_variance(
+            variance,
+            residual=residual,
+            model=model[part],
+            used=used,
+            sky_variance=statistic.sky_variance[part],
+        )
+        weight = used / variance
         total += (statistic.psf_transfer[part].conj() * grid.transform(weight * residual)).sum(0)
         weights += (weight * power[part]).sum(0)
         models += (weight * model[part]).sum(0)

@@ -147,9 +147,12 @@ class CellFit:
     local_chi2: np.ndarray
     """Reduced chi2 about the model in a small window, float32 ``(h, w)``."""
 
-    seeing: float
-    """FWHM in pixels of the PSF of all exposures together: the mean of their
-    transfer functions in quadrature, by weight."""
+    seeing: tuple[float, float]
+    """FWHM in pixels of the PSF of all exposures together: of the mean of
+    their transfer functions in quadrature, by weight; and that of the
+    atmosphere which, if it were the PSF of each, would show as much of what a
+    target of 2.5 pixels has. The second is the larger where few sharp
+    exposures stand among broad ones."""
 
     noise_scale: np.ndarray | None = None
     """What the variances of each exposure were multiplied by, ``(n,)``; `None`

@@ -67,7 +67,7 @@ class TrustLimits:
     together. Sampled with less, stars lose light in the latent (at 1.8 pixels
     7 per cent); from more, sharp images cannot be made of bright stars (with
     the target of 2.5 pixels they are 1 to 2 % faint at 5.5 and 3 to 4 % at
-    6)."""
+    6, or where one sharp exposure stands among fifteen of 8 pixels)."""
 
 
 def find_loss_change(history: Sequence[HistoryRow]) -> dict[tuple[int, int], float]:
@@ -137,7 +137,7 @@ def find_untrusted(
         Rows of the fit history of all cells.
     seeing
         FWHM in pixels of the PSF of each cell's exposures together,
-        ``(cell_y, cell_x)``.
+        ``(cell_y, cell_x, 2)``, as in `PatchFit`.
     cell_size
         Side of a cell, in pixels.
     limits
@@ -166,14 +166,14 @@ def is_beyond_seeing(seeing: np.ndarray, limits: TrustLimits) -> np.ndarray:
     """Tell whose PSF is too narrow or too broad for the latent, bool; not
     what is missing, NaN.
     """
-    return (seeing < limits.min_seeing) | (seeing > limits.max_seeing)
+    return (seeing[..., 0] < limits.min_seeing) | (seeing > limits.max_seeing).any(axis=-1)
 
 
 def describe_seeing(seeing: np.ndarray, limits: TrustLimits) -> str:
     """Say what is wrong with the PSFs of the exposures, and what to do about
     it; empty if nothing is.
     """
-    known = seeing[np.isfinite(seeing)]
+    known = seeing[np.isfinite(seeing).all(axis=-1)]
     count = int(is_beyond_seeing(known, limits).sum())
     if not count:
         return ""
