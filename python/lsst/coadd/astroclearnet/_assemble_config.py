@@ -23,7 +23,7 @@ from ._connections import AssembleAcnCoaddConnections
 from ._inputs_config import InputsConfig
 from ._trust_config import TrustConfig
 from .core import FitOptions
-from .core._options import LEAST_HALO, LINEAR_METHODS, METHODS, RECIPES
+from .core._options import DEVICES, LEAST_HALO, LINEAR_METHODS, METHODS, RECIPES
 
 _LOG = logging.getLogger(__name__)
 
@@ -106,12 +106,7 @@ class AssembleAcnCoaddConfig(
     )
     device = ChoiceField[str](
         doc="Where the fit runs. Set 'cuda' if a job without a GPU shall fail instead of being slow.",
-        allowed={
-            "auto": "CUDA where there is a device, else the CPU.",
-            "cpu": "The CPU; threads as pipetask grants cores (-n).",
-            "cuda": "A CUDA device; an error if there is none.",
-            "mps": "The GPU of an Apple computer, not tested; an error if there is none.",
-        },
+        allowed=dict(DEVICES),
         default=_DEFAULTS.device,
         optional=False,
     )

@@ -15,7 +15,7 @@ __all__ = ("restore",)
 import click
 from click.core import ParameterSource
 
-from ..core._options import METHODS, RECIPES, FitOptions
+from ..core._options import DEVICES, METHODS, RECIPES, FitOptions
 from ._progress import Progress
 
 _DEFAULTS = FitOptions()
@@ -70,7 +70,7 @@ _NPY = b"\x93NUMPY"  # how a file of numpy.save begins
 )
 @click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
+    type=click.Choice(list(DEVICES)),
     default=_DEFAULTS.device,
     show_default=True,
     help="For torch.",

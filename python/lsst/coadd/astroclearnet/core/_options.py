@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 __all__ = (
+    "DEVICES",
     "LARGEST_SEED",
     "LEAST_CELL_SIZE",
     "LEAST_HALO",
@@ -33,6 +34,13 @@ METHODS = {
 
 LINEAR_METHODS = ("kaiser", "mean")
 """Those of `METHODS` that make no latent: one image at its own PSF."""
+
+DEVICES = {
+    "auto": "CUDA where there is a device, else the CPU.",
+    "cpu": "The CPU; threads as pipetask grants cores (-n).",
+    "cuda": "A CUDA device; an error if there is none.",
+    "mps": "The GPU of an Apple computer, not tested; an error if there is none.",
+}
 
 RECIPES = {
     "trained": "Exact sufficient statistic and a small encoder trained on simulated skies.",
@@ -112,8 +120,8 @@ class FitOptions:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}.")
         if self.weights is not None and not Path(self.weights).is_file():
             raise ValueError(f"weights must be a file of acn train; there is no {self.weights!r}.")
-        if self.device not in ("auto", "cpu", "cuda", "mps"):
-            raise ValueError(f"device must be auto, cpu, cuda or mps; got {self.device!r}.")
+        if self.device not in DEVICES:
+            raise ValueError(f"device must be one of {', '.join(DEVICES)}; got {self.device!r}.")
         lowest = {
             "target_fwhm": 1.5,
             "cell_size": LEAST_CELL_SIZE,
