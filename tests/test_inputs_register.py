@@ -24,7 +24,9 @@ from lsst.coadd.astroclearnet._errors import UnusableInputsError
 from lsst.coadd.astroclearnet._inputs import prepare_inputs
 from lsst.coadd.astroclearnet._inputs_register import Registrar
 from lsst.coadd.astroclearnet._inputs_scratch import Scratch
-from lsst.coadd.astroclearnet.core import _register
+from lsst.coadd.astroclearnet.core import InvalidExposureError, _register
+
+LOG = logging.getLogger("test_inputs_register")
 
 
 def prepare(patch, inputs, *, n_threads, **config):
@@ -36,7 +38,7 @@ def prepare(patch, inputs, *, n_threads, **config):
         halo=10,
         pixel_scale=0.168,
         scratch=Scratch(),
-        log=logging.getLogger("test_inputs_register"),
+        log=LOG,
         n_threads=n_threads,
     )
 
@@ -139,3 +141,34 @@ def test_no_more_frames_are_held_than_are_worked_on(small_patch, monkeypatch, n_
     monkeypatch.setattr(Registrar, "_adapt", note)
     prepare(small_patch, small_patch.inputs, n_threads=n_threads)
     assert len(held) == len(small_patch.inputs) and max(held) == n_threads - 1
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("step", ["_adapt", "resample"])
+def test_nothing_is_kept_of_what_cannot_be_used(small_patch, monkeypatch, n_threads, step):
+    """It is let go at once: the garbage collector may come late, and in a
+    thread in which objects of other libraries must not end.
+    """
+
+    class Frame:
+        pass
+
+    frames = []
+
+    def fail(*args, **kwargs):
+        frame = Frame()
+        frames.append(weakref.ref(frame))
+        raise InvalidExposureError("It cannot be used.")
+
+    owner = Registrar if step == "_adapt" else _register.WarpPlan
+    monkeypatch.setattr(owner, step, fail)
+    # What is captured of a log keeps the errors that it names.
+    monkeypatch.setattr(LOG, "propagate", False)
+    gc.disable()
+    try:
+        warped, records = prepare(small_patch, small_patch.inputs, n_threads=n_threads)
+        held = [frame for frame in frames if frame() is not None]
+    finally:
+        gc.enable()
+    assert not warped and all(record.bad for record in records)
+    assert len(frames) == len(small_patch.inputs) and not held

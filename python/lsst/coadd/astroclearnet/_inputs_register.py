@@ -106,13 +106,13 @@ def resample_ahead[T](
             return partial(_fail, error)
 
     if n_threads == 1:
-        yield from ((item, start(item)) for item in items)
+        yield from ((item, _Once(start(item))) for item in items)
         return
     pool = ThreadPoolExecutor(1)
     try:
         waiting: deque[tuple[T, Callable[[], Reading]]] = deque()
         for item in items:
-            waiting.append((item, pool.submit(start(item)).result))
+            waiting.append((item, _Once(pool.submit(start(item)).result)))
             if len(waiting) > 1:
                 yield waiting.popleft()
         yield from waiting
@@ -120,8 +120,23 @@ def resample_ahead[T](
         pool.shutdown(cancel_futures=True)
 
 
+class _Once[R]:
+    """A call that is forgotten when it is made: whoever keeps it would else
+    keep its error, which keeps all that was read, and is kept by it.
+    """
+
+    def __init__(self, call: Callable[[], R]):
+        self._calls = [call]
+
+    def __call__(self) -> R:
+        return self._calls.pop()()
+
+
 def _fail(error: Exception) -> NoReturn:
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # as in `_Once`
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

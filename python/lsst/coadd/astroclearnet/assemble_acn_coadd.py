@@ -21,6 +21,7 @@ __all__ = (
 
 import collections
 import dataclasses
+import gc
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -282,6 +283,9 @@ class AssembleAcnCoaddTask(PipelineTask):
             log=self.log,
         )
 
+        # What is left of reading shall not be found garbage by a thread of the
+        # fit: some objects of other libraries must end where they were made.
+        gc.collect()
         try:
             fit = fit_patch(
                 get_stack,
