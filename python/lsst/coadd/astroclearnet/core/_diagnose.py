@@ -77,13 +77,7 @@ def diagnose(statistic: Statistic, model: torch.Tensor) -> Diagnosis:
         statistic.image, statistic.variance, statistic.used, statistic.sky_variance, model, strict=True
     ):
         residual = image - one
-        (variance,) = expect_variance(
-            variance[None],
-            residual=residual[None],
-            model=one[None],
-            used=used[None],
-            sky_variance=sky[None],
-        )
+        variance = expect_variance(variance, residual=residual, model=one, used=used, sky_variance=sky)
         chi2.append(float((used * residual**2 / variance).sum() / used.sum().clamp_min(1.0)))
         weight = _robust_weight(variance, used, one)
         gradients = [-_gradient(one, axis=axis) for axis in (-1, -2)]

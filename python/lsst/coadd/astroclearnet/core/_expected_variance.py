@@ -40,20 +40,20 @@ def expect_variance(
     Parameters
     ----------
     variance, residual, model, used
-        Of exposures, ``(n, h, w)``.
+        Of one exposure or several, ``(..., h, w)``.
     sky_variance
-        Their noise power, ``(n,)``.
+        Their noise power, ``(...,)``.
 
     Returns
     -------
     `torch.Tensor`
         The variance less its regression on the residual beside the sources,
-        ``(n, h, w)``.
+        ``(..., h, w)``.
     """
-    sky = sky_variance[:, None, None]
+    sky = sky_variance[..., None, None]
     dark = used * (model.abs() < _DARK * sky.sqrt()) * (variance < _MOST * sky)
     noise = dark * residual
-    mean = (dark * variance).sum((1, 2), keepdim=True) / dark.sum((1, 2), keepdim=True).clamp_min(1.0)
-    power = (noise * residual).sum((1, 2), keepdim=True)
-    slope = (noise * (variance - mean)).sum((1, 2), keepdim=True) / power.clamp_min(1e-30)
+    mean = (dark * variance).sum((-2, -1), keepdim=True) / dark.sum((-2, -1), keepdim=True).clamp_min(1.0)
+    power = (noise * residual).sum((-2, -1), keepdim=True)
+    slope = (noise * (variance - mean)).sum((-2, -1), keepdim=True) / power.clamp_min(1e-30)
     return (variance - slope.clamp_min(0.0) * residual).maximum(_LEAST * variance.minimum(sky))
