@@ -11,6 +11,7 @@
 import shutil
 import types
 
+import _afw_stand_ins
 import astropy.units as u
 import pytest
 
@@ -60,6 +61,12 @@ def small_patch(small_repo):
             truth_image=butler.get("acn_truth_image", DATA_ID),
             truth_catalog=butler.get("acn_truth_catalog", DATA_ID),
         )
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+    """Give what the adapters import of the full stack where it is missing."""
+    _afw_stand_ins.install(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -35,13 +35,10 @@ from lsst.coadd.astroclearnet.core import (
     UncalibratedExposureError,
 )
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 LABEL = "visit=1228 detector=50"
 FWHM = 2.354820045
-
-
-@pytest.fixture(autouse=True)
-def stand_ins(monkeypatch):
-    fake.install(monkeypatch)
 
 
 def adapt(exposure, row=None, replace=SUMMARY_PARTS):

@@ -23,13 +23,10 @@ from lsst.coadd.astroclearnet.core import (
     UncalibratedExposureError,
 )
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 LABEL = "visit=1228 detector=50"
 NEEDS_AFW = "lsst.afw is part of the full LSST stack and is not on PyPI"
-
-
-@pytest.fixture(autouse=True)
-def stand_ins(monkeypatch):
-    fake.install(monkeypatch)
 
 
 def test_backgrounds_are_divided_by_their_ratio():

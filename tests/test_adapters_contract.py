@@ -19,7 +19,6 @@ import dataclasses
 import logging
 from types import SimpleNamespace
 
-import _afw_stand_ins as fake
 import galsim
 import numpy as np
 import pytest
@@ -30,12 +29,9 @@ from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane, Uncalibra
 from lsst.coadd.astroclearnet.core._register import warp_exposure
 from lsst.images import Box
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 LABEL = "visit=1228 detector=50"
-
-
-@pytest.fixture(autouse=True)
-def stand_ins(monkeypatch):
-    fake.install(monkeypatch)
 
 
 @pytest.fixture(params=all_libraries())

@@ -17,14 +17,11 @@ from _adapter_scenes import DATA_ID, SHAPE, X0, Y0, Afw, Scene, StandIns, all_li
 
 from lsst.coadd.astroclearnet.core import Plane
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 CORNERS = ((X0 - 5.5, Y0 - 5.5), (X0 + 69.5, Y0 - 5.5), (X0 + 69.5, Y0 + 40.5), (X0 - 5.5, Y0 + 40.5))
 """A corner of the frame: columns to 69 and rows to 40."""
 EXPOSURES = [one for one in all_libraries() if isinstance(one.values[0], StandIns)]
-
-
-@pytest.fixture(autouse=True)
-def stand_ins(monkeypatch):
-    fake.install(monkeypatch)
 
 
 def set_polygon(library, exposure_f):

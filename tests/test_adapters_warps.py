@@ -20,12 +20,9 @@ from lsst.coadd.astroclearnet.adapters import FaultyDetector, make_adapter
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane, UncalibratedExposureError
 from lsst.images import Box
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 NEEDS_AFW = "lsst.afw is part of the full LSST stack and is not on PyPI"
-
-
-@pytest.fixture(autouse=True)
-def stand_ins(monkeypatch):
-    fake.install(monkeypatch)
 
 
 def test_warp_is_cut_and_not_resampled():

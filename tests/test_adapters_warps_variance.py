@@ -25,11 +25,6 @@ FRAME = (160, 220)
 SHIFTS = (np.arange(64) + 0.5) / 64
 
 
-@pytest.fixture
-def stand_ins(monkeypatch):
-    fake.install(monkeypatch)
-
-
 def turned_wcs(*, scale, turn):
     """A detector around the centre of the warp, with pixels of its own."""
     wcs = tract_wcs(x=(FRAME[1] - 1) / 2, y=(FRAME[0] - 1) / 2)

@@ -18,7 +18,6 @@ import dataclasses
 import sys
 import types
 
-import _afw_stand_ins as fake
 import astropy.units as u
 import numpy as np
 import pytest
@@ -116,9 +115,8 @@ class AfwMask:
         return self.planes.index(name)
 
 
-def test_every_plane_is_in_a_mask_of_afw(monkeypatch):
+def test_every_plane_is_in_a_mask_of_afw(stand_ins, monkeypatch):
     """Under its own name where the table of lsst.images has no other."""
-    fake.install(monkeypatch)
     afw, image = types.ModuleType("lsst.afw"), types.ModuleType("lsst.afw.image")
     afw.image, image.Mask = image, AfwMask
     monkeypatch.setattr(lsst, "afw", afw, raising=False)

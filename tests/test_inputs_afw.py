@@ -30,15 +30,10 @@ from lsst.coadd.astroclearnet.core._premade_warp import find_gain
 from lsst.coadd.astroclearnet.core._register import warp_exposure
 from lsst.images import get_legacy_visit_image_mask_planes
 
-pytestmark = pytest.mark.usefixtures("hasty_filling")
+pytestmark = pytest.mark.usefixtures("hasty_filling", "stand_ins")
 
 WARPS = {"image_model": "afw", "inputs": "warps"}
 LEGACY = {plane.name: name for name, plane in get_legacy_visit_image_mask_planes().items()}
-
-
-@pytest.fixture(autouse=True)
-def stand_ins(monkeypatch):
-    fake.install(monkeypatch)
 
 
 class Wcs:
