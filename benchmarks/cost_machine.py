@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from lsst.coadd.astroclearnet.core import InputExposure, Plane
-from lsst.coadd.astroclearnet.core._register import warp_exposure
+from lsst.coadd.astroclearnet.core._register import WarpPlan
 
 
 class _Map:
@@ -59,7 +59,8 @@ def time_registration(side: int = 1000) -> float:
     )
     patch = _Map(scale=4.7e-5, angle=0.0, x=side / 2, y=side / 2)
     start = time.process_time()
-    warped = warp_exposure(exposure, wcs=patch, x0=0, y0=0, height=side, width=side, bad=Plane.BAD)
+    plan = WarpPlan.make(exposure, wcs=patch, x0=0, y0=0, height=side, width=side, bad=Plane.BAD)
+    warped = plan.warp()
     return (time.process_time() - start) / (warped.image.size / 1e6)
 
 

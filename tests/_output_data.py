@@ -20,7 +20,7 @@ from lsst.coadd.astroclearnet.adapters import (
     geometry_to_dict,
 )
 from lsst.coadd.astroclearnet.core import InputExposure, Plane
-from lsst.coadd.astroclearnet.core._register import warp_exposure
+from lsst.coadd.astroclearnet.core._register import WarpPlan
 from lsst.images import YX, Box
 
 CELL = 40
@@ -67,6 +67,6 @@ def make_warped(
         psf=psf or (lambda *, x, y: stamp / stamp.sum()),
         wcs=SkyProjectionMap(geometry.sky_projection),
     )
-    return warp_exposure(
-        exposure, wcs=geometry.wcs, x0=18000, y0=17400, height=120, width=160, bad=Plane.BAD | Plane.SATURATED
-    )
+    bad = Plane.BAD | Plane.SATURATED
+    plan = WarpPlan.make(exposure, wcs=geometry.wcs, x0=18000, y0=17400, height=120, width=160, bad=bad)
+    return plan.warp()

@@ -17,7 +17,7 @@ import galsim
 import numpy as np
 
 from lsst.coadd.astroclearnet.core import InputExposure, Plane
-from lsst.coadd.astroclearnet.core._register import warp_exposure
+from lsst.coadd.astroclearnet.core._register import WarpPlan
 
 PATCH = {"x0": 8000, "y0": -350, "height": 400, "width": 420}
 """The patch: its origin is far from (0, 0), and negative in y."""
@@ -97,7 +97,8 @@ def make_exposure(grid="rotated", *, profile=None, image=None, x0=-37, y0=1211, 
 
 
 def warp(exposure, bad=Plane.BAD | Plane.COSMIC_RAY, **patch):
-    return warp_exposure(exposure, wcs=patch_wcs(), bad=bad, **{**PATCH, **patch})
+    plan = WarpPlan.make(exposure, wcs=patch_wcs(), bad=bad, **{**PATCH, **patch})
+    return None if plan is None else plan.warp()
 
 
 def draw(image, profile, *, x, y, flux):

@@ -26,7 +26,7 @@ from _adapter_scenes import DATA_ID, DIALECTS, SCALE, SHAPE, X0, Y0, Scene, all_
 
 from lsst.coadd.astroclearnet.adapters import ALWAYS_LEFT_OUT, PlaneTranslator, _afw, _images
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane, UncalibratedExposureError
-from lsst.coadd.astroclearnet.core._register import warp_exposure
+from lsst.coadd.astroclearnet.core._register import WarpPlan
 from lsst.images import Box
 
 pytestmark = pytest.mark.usefixtures("stand_ins")
@@ -357,7 +357,7 @@ def test_a_star_keeps_flux_and_place_on_the_grid(library):
     ra, dec = exposure.wcs.pixel_to_sky(x=np.array([X0 + x]), y=np.array([Y0 + y]))
     place = np.ravel(tract.sky_to_pixel(ra=ra, dec=dec))
     x0, y0 = (int(value) - 25 for value in place)
-    warped = warp_exposure(exposure, wcs=tract, x0=x0, y0=y0, height=51, width=51, bad=Plane.BAD)
+    warped = WarpPlan.make(exposure, wcs=tract, x0=x0, y0=y0, height=51, width=51, bad=Plane.BAD).warp()
     image = warped.image.astype(float)
     assert image.sum() == pytest.approx(30 * flux, rel=0.005)
     rows, columns = np.indices(image.shape)

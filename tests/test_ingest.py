@@ -41,7 +41,7 @@ from astropy.table import Table
 from lsst.coadd.astroclearnet.adapters import make_adapter
 from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddConfig
 from lsst.coadd.astroclearnet.core import Plane
-from lsst.coadd.astroclearnet.core._register import warp_exposure
+from lsst.coadd.astroclearnet.core._register import WarpPlan
 from lsst.coadd.astroclearnet.ingest import (
     load_config,
     read_piff,
@@ -149,7 +149,8 @@ def test_pixels_without_a_flux_are_not_used(tmp_path):
     calexp = Butler.from_config(str(tmp_path / "repo"), collections="Cam/defaults").get("calexp", data_id)
     exposure = make_adapter("images").adapt(calexp, data_id=data_id)
     bad = AssembleAcnCoaddConfig().bad_plane_bits
-    warped = warp_exposure(exposure, wcs=exposure.wcs, bad=bad, x0=0, y0=0, height=SHAPE[0], width=SHAPE[1])
+    place = {"x0": 0, "y0": 0, "height": SHAPE[0], "width": SHAPE[1]}
+    warped = WarpPlan.make(exposure, wcs=exposure.wcs, bad=bad, **place).warp()
     good = warped.good[3 - warped.y0, 4 - warped.x0], warped.good[60 - warped.y0, 80 - warped.x0]
     assert good == (False, True)
 

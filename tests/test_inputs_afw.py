@@ -27,7 +27,7 @@ from lsst.coadd.astroclearnet.core import Plane
 from lsst.coadd.astroclearnet.core._frame import Frame
 from lsst.coadd.astroclearnet.core._grid_map import GridMap
 from lsst.coadd.astroclearnet.core._premade_warp import find_gain
-from lsst.coadd.astroclearnet.core._register import warp_exposure
+from lsst.coadd.astroclearnet.core._register import WarpPlan
 from lsst.images import get_legacy_visit_image_mask_planes
 
 pytestmark = pytest.mark.usefixtures("hasty_filling", "stand_ins")
@@ -99,9 +99,9 @@ def make_warp(one, geometry, *, border, kernel):
     box, native = geometry.outer_bbox, core.image.shape
     place = {"x0": box.x.start - border, "y0": box.y.start - border}
     shape = (box.y.size + 2 * border, box.x.size + 2 * border)
-    warped = warp_exposure(
-        core, wcs=geometry.wcs, height=shape[0], width=shape[1], bad=make_config().bad_plane_bits, **place
-    )
+    bad = make_config().bad_plane_bits
+    plan = WarpPlan.make(core, wcs=geometry.wcs, height=shape[0], width=shape[1], bad=bad, **place)
+    warped = plan.warp()
     here, there = warped.slices_within(height=shape[0], width=shape[1], **place)
     image, variance = np.full(shape, np.nan, np.float32), np.full(shape, np.inf, np.float32)
     flags = np.full(shape, np.uint32(Plane.NO_DATA))

@@ -18,7 +18,7 @@ import numpy as np
 
 from .._coadds import CoaddView
 from ..core import InvalidExposureError, Plane
-from ..core._register import warp_exposure
+from ..core._register import WarpPlan
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -77,10 +77,11 @@ def view_exposure(
     x0, y0, width, height = like.box
     try:
         exposure = adapter.adapt(exposure_or_handle, data_id=data_id)
-        warped = warp_exposure(exposure, wcs=like.wcs, x0=x0, y0=y0, height=height, width=width, bad=_FILLED)
+        plan = WarpPlan.make(exposure, wcs=like.wcs, x0=x0, y0=y0, height=height, width=width, bad=_FILLED)
+        if plan is None:
+            return None
+        warped = plan.warp()
     except InvalidExposureError:
-        return None
-    if warped is None:
         return None
     image, variance = np.zeros((height, width), np.float32), np.ones((height, width), np.float32)
     flags = np.full((height, width), np.uint32(Plane.NO_DATA))

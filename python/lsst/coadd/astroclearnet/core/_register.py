@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("WarpedExposure", "WarpedField", "cut_stack", "warp_exposure")
+__all__ = ("WarpedExposure", "WarpedField", "WarpPlan", "cut_stack")
 
 import dataclasses
 import logging
@@ -165,10 +165,22 @@ class WarpedExposure:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class WarpPlan:
-    """Where an exposure lies on the pixel grid of a patch.
+    """Where an exposure lies on the pixel grid of a patch, to resample it.
 
-    `warp_exposure` in three steps, of which the second asks neither WCS nor
-    PSF: these may be objects of other libraries that are for one thread.
+    `warp` does all that is left at once. Of its two steps `resample`, the
+    long one, asks neither WCS nor PSF: these may be objects of other libraries
+    that are for one thread.
+
+    Notes
+    -----
+    The image is interpolated with a quintic spline through its pixels and
+    multiplied by the local ratio of pixel areas, so that sums of pixels are
+    conserved. Where pixels of the patch are more than 1.5 native ones wide,
+    each is the mean of several such values, and the PSF likewise. Pixels that
+    are left out are first filled from their neighbours: the spline never sees
+    their values. Stars of FWHM 3 native pixels or more match the resampled
+    PSF to 1 % of their peak; at 2.5 pixels, where the frame itself is
+    undersampled, to 2 %.
     """
 
     exposure: InputExposure
@@ -196,7 +208,31 @@ class WarpPlan:
         width: int,
         bad: Plane,
     ) -> WarpPlan | None:
-        """Find where an exposure lies; parameters as of `warp_exposure`."""
+        """Find where an exposure lies.
+
+        Parameters
+        ----------
+        exposure
+            Image on its native pixels, nJy per pixel.
+        wcs
+            World coordinates of the patch grid.
+        x0, y0, height, width
+            The patch, in pixels of its grid.
+        bad
+            Planes whose pixels must not be used. Pixels with NaN, infinite or
+            no positive variance are left out in any case.
+
+        Returns
+        -------
+        `WarpPlan` or `None`
+            `None` if the exposure does not overlap the patch, or with no more
+            than the border that is lost to the interpolation.
+
+        Raises
+        ------
+        InvalidExposureError
+            If the WCS cannot be followed.
+        """
         frame = Frame.of(exposure)
         outline, usable = (frame.outline(wcs, border=border) for border in (0, GROWTH))
         box = None if usable is None else overlap_box(usable, x0=x0, y0=y0, height=height, width=width)
@@ -205,6 +241,16 @@ class WarpPlan:
         place = dict(zip(("x0", "y0", "height", "width"), box, strict=True))
         grid = GridMap.fit(wcs, frame, **place)
         return cls(exposure=exposure, wcs=wcs, bad=bad, frame=frame, grid=grid, outline=outline, **place)
+
+    def warp(self) -> WarpedExposure:
+        """Return the exposure where it overlaps the patch.
+
+        Raises
+        ------
+        InvalidExposureError
+            If the PSF is no proper kernel anywhere.
+        """
+        return self.finish(*self.resample())
 
     def resample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return image, variance and flags on the grid, ``(y, x)``."""
@@ -242,56 +288,6 @@ class WarpPlan:
                 for name, field in exposure.aperture_corrections.items()
             },
         )
-
-
-def warp_exposure(
-    exposure: InputExposure,
-    *,
-    wcs: PixelSkyMap,
-    x0: int,
-    y0: int,
-    height: int,
-    width: int,
-    bad: Plane,
-) -> WarpedExposure | None:
-    """Resample an exposure to a pixel grid.
-
-    Parameters
-    ----------
-    exposure
-        Image on its native pixels, nJy per pixel.
-    wcs
-        World coordinates of the patch grid.
-    x0, y0, height, width
-        The patch, in pixels of its grid.
-    bad
-        Planes whose pixels must not be used. Pixels with NaN, infinite or
-        no positive variance are left out in any case.
-
-    Returns
-    -------
-    `WarpedExposure` or `None`
-        The exposure where it overlaps the patch; `None` if it does not, or
-        with no more than the border that is lost to the interpolation.
-
-    Raises
-    ------
-    InvalidExposureError
-        If the WCS cannot be followed or the PSF is no proper kernel anywhere.
-
-    Notes
-    -----
-    The image is interpolated with a quintic spline through its pixels and
-    multiplied by the local ratio of pixel areas, so that sums of pixels are
-    conserved. Where pixels of the patch are more than 1.5 native ones wide,
-    each is the mean of several such values, and the PSF likewise. Pixels that
-    are left out are first filled from their neighbours: the spline never sees
-    their values. Stars of FWHM 3 native pixels or more match the resampled
-    PSF to 1 % of their peak; at 2.5 pixels, where the frame itself is
-    undersampled, to 2 %.
-    """
-    plan = WarpPlan.make(exposure, wcs=wcs, x0=x0, y0=y0, height=height, width=width, bad=bad)
-    return None if plan is None else plan.finish(*plan.resample())
 
 
 def cut_stack(

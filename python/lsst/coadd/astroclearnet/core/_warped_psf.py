@@ -136,7 +136,7 @@ def find_star(stamp: np.ndarray) -> tuple[float, float]:
 
 
 def _warp_kernel(kernel: np.ndarray, native_to_patch: np.ndarray, divisions: int) -> np.ndarray:
-    """Resample a kernel as `warp_exposure` resamples images."""
+    """Resample a kernel as `WarpPlan` resamples images."""
     radius = len(kernel) // 2
     scale = np.sqrt(abs(np.linalg.det(native_to_patch)))  # patch pixels per native pixel
     warped_radius = int(np.ceil(radius * scale))
