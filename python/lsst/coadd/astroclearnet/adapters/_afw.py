@@ -36,7 +36,14 @@ from ..core._exposure import InputExposure, PixelSkyMap
 from ..core._planes import Plane
 from ..core._register import WarpedExposure
 from ._adapter import NO_EXTRAS, ArtifactMask, FaultyDetector, InputExtras, InputSummary, label_of, read_image
-from ._afw_models import ExposurePsf, SkyWcsMap, read_aperture_corrections, translate_mask
+from ._afw_models import (
+    ExposurePsf,
+    SkyWcsMap,
+    check_njy,
+    read_aperture_corrections,
+    read_unit,
+    translate_mask,
+)
 from ._afw_summary import summarize_exposure_f, summarize_row, summarize_warp_inputs
 from ._background import calibrate_level, change_exposure_f_background
 from ._make_exposure import make_exposure
@@ -84,7 +91,8 @@ class ExposureFAdapter:
         # row that lacks it is no reason to lose the detector.
         exposure_f = read_image(image)
         if self.calibrate_backgrounds and row is not None and (revert or apply):
-            _check_calibrated(exposure_f, label=label)
+            advice = "calibrate_backgrounds is for images in nJy: unset it"
+            check_njy(exposure_f, label=label, advice=advice)
             photo_calib = _part_of_row(row, "photo_calib", name=_PHOTO_CALIB, label=label)
         exposure_f = change_exposure_f_background(
             exposure_f,
@@ -295,21 +303,10 @@ def _check_counts(exposure_f: ExposureF, scale: np.ndarray, *, label: str) -> No
     the instrument wrote there (``adu``, ``electron``), or nothing.
     ``makeDirectWarp`` itself does not look (make_direct_warp.py:811-861).
     """
-    metadata = exposure_f.metadata
-    if "BUNIT" in metadata and metadata["BUNIT"] == "nJy" and not np.allclose(scale, 1):
+    if read_unit(exposure_f) == "nJy" and not np.allclose(scale, 1):
         raise UncalibratedExposureError(
             f"{label} is in nJy (BUNIT), and its row of the visit summary calibrates counts; unset "
             "use_visit_summary_photo_calib."
-        )
-
-
-def _check_calibrated(exposure_f: ExposureF, *, label: str) -> None:
-    """Refuse to add a background in nJy to pixels that are not."""
-    metadata = exposure_f.metadata
-    unit = metadata["BUNIT"] if "BUNIT" in metadata else "not said (no BUNIT)"
-    if unit != "nJy":
-        raise UncalibratedExposureError(
-            f"The unit of {label} is {unit}; calibrate_backgrounds is for images in nJy: unset it."
         )
 
 

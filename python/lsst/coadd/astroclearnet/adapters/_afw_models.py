@@ -18,7 +18,9 @@ __all__ = (
     "BoundedFieldValue",
     "ExposurePsf",
     "SkyWcsMap",
+    "check_njy",
     "read_aperture_corrections",
+    "read_unit",
     "translate_mask",
 )
 
@@ -27,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core._errors import InvalidExposureError
+from ..core._errors import InvalidExposureError, UncalibratedExposureError
 from ..core._exposure import ScalarField
 from ._adapter import centre_kernel
 from ._masks import PlaneTranslator
@@ -35,7 +37,7 @@ from ._masks import PlaneTranslator
 if TYPE_CHECKING:
     from lsst.afw.detection import Psf
     from lsst.afw.geom import SkyWcs
-    from lsst.afw.image import Mask
+    from lsst.afw.image import ExposureF, Mask
     from lsst.afw.math import BoundedField
 
 
@@ -120,6 +122,32 @@ def translate_mask(mask: Mask, *, planes: PlaneTranslator) -> np.ndarray:
     """
     bits, array = mask.getMaskPlaneDict(), mask.array
     return planes(bits, lambda name: (array >> bits[name]) & 1 != 0, shape=array.shape)
+
+
+def read_unit(exposure_f: ExposureF) -> str:
+    """Return the unit of the pixels, or that it is not said."""
+    metadata = exposure_f.metadata
+    return metadata["BUNIT"] if "BUNIT" in metadata else "not said (no BUNIT)"
+
+
+def check_njy(exposure_f: ExposureF, *, label: str, advice: str) -> None:
+    """Refuse pixels that are not in nJy.
+
+    Parameters
+    ----------
+    exposure_f
+        The exposure, or warp.
+    label, advice
+        What the error calls it, and what it says to do.
+
+    Raises
+    ------
+    UncalibratedExposureError
+        If they are not, or do not say so.
+    """
+    unit = read_unit(exposure_f)
+    if unit != "nJy":
+        raise UncalibratedExposureError(f"The unit of {label} is {unit}; {advice}.")
 
 
 def read_aperture_corrections(ap_corr_map: Any) -> dict[str, ScalarField]:

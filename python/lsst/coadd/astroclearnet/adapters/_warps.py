@@ -26,7 +26,7 @@ import shapely
 from lsst.daf.butler import DeferredDatasetHandle
 from lsst.images import Box, NoOverlapError
 
-from ..core._errors import InvalidExposureError, UncalibratedExposureError
+from ..core._errors import InvalidExposureError
 from ..core._exposure import PixelSkyMap, ScalarField
 from ..core._frame import Frame
 from ..core._grid_map import GridMap
@@ -34,7 +34,7 @@ from ..core._planes import Plane
 from ..core._premade_warp import find_gain, place_exposure
 from ..core._register import WarpedExposure, WarpedField
 from ._adapter import FaultyDetector, read_image
-from ._afw_models import ExposurePsf, SkyWcsMap, read_aperture_corrections, translate_mask
+from ._afw_models import ExposurePsf, SkyWcsMap, check_njy, read_aperture_corrections, translate_mask
 from ._masks import PlaneTranslator
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def cut_warp(
     exposure_f = _read_box(warp, box)
     if exposure_f is None:
         return []
-    _check_unit(exposure_f, label=label)
+    check_njy(exposure_f, label=f"the warp of {label}", advice="it must be nJy")
     psf, inputs = exposure_f.getPsf(), exposure_f.getInfo().getCoaddInputs()
     for name, part in {"PSF": psf, "record of its inputs": inputs}.items():
         if part is None:
@@ -178,14 +178,6 @@ def _read_box(warp: Any, box: Box) -> ExposureF | None:
         return None
     wanted = part.to_legacy()
     return warp.get(parameters={"bbox": wanted}) if deferred else exposure_f[wanted]
-
-
-def _check_unit(exposure_f: ExposureF, *, label: str) -> None:
-    """Refuse a warp whose pixels are not in nJy."""
-    metadata = exposure_f.metadata
-    unit = metadata["BUNIT"] if "BUNIT" in metadata else "not said (no BUNIT)"
-    if unit != "nJy":
-        raise UncalibratedExposureError(f"The unit of the warp of {label} is {unit}; it must be nJy.")
 
 
 def _read_frame(row: ExposureRecord, *, label: str) -> Frame:
