@@ -29,6 +29,7 @@ from ._fit import CellFitter, make_fitter
 from ._options import LINEAR_METHODS, FitOptions
 from ._stack import CellFit, CellStack, HistoryRow
 from ._statistic import leave_out_weightless
+from ._step_line import describe_time
 
 _MAX_TRAINING_CELLS = 6
 
@@ -114,11 +115,10 @@ def fit_patch(
             canvas.add(tile, stack, fit)
             on_fitted_cell(tile, stack)
             history += [{"cell_i": tile.i, "cell_j": tile.j, **row} for row in fit.history]
-            elapsed = time.monotonic() - started
-            left = elapsed / count * (len(tiles) - count)
             report(
                 f"cell {count}/{len(tiles)} ({tile.i}, {tile.j}): {len(stack.labels)} exposures, "
-                f"chi2 {np.mean(fit.diagnosis.chi2):.3f}, {elapsed:.0f} s, about {left:.0f} s left"
+                f"chi2 {np.mean(fit.diagnosis.chi2):.3f}, "
+                f"{describe_time(done=count, steps=len(tiles), started=started)}"
             )
     return canvas.finish(tuple(history), grid=(height // options.cell_size, width // options.cell_size))
 

@@ -24,6 +24,7 @@ from ..core._encoder_inputs import LATENT_FWHM, EncoderInputs
 from ..core._filters import filtered_variance
 from ..core._flux import match_and_quieten
 from ..core._fourier import FourierGrid
+from ..core._step_line import describe_time
 from ._loss import read_loss
 from ._skies import SkyGenerator, TrainingBatch
 
@@ -84,10 +85,9 @@ def train_scatter(
         optimiser.step()
         rates.step()
         if (step + 1) % 100 == 0:
-            elapsed = time.monotonic() - started
             report(
                 f"scatter: step {step + 1}/{steps} loss {np.mean(losses[-100:]):.4f} "
-                f"{elapsed:.0f} s, about {elapsed / (step + 1) * (steps - step - 1):.0f} s left"
+                f"{describe_time(done=step + 1, steps=steps, started=started)}"
             )
     encoder.requires_grad_(True)
 

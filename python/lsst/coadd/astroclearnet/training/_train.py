@@ -26,6 +26,7 @@ from ..core._encoder import StatisticEncoder
 from ..core._encoder_inputs import EncoderInputs
 from ..core._errors import CoreError
 from ..core._fourier import FourierGrid
+from ..core._step_line import describe_time
 from ._banks import make_galaxy_bank, make_stack_bank
 from ._loss import TrainingLoss, read_loss
 from ._scatter import train_scatter
@@ -272,14 +273,13 @@ def _accumulate(average: dict[str, torch.Tensor], encoder: StatisticEncoder) -> 
 
 
 def _report_progress(report, phase: _Phase, step: int, losses, loss_of: TrainingLoss, started: float) -> None:
-    elapsed = time.monotonic() - started
     bias, of_psf = (
         " ".join("/".join(f"{100 * b:+.1f}" for b in row) for row in measure) for measure in loss_of.bias
     )
     report(
         f"{phase.name}: step {step}/{phase.steps} loss {np.mean(losses[-100:]):.4f} "
         f"flux bias % (star/small/large/odd) {bias}, of PSF fluxes {of_psf}, "
-        f"{elapsed:.0f} s, about {elapsed / step * (phase.steps - step):.0f} s left"
+        f"{describe_time(done=step, steps=phase.steps, started=started)}"
     )
 
 
