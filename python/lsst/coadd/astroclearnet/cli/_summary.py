@@ -65,24 +65,20 @@ def format_metrics(metrics: Table) -> str:
     plane. Figures of single exposures and mask planes that are nowhere set
     are left to the report.
     """
-    import numpy as np
     from astropy.table import Table
 
-    from ..comparison._page import format_number
-    from ..comparison._rows import PER_EXPOSURE
+    from ..comparison._page import format_number, pivot_metrics
 
-    planes = list(dict.fromkeys(metrics["plane"]))
-    masks = {str(row["name"]) for row in metrics if str(row["name"]).startswith("mask_fraction_")}
-    empty_planes = {name for name in masks if not np.any(metrics["value"][metrics["name"] == name] > 0)}
-    lines: dict[str, dict[str, str]] = {}
-    for row in metrics:
-        if str(row["name"]).startswith(PER_EXPOSURE) or row["name"] in empty_planes:
+    pivoted = pivot_metrics(metrics, texts=("unit",), absent=None)
+    planes = pivoted.colnames[1:-1]
+    rows = []
+    for row in pivoted:
+        cells = [row[plane] for plane in planes]
+        if row["metric"].startswith("mask_fraction_") and not any(cell and cell[0] > 0 for cell in cells):
             continue
-        empty = {"metric": row["name"], **dict.fromkeys(planes, ""), "unit": row["unit"]}
-        line = lines.setdefault(row["name"], empty)
-        line[row["plane"]] = format_number(row["value"], row["error"]).replace("±", "+-")
-    columns = ("metric", *planes, "unit")
-    table = Table([[line[column] for line in lines.values()] for column in columns], names=columns)
+        texts = ["" if cell is None else format_number(*cell).replace("±", "+-") for cell in cells]
+        rows.append((row["metric"], *texts, row["unit"]))
+    table = Table(rows=rows or None, names=("metric", *planes, "unit"))
     return "\n".join(table.pformat(max_lines=-1, max_width=-1, align=["<", *">" * len(planes), "<"]))
 
 

@@ -62,14 +62,19 @@ def format_number(value: float, error: float = math.nan) -> str:
     return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
-def pivot_metrics(metrics: Table) -> Table:
+def pivot_metrics(
+    metrics: Table, *, texts: Sequence[str] = ("unit", "definition"), absent: Any = (math.nan, math.nan)
+) -> Table:
     """Put the planes of a table of metrics side by side.
 
     Parameters
     ----------
     metrics
-        Columns ``name``, ``plane``, ``value``, ``error``, ``unit`` and
-        ``definition``.
+        Columns ``name``, ``plane``, ``value``, ``error`` and `texts`.
+    texts
+        Names of columns that follow the planes.
+    absent
+        Stands where a plane does not have a metric.
 
     Returns
     -------
@@ -83,13 +88,11 @@ def pivot_metrics(metrics: Table) -> Table:
         name = str(row["name"])
         if name.startswith(PER_EXPOSURE):
             continue
-        empty = {"metric": name, **dict.fromkeys(planes, (math.nan, math.nan))}
-        line = lines.setdefault(
-            name, empty | {"unit": str(row["unit"]), "definition": str(row["definition"])}
-        )
+        empty = {"metric": name, **dict.fromkeys(planes, absent)}
+        line = lines.setdefault(name, empty | {text: str(row[text]) for text in texts})
         line[str(row["plane"])] = (float(row["value"]), float(row["error"]))
     table = Table()
-    for name in ("metric", *planes, "unit", "definition"):
+    for name in ("metric", *planes, *texts):
         column = np.empty(len(lines), dtype=object)
         for i, line in enumerate(lines.values()):
             column[i] = line[name]
