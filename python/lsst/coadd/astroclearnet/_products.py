@@ -99,7 +99,7 @@ class CellRecorder:
             Side of a cell, in pixels.
         """
         height, width = self._origin.shape
-        scale = {one.label: one.noise_scale for one in exposures if np.isfinite(one.noise_scale)}
+        scale = {one.label: one.noise_scale for one in exposures}
         return {
             "provenance": self._provenance.finish(noise_scale=scale),
             "aperture_corrections": self._corrections.finish(

@@ -71,7 +71,7 @@ class ExposureSummary:
     chi2: float
     """Reduced chi2 against the decoded latent."""
     noise_scale: float
-    """Mean of what its variances were multiplied by; NaN if not measured."""
+    """Mean of what its variances were multiplied by; 1 if not measured."""
     flux_scale: float
     """Flux relative to the decoded latent; NaN if there is no signal."""
     flux_scale_error: float
@@ -165,11 +165,10 @@ class Canvas:
         self._n_rejected[place] = rejected.sum(0)
         self._psfs[tile.i, tile.j] = (fit.latent_psf, fit.coadd_psf)
         self._seeing[tile.i, tile.j] = fit.seeing
-        scale = np.full(len(stack.labels), np.nan) if fit.noise_scale is None else fit.noise_scale
         for k, label in enumerate(stack.labels):
             if n_good := int(good[k].sum()):
                 found = fit.diagnosis
-                row = (fit.weight[k], n_good, int(rejected[k].sum()), found.chi2[k], scale[k])
+                row = (fit.weight[k], n_good, int(rejected[k].sum()), found.chi2[k], fit.noise_scale[k])
                 self._rows.setdefault(label, []).append((row, found.values[k], found.errors[k]))
 
     def _mix(self, tile: Tile, stack: CellStack, fit: CellFit) -> None:

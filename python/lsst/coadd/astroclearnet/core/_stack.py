@@ -154,9 +154,9 @@ class CellFit:
     target of 2.5 pixels has. The second is the larger where few sharp
     exposures stand among broad ones."""
 
-    noise_scale: np.ndarray | None = None
-    """What the variances of each exposure were multiplied by, ``(n,)``; `None`
-    if it was not measured."""
+    noise_scale: np.ndarray
+    """What the variances of each exposure were multiplied by, float ``(n,)``;
+    1 if it was not measured."""
 
     history: tuple[HistoryRow, ...] = ()
     """Rows of the fit history."""
