@@ -19,8 +19,7 @@ import numpy as np
 from lsst.coadd.astroclearnet.core import CellStack, FitOptions, PatchFit, fit_patch
 from lsst.coadd.astroclearnet.simulate import StackTruth, simulate_stack
 
-HALO = 40
-"""Border of the exposures around a patch, in pixels, for that of cells."""
+from .engine.scenes import HALO
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

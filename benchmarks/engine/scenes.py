@@ -27,7 +27,8 @@ from lsst.coadd.astroclearnet.simulate import SceneConfig, StackFaults, StackTru
 from . import skies
 
 HALO = 40
-"""Border in pixels around a scene that the fits see and nobody judges."""
+"""Border in pixels around a scene, or a patch, that the fits see and nobody
+judges."""
 
 SETS = {"tuning": 4100, "test": 918_300}
 """First seed of each set; seeds of a set are within 100 of it. *Tuning* is for
