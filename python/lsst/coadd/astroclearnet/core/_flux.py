@@ -45,7 +45,7 @@ cent, by how large the cell is and how many exposures there are."""
 _VEIL = 0.08
 """What is left in that level of the light that the latent makes of noise, in
 sigma of the noise at `_FWHM`: with it faint stars, small and large galaxies
-together have no bias (benchmarks/README.md)."""
+together have no bias (benchmarks/EXPERIMENTS.md)."""
 
 
 def _pedestal(residual: torch.Tensor, *, quiet: torch.Tensor, grid: FourierGrid) -> torch.Tensor:
