@@ -15,7 +15,9 @@ import galsim.hsm
 import numpy as np
 import pytest
 import torch
+from astropy.stats import gaussian_sigma_to_fwhm
 
+from benchmarks.engine.skies import tabulate
 from lsst.coadd.astroclearnet.core import CellStack, FitError, FitOptions, fit_patch, make_tiles
 from lsst.coadd.astroclearnet.core._encoder import load_encoder
 from lsst.coadd.astroclearnet.core._encoder_inputs import EncoderInputs
@@ -32,16 +34,11 @@ _INNER = np.s_[_HALO:-_HALO, _HALO:-_HALO]
 @functools.cache
 def _scene(n: int = 8, unmasked_cosmic_rays: int = 1):
     """One isolated star near the middle of exposures with artifacts."""
-    _, empty = simulate_stack(n_exposures=2, size=32, seed=1)
-    catalog = empty.catalog[:1].copy()
-    star = {"x": 80.3, "y": 79.6, "flux": 4e4, "type": "star"}
-    for name, value in star.items():
-        catalog[name] = value
     return simulate_stack(
         n_exposures=n,
         size=_SIZE + 2 * _HALO,
         seed=3,
-        catalog=catalog,
+        catalog=tabulate([{"x": 80.3, "y": 79.6, "flux": 4e4}]),
         streak=n > 1,
         unmasked_cosmic_rays=unmasked_cosmic_rays,
     )
@@ -59,7 +56,7 @@ def _fitted(method: str):
 
 def _fwhm(image: np.ndarray) -> float:
     cut = galsim.Image(image[32:65, 32:65].astype(float))
-    return 2.354820045 * galsim.hsm.FindAdaptiveMom(cut).moments_sigma
+    return gaussian_sigma_to_fwhm * galsim.hsm.FindAdaptiveMom(cut).moments_sigma
 
 
 def _disc(image: np.ndarray, radius: float = 9.0) -> float:

@@ -14,6 +14,7 @@ import functools
 import numpy as np
 import pytest
 
+from benchmarks.engine.skies import tabulate
 from lsst.coadd.astroclearnet.core import FitOptions, fit_patch
 from lsst.coadd.astroclearnet.core._kaiser import KAISER_FILL_STRENGTH, finish_kaiser
 from lsst.coadd.astroclearnet.core._statistic import compute_statistic
@@ -30,16 +31,11 @@ _X, _Y = 48, 47
 @functools.cache
 def _scene(n=8, gain=3.3, sky_sigma=18.0, **options):
     """One star on a pixel's centre."""
-    _, empty = simulate_stack(n_exposures=2, size=32, seed=1)
-    catalog = empty.catalog[:1].copy()
-    star = {"x": _X + _HALO, "y": _Y + _HALO, "flux": _FLUX, "type": "star"}
-    for name, value in star.items():
-        catalog[name] = value
     return simulate_stack(
         n_exposures=n,
         size=_SIZE + 2 * _HALO,
         seed=3,
-        catalog=catalog,
+        catalog=tabulate([{"x": _X + _HALO, "y": _Y + _HALO, "flux": _FLUX}]),
         gain=gain,
         sky_sigma=sky_sigma,
         **options,

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
+from astropy.stats import gaussian_sigma_to_fwhm
 
+from benchmarks.engine.skies import tabulate
 from lsst.coadd.astroclearnet.core import FitOptions, fit_patch
 from lsst.coadd.astroclearnet.core._fit import make_fitter
 from lsst.coadd.astroclearnet.core._self_halves import Half, split_cell
@@ -33,14 +35,9 @@ _X, _Y = 48.3, 47.6
 @functools.cache
 def _scene(n=8, seed=3):
     """Stars, artifacts and an unmasked streak."""
-    _, empty = simulate_stack(n_exposures=2, size=32, seed=1)
-    catalog = empty.catalog[:1].copy()
-    for name, value in {"x": _X + _HALO, "y": _Y + _HALO, "flux": 4e4, "type": "star"}.items():
-        catalog[name] = value
-    for x, y, flux in ((35.2, 130.1, 1.5e4), (136.7, 30.4, 6e3), (140.0, 118.0, 2e3), (20.0, 25.0, 900.0)):
-        catalog.add_row(
-            {**dict(zip(catalog.colnames, catalog[0], strict=True)), "x": x, "y": y, "flux": flux}
-        )
+    stars = [(_X + _HALO, _Y + _HALO, 4e4), (35.2, 130.1, 1.5e4), (136.7, 30.4, 6e3)]
+    stars += [(140.0, 118.0, 2e3), (20.0, 25.0, 900.0)]
+    catalog = tabulate([{"x": x, "y": y, "flux": flux} for x, y, flux in stars])
     return simulate_stack(n_exposures=n, size=_SIZE + 2 * _HALO, seed=seed, catalog=catalog)
 
 
@@ -87,10 +84,8 @@ def _disc(image, radius=12.0):
 
 
 def _fwhm(image):
-    return (
-        2.354820045
-        * galsim.hsm.FindAdaptiveMom(galsim.Image(image[32:65, 32:65].astype(float))).moments_sigma
-    )
+    cut = galsim.Image(image[32:65, 32:65].astype(float))
+    return gaussian_sigma_to_fwhm * galsim.hsm.FindAdaptiveMom(cut).moments_sigma
 
 
 @pytest.mark.parametrize("plane", ["latent", "coadd"])

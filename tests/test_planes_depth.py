@@ -54,6 +54,15 @@ def find(fit, saturated=None):
     )
 
 
+def put_star(*, x, y, flux):
+    """Simulate a patch whose source nearest to a place is a star there."""
+    catalog = simulate_patch(size=SIZE, n_exposures=8, seed=6).truth.catalog.copy()
+    x, y = HALO + x, HALO + y
+    row = int(np.argmin(np.hypot(catalog["x"] - x, catalog["y"] - y)))
+    catalog["x"][row], catalog["y"][row], catalog["flux"][row], catalog["type"][row] = x, y, flux, "star"
+    return simulate_patch(size=SIZE, n_exposures=8, seed=6, catalog=catalog, scene=SceneConfig())
+
+
 @functools.cache
 def deep_and_shallow():
     deep = simulate_patch(size=SIZE, n_exposures=1, seed=4, sky_sigma=6.0, streak=False, masked_trail=False)
@@ -190,12 +199,7 @@ def test_what_is_beside_a_gap_is_not_trusted():
 
 def test_light_from_beyond_the_end_of_the_coverage_is_not_trusted():
     """There a star just outside is what the fit makes of its wing."""
-    sky = simulate_patch(size=SIZE, n_exposures=8, seed=6)
-    catalog = sky.truth.catalog.copy()
-    row = int(np.argmin(np.hypot(catalog["x"] - HALO - 57, catalog["y"] - HALO - 60)))
-    catalog["x"][row], catalog["y"][row], catalog["flux"][row] = HALO + 57.0, HALO + 60.0, 1e5
-    catalog["type"][row] = "star"
-    patch = simulate_patch(size=SIZE, n_exposures=8, seed=6, catalog=catalog, scene=SceneConfig())
+    patch = put_star(x=57.0, y=60.0, flux=1e5)
     good = patch.stack.good.copy()
     good[:, :, : HALO + 60] = False
     stack = dataclasses.replace(patch.stack, good=good, image=patch.stack.image * good)
@@ -230,12 +234,7 @@ def test_wrong_psf_is_a_misfit():
 @pytest.mark.parametrize(("radius", "least"), [(2, 0.9), (4, 0.6)])
 def test_core_of_a_saturated_star_is_filled(radius, least):
     """Its wings tell what is missing, the less the larger the hole."""
-    sky = simulate_patch(size=SIZE, n_exposures=8, seed=6)
-    catalog = sky.truth.catalog.copy()
-    row = int(np.argmin(np.hypot(catalog["x"] - HALO - 60, catalog["y"] - HALO - 60)))
-    catalog["x"][row], catalog["y"][row], catalog["flux"][row] = HALO + 60.0, HALO + 60.0, 2e6
-    catalog["type"][row] = "star"
-    patch = simulate_patch(size=SIZE, n_exposures=8, seed=6, catalog=catalog, scene=SceneConfig())
+    patch = put_star(x=60.0, y=60.0, flux=2e6)
     distance = np.hypot(*(np.indices(patch.stack.good.shape[1:]) - HALO - 60))
     good = patch.stack.good & (distance > radius)
     # No hole is what lies beyond the end of the coverage, however little

@@ -84,14 +84,20 @@ def test_kernel_of_a_warped_psf(grid):
     assert warped.psf_fwhm == pytest.approx(2.3548 * sigma, rel=0.03)
 
 
-def test_psf_follows_the_detector():
-    """The PSF is asked for at the native position of a patch position."""
+def make_noted_psf():
+    """Make a PSF, and a list of the positions that it was asked for at."""
     asked = []
 
     def psf(*, x, y):
         asked.append((x, y))
         return galsim.Gaussian(fwhm=3.5).drawImage(nx=41, ny=41, scale=1).array
 
+    return psf, asked
+
+
+def test_psf_follows_the_detector():
+    """The PSF is asked for at the native position of a patch position."""
+    psf, asked = make_noted_psf()
     exposure = make_exposure("rotated", psf=psf)
     warped = warp(exposure)
     asked.clear()
@@ -103,12 +109,7 @@ def test_psf_follows_the_detector():
 
 def test_psf_off_the_frame_is_that_of_its_nearest_point():
     """A cell may have its centre where the frame has already ended."""
-    asked = []
-
-    def psf(*, x, y):
-        asked.append((x, y))
-        return galsim.Gaussian(fwhm=3.5).drawImage(nx=41, ny=41, scale=1).array
-
+    psf, asked = make_noted_psf()
     exposure = make_exposure("same", psf=psf)
     warp(exposure).psf(x=7000, y=-150)
     x, y = asked[-1]
