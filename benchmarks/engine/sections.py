@@ -13,7 +13,7 @@ from __future__ import annotations
 __all__ = ("ALONE", "ERRORS", "SECTIONS", "Figures", "tabulate_shared")
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import astropy.table
 import numpy as np
@@ -91,8 +91,29 @@ class Figures:
 type _Section = tuple[Sequence[str], list[list[str]]]
 
 
+type _Columns = Mapping[str, tuple[str, float, int]]
+"""Title, scale and digits of each quantity."""
+
+
+def _tabulate(
+    figures: Figures, columns: _Columns, *, group: str, scene: str = ALL, count: bool = False
+) -> _Section:
+    """Make a row a plane of some quantities of a group of scenes; say in the
+    second column how many there are if they are to be counted.
+    """
+
+    def row(peer: str, plane: str) -> list[str]:
+        return [
+            figures.show(peer, plane, group, scene, name, scale=scale, digits=digits)
+            for name, (_, scale, digits) in columns.items()
+        ]
+
+    header = ["plane", *(["scenes"] if count else []), *(title for title, _, _ in columns.values())]
+    return header, figures.tabulate(row, scenes_of=group if count else "")
+
+
 def _images(figures: Figures) -> _Section:
-    names = {
+    columns = {
         "psnr": ("PSNR dB", 1, 1),
         "ssim": ("SSIM", 1, 3),
         "sky_rms": ("sky rms", 1, 3),
@@ -103,15 +124,7 @@ def _images(figures: Figures) -> _Section:
         "held_out_chi2": ("held-out chi2", 1, 3),
         "held_out_chi2_sources": ("on sources", 1, 3),
     }
-
-    def row(peer: str, plane: str) -> list[str]:
-        return [
-            figures.show(peer, plane, "field", ALL, name, scale=scale, digits=digits)
-            for name, (_, scale, digits) in names.items()
-        ]
-
-    header = ["plane", "scenes", *(title for title, _, _ in names.values())]
-    return header, figures.tabulate(row, scenes_of="field")
+    return _tabulate(figures, columns, group="field", count=True)
 
 
 def tabulate_shared(figures: Figures) -> _Section:
@@ -149,21 +162,13 @@ def _psnr(figures: Figures) -> _Section:
 
 
 def _fluxes(figures: Figures, name: str, *, kinds: Sequence[str], scale: float = 100) -> _Section:
-    columns = [(kind, low, high) for kind in kinds for low, high in SNR_BINS]
-    header = ["plane", "scenes", *(f"{kind} {low:g}-{high:g}" for kind, low, high in columns)]
-    return header, figures.tabulate(
-        lambda peer, plane: [
-            figures.show(
-                peer, plane, _FLUX_GROUP, ALL, f"{name} {kind} {low:g}-{high:g}", scale=scale, digits=1
-            )
-            for kind, low, high in columns
-        ],
-        scenes_of=_FLUX_GROUP,
-    )
+    bins = [f"{kind} {low:g}-{high:g}" for kind in kinds for low, high in SNR_BINS]
+    columns = {f"{name} {one}": (one, scale, 1) for one in bins}
+    return _tabulate(figures, columns, group=_FLUX_GROUP, count=True)
 
 
 def _shapes(figures: Figures) -> _Section:
-    names = {
+    columns = {
         "star fwhm px": ("star FWHM px", 1, 2),
         "star fwhm ratio star 20-50": ("over PSF, S/N 20-50", 1, 3),
         "star fwhm ratio star 50-200": ("50-200", 1, 3),
@@ -175,13 +180,7 @@ def _shapes(figures: Figures) -> _Section:
         "ellipticity_error": ("ellipticity error", 1, 3),
         "rounding": ("rounding", 1, 3),
     }
-    return ["plane", "scenes", *(title for title, _, _ in names.values())], figures.tabulate(
-        lambda peer, plane: [
-            figures.show(peer, plane, _FLUX_GROUP, ALL, name, scale=scale, digits=digits)
-            for name, (_, scale, digits) in names.items()
-        ],
-        scenes_of=_FLUX_GROUP,
-    )
+    return _tabulate(figures, columns, group=_FLUX_GROUP, count=True)
 
 
 def _completeness(figures: Figures, rate: float) -> _Section:
@@ -198,12 +197,8 @@ def _completeness(figures: Figures, rate: float) -> _Section:
 
 
 def _pairs(figures: Figures) -> _Section:
-    return ["plane", *(f'{separation:g}"' for separation in PAIR_SEPARATIONS)], figures.tabulate(
-        lambda peer, plane: [
-            figures.show(peer, plane, "pairs", "pairs", f"resolved {separation:g}")
-            for separation in PAIR_SEPARATIONS
-        ]
-    )
+    columns = {f"resolved {separation:g}": (f'{separation:g}"', 1, 2) for separation in PAIR_SEPARATIONS}
+    return _tabulate(figures, columns, group="pairs", scene="pairs")
 
 
 def _faults(figures: Figures, group: str) -> _Section:
@@ -229,23 +224,20 @@ def _faults(figures: Figures, group: str) -> _Section:
 
 
 def _odd(figures: Figures) -> _Section:
-    names = [(f"relative_rms {snr:g}", f"rms, {snr:g}", 1, 3) for snr in SHAPE_SNR]
-    names += [(f"flux_error {snr:g}", f"flux %, {snr:g}", 100, 1) for snr in SHAPE_SNR]
-    names += [(f"false {shape}", f"{shape} false", 1, 2) for shape in SHAPES]
-    return ["plane", *(title for _, title, _, _ in names)], figures.tabulate(
-        lambda peer, plane: [
-            figures.show(peer, plane, "shapes", "shapes", name, scale=scale, digits=digits)
-            for name, _, scale, digits in names
-        ]
-    )
+    columns = {f"relative_rms {snr:g}": (f"rms, {snr:g}", 1, 3) for snr in SHAPE_SNR}
+    columns |= {f"flux_error {snr:g}": (f"flux %, {snr:g}", 100, 1) for snr in SHAPE_SNR}
+    columns |= {f"false {shape}": (f"{shape} false", 1, 2) for shape in SHAPES}
+    return _tabulate(figures, columns, group="shapes", scene="shapes")
 
 
 def _blank(figures: Figures) -> _Section:
-    names = ("blank_n_peaks", "blank_highest", "blank_mean", "blank_rms")
-    titles = ("sources a field", "highest, sigma", "mean", "rms")
-    return ["plane", *titles], figures.tabulate(
-        lambda peer, plane: [figures.show(peer, plane, "blank", ALL, name, digits=3) for name in names]
-    )
+    columns = {
+        "blank_n_peaks": ("sources a field", 1, 3),
+        "blank_highest": ("highest, sigma", 1, 3),
+        "blank_mean": ("mean", 1, 3),
+        "blank_rms": ("rms", 1, 3),
+    }
+    return _tabulate(figures, columns, group="blank")
 
 
 def _costs(figures: Figures) -> _Section:
