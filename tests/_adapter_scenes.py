@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 
 import _afw_stand_ins as fake
@@ -19,6 +18,7 @@ import astropy.units as u
 import astropy.wcs
 import numpy as np
 import pytest
+from astropy.stats import gaussian_sigma_to_fwhm
 
 from lsst.coadd.astroclearnet._visit_images import DetectorInfo, make_visit_image
 from lsst.coadd.astroclearnet.adapters import InputExtras, make_adapter
@@ -30,7 +30,6 @@ SHAPE = (90, 120)
 X0, Y0 = 30, 700
 DATA_ID = {"instrument": "HSC", "visit": 1228, "detector": 50, "physical_filter": "HSC-R2", "band": "r"}
 SCALE = 0.168
-SIGMA_TO_FWHM = math.sqrt(8 * math.log(2))
 DIALECTS = {
     "BAD": "BAD",
     "SATURATED": "SAT",
@@ -159,7 +158,7 @@ class StandIns:
             x0=X0,
             y0=Y0,
             info=info,
-            Psf=scene.sigma and fake.GaussianPsf(fwhm=scene.sigma * SIGMA_TO_FWHM),
+            Psf=scene.sigma and fake.GaussianPsf(fwhm=scene.sigma * gaussian_sigma_to_fwhm),
             Wcs=fake.FlatWcs(make_wcs()),
             PhotoCalib=None if scene.calibration is None else fake.PhotoCalib(scene.scaling),
             Filter=fake.Afw(

@@ -18,6 +18,7 @@ import _afw_stand_ins as fake
 import numpy as np
 import pytest
 from _adapter_scenes import DATA_ID, SCALE, SHAPE, X0, Y0, Afw, Scene, make_exposure, make_row
+from astropy.stats import gaussian_sigma_to_fwhm
 
 from lsst.coadd.astroclearnet.adapters import (
     InputExtras,
@@ -38,7 +39,6 @@ from lsst.coadd.astroclearnet.core import (
 pytestmark = pytest.mark.usefixtures("stand_ins")
 
 LABEL = "visit=1228 detector=50"
-FWHM = 2.354820045
 
 
 def adapt(exposure, row=None, replace=SUMMARY_PARTS):
@@ -184,7 +184,7 @@ def test_summary_of_a_row():
     row = make_row({"psfSigma": 2.0, "pixelScale": 0.2, "nPsfStar": 30, "meanVar": 5.0})
     adapter, extras = ExposureFAdapter(), InputExtras(visit_summary_row=row)
     summary = adapter.summarize(None, data_id=DATA_ID, extras=extras, names=["nPsfStar", "starEMedian"])
-    assert summary.psf_fwhm == pytest.approx(2 * 0.2 * FWHM)
+    assert summary.psf_fwhm == pytest.approx(2 * 0.2 * gaussian_sigma_to_fwhm)
     assert summary.statistics == {"psfSigma": 2.0, "pixelScale": 0.2, "nPsfStar": 30.0}
 
 
@@ -218,7 +218,7 @@ def test_visit_statistics_are_means_over_detectors_with_a_wcs():
     )
     names = ["effTime", "no_such_column", "nPsfStar", "starEMedian"]
     statistics = visit_statistics(catalog, names)
-    assert statistics.psf_fwhm == pytest.approx(2.5 * 0.2 * FWHM)
+    assert statistics.psf_fwhm == pytest.approx(2.5 * 0.2 * gaussian_sigma_to_fwhm)
     assert statistics.means == {"effTime": 20.0, "nPsfStar": 0.0} and statistics.measured == {"effTime"}
     catalog[1].columns |= {"nPsfStar": 9, "starEMedian": 0.1}
     assert visit_statistics(catalog, names).measured == {"effTime", "nPsfStar", "starEMedian"}
@@ -258,9 +258,9 @@ def test_visit_summary_with_afw():
     adapter = ExposureFAdapter()
     np.testing.assert_allclose(adapter.adapt(exposure_f, data_id=DATA_ID, extras=extras).image, 4)
     summary = adapter.summarize(exposure_f, data_id=DATA_ID, extras=extras, names=["starEMedian"])
-    assert summary.psf_fwhm == pytest.approx(2 * 0.2 * FWHM)
+    assert summary.psf_fwhm == pytest.approx(2 * 0.2 * gaussian_sigma_to_fwhm)
     assert set(summary.statistics) == {"psfSigma", "pixelScale"}
-    assert visit_statistics(catalog).psf_fwhm == pytest.approx(2 * 0.2 * FWHM)
+    assert visit_statistics(catalog).psf_fwhm == pytest.approx(2 * 0.2 * gaussian_sigma_to_fwhm)
     exposure_f.metadata["BUNIT"] = "nJy"
     with pytest.raises(UncalibratedExposureError, match=f"{LABEL} is in nJy"):
         adapter.adapt(exposure_f, data_id=DATA_ID, extras=extras)

@@ -13,8 +13,9 @@ from __future__ import annotations
 import _afw_stand_ins as fake
 import numpy as np
 import pytest
-from _adapter_scenes import SCALE, SIGMA_TO_FWHM
+from _adapter_scenes import SCALE
 from _warp_scenes import BOX, DATA_ID, GAP, SHAPE, X0, Y0, TractMap, cut, make_planes, make_warp
+from astropy.stats import gaussian_sigma_to_fwhm
 
 from lsst.coadd.astroclearnet.adapters import FaultyDetector, make_adapter
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane, UncalibratedExposureError
@@ -186,7 +187,7 @@ def make_real_warp():
     schema.addField("visit", type=np.int64, doc="Number of the visit.")
     schema.addField("filter", type=str, size=32, doc="Physical filter.")
     ccds = lsst.afw.table.ExposureCatalog(schema)
-    psf = lsst.afw.detection.GaussianPsf(31, 31, 4.0 / SIGMA_TO_FWHM)
+    psf = lsst.afw.detection.GaussianPsf(31, 31, 4.0 / gaussian_sigma_to_fwhm)
     for n, first in enumerate((X0, X0 + GAP.stop)):
         row = ccds.addNew()
         row["ccd"], row["visit"], row["filter"] = 50 + n, 1228, "HSC-R2"

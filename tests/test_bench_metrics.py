@@ -14,13 +14,13 @@ import astropy.table
 import galsim
 import numpy as np
 import pytest
+from astropy.stats import gaussian_fwhm_to_sigma
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.engine import metrics
 from lsst.coadd.astroclearnet._coadds import sample_gaussian
 from lsst.coadd.astroclearnet.simulate import SceneConfig, make_catalog, simulate_stack
 
-SIGMA_PER_FWHM = 1 / 2.354820045
 SCALE = 0.168
 
 
@@ -117,7 +117,7 @@ def test_signal_to_noise_of_gaussians(small_scene):
     stack, truth, widths = small_scene
     sources = metrics.select_sources(truth, stack, halo=10)
     radius = np.array(sources["half_light_radius"]) / SCALE / 1.17741
-    width = np.hypot(widths[:, None] * SIGMA_PER_FWHM, radius)
+    width = np.hypot(widths[:, None] * gaussian_fwhm_to_sigma, radius)
     # A Gaussian of flux 1 has the sum of squares 1 / (4 pi sigma^2).
     power = np.sum(1 / (4 * np.pi * width**2 * truth.sky_sigma[:, None] ** 2), axis=0)
     np.testing.assert_allclose(sources["snr"], sources["flux"] * power**0.5, rtol=0.01)
@@ -163,7 +163,7 @@ def test_fluxes_relative_to_the_truth():
     table = metrics.measure_fluxes(0.97 * truth, truth, sources, psf=make_kernel(psf))
     np.testing.assert_allclose(table["psf_truth"], 1000.0, rtol=1e-3)
     # All but exp(-r^2 / 2 sigma^2) of a Gaussian is within r.
-    within = 1 - np.exp(-0.5 * (metrics.DELIVERED_RADIUS / (2.5 * SIGMA_PER_FWHM)) ** 2)
+    within = 1 - np.exp(-0.5 * (metrics.DELIVERED_RADIUS / (2.5 * gaussian_fwhm_to_sigma)) ** 2)
     np.testing.assert_allclose(table["aperture_truth"], 1000.0 * within, rtol=1e-3)
     np.testing.assert_allclose(table["aperture_error"], -0.03, atol=1e-6)
     np.testing.assert_allclose(table["psf_error"], -0.03, atol=1e-6)
@@ -222,7 +222,7 @@ def test_flux_errors_in_white_noise():
     aperture = metrics.flux_sigma(variance, white, sources, radius=5.0)
     np.testing.assert_allclose(aperture, metrics.ideal_aperture_sigma(0, unit=2, radius=5.0), rtol=0.01)
     matched = metrics.flux_sigma(variance, white, sources, psf=sample_gaussian(2.5, 19))
-    np.testing.assert_allclose(matched, 2 * np.sqrt(4 * np.pi) * 2.5 * SIGMA_PER_FWHM, rtol=1e-3)
+    np.testing.assert_allclose(matched, 2 * np.sqrt(4 * np.pi) * 2.5 * gaussian_fwhm_to_sigma, rtol=1e-3)
     with pytest.raises(ValueError, match="either psf or radius"):
         metrics.flux_sigma(variance, white, sources)
 

@@ -11,6 +11,7 @@
 import astropy.table
 import numpy as np
 import pytest
+from astropy.stats import gaussian_fwhm_to_sigma
 from scipy.ndimage import gaussian_filter
 from scipy.signal import oaconvolve
 
@@ -18,12 +19,10 @@ from benchmarks.engine import metrics
 from lsst.coadd.astroclearnet._coadds import sample_gaussian
 from lsst.coadd.astroclearnet.simulate import SceneConfig, make_catalog, simulate_stack
 
-SIGMA_PER_FWHM = 1 / 2.354820045
-
 
 def draw_point(image, *, x, y, flux, fwhm=2.5):
     """Add a sampled Gaussian of a flux to an image."""
-    sigma = fwhm * SIGMA_PER_FWHM
+    sigma = fwhm * gaussian_fwhm_to_sigma
     rows, columns = np.indices(image.shape)
     image += flux / (2 * np.pi * sigma**2) * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2))
 
@@ -182,7 +181,7 @@ def test_peaks_are_what_they_are(peaks_scene):
     assert sorted(zip(false["x"], false["y"], strict=True)) == [(30, 80), (130, 80)]
     assert sorted(peaks["source"][peaks["source"] >= 0]) == [0, 1, 2, 3, 5]
     # Two Gaussians in a row: F / (2 pi (s1^2 + s2^2)).
-    variance = (4.0**2 + 2.5**2) * SIGMA_PER_FWHM**2
+    variance = (4.0**2 + 2.5**2) * gaussian_fwhm_to_sigma**2
     first = peaks[peaks["source"] == 0]
     assert first["value"][0] == pytest.approx(10.0 / (2 * np.pi * variance), rel=0.01)
     half = metrics.find_peaks(image, truth, sources, sigma=np.full(image.shape, 2.0))
@@ -216,7 +215,7 @@ def test_dip_between_two_points(separation, angle):
         draw_point(image, x=x, y=y, flux=100.0)
     table = metrics.measure_pairs(image, np.array([[*one, *two]]))
     t = np.linspace(-0.5, 1.5, 20001) * separation
-    sigma = 2.5 * SIGMA_PER_FWHM
+    sigma = 2.5 * gaussian_fwhm_to_sigma
     line = np.exp(-0.5 * (t / sigma) ** 2) + np.exp(-0.5 * ((t - separation) / sigma) ** 2)
     middle = 2 * np.exp(-0.5 * (separation / 2 / sigma) ** 2)
     assert table["separation"][0] == pytest.approx(separation)
@@ -226,7 +225,7 @@ def test_dip_between_two_points(separation, angle):
 
 def test_pairs_below_sparrows_limit_are_not_resolved():
     image = np.zeros((60, 60))
-    separation = 1.9 * 2.5 * SIGMA_PER_FWHM
+    separation = 1.9 * 2.5 * gaussian_fwhm_to_sigma
     for x in (30.0, 30.0 + separation):
         draw_point(image, x=x, y=30.0, flux=100.0)
     # A bright neighbour outside of the pair makes no second peak.

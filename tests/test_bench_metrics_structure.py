@@ -10,10 +10,9 @@
 
 import numpy as np
 import pytest
+from astropy.stats import gaussian_fwhm_to_sigma
 
 from benchmarks.engine import metrics
-
-SIGMA_PER_FWHM = 1 / 2.354820045
 
 
 def draw_bar(*, length=20.0, width=5.0):
@@ -58,7 +57,7 @@ def test_false_knots_and_their_flux():
         image += 40 * np.exp(-4 * np.log(2) * ((columns - x) ** 2 + (rows - y) ** 2) / 3.0**2)
     false = metrics.false_structure(image, disc)
     assert (false.n_peaks, false.n_dips) == (3, 0)
-    flux = 3 * 40 * 2 * np.pi * (3.0 * SIGMA_PER_FWHM) ** 2
+    flux = 3 * 40 * 2 * np.pi * (3.0 * gaussian_fwhm_to_sigma) ** 2
     assert false.flux_share == pytest.approx(flux / disc[disc > 15].sum(), rel=0.05)
 
 

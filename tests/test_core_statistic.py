@@ -13,6 +13,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from astropy.stats import gaussian_fwhm_to_sigma
 from scipy.ndimage import binary_dilation
 
 from lsst.coadd.astroclearnet.core import CellStack, FitOptions, InvalidStackError
@@ -69,7 +70,7 @@ def test_decoder_conserves_flux_and_width():
     stack, _ = simulate_stack(n_exposures=3, size=96, seed=2)
     grid = FourierGrid.for_images(height=96, width=96)
     y, x = np.mgrid[:96, :96]
-    sigma = 2.0 / 2.354820045
+    sigma = 2.0 * gaussian_fwhm_to_sigma
     star = 500.0 * np.exp(-0.5 * ((x - 48) ** 2 + (y - 48) ** 2) / sigma**2) / (2 * np.pi * sigma**2)
     decoder = Decoder(grid.transfer(torch.as_tensor(stack.psf)), grid, latent_fwhm=2.0)
     predicted = decoder.forward(torch.as_tensor(star, dtype=torch.float32)).numpy()

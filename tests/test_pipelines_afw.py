@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from astropy.stats import gaussian_sigma_to_fwhm
 
 from lsst.coadd.astroclearnet.adapters import NO_DATA_VARIANCE
 from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddTask
@@ -23,8 +24,6 @@ for module in ("lsst.afw.image", "lsst.obs.base", "lsst.skymap", "lsst.cell_coad
 
 import _afw_repository as stack  # noqa: E402
 from _afw_pipelines import QUICK, execute, load, measure_fluxes  # noqa: E402
-
-FWHM = 2.354820045
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +82,9 @@ def test_psf_is_that_of_the_target(repo, exposure):
     kernel = exposure.psf.computeKernelImage(middle)
     assert kernel.array.sum() == pytest.approx(1, abs=1e-3)
     radius = exposure.psf.computeShape(middle).getDeterminantRadius()
-    assert radius * FWHM == pytest.approx(AssembleAcnCoaddTask.ConfigClass().target_fwhm, rel=0.05)
+    assert radius * gaussian_sigma_to_fwhm == pytest.approx(
+        AssembleAcnCoaddTask.ConfigClass().target_fwhm, rel=0.05
+    )
 
 
 def patch_pixels(sky, visit_id, rows, columns, detector):
@@ -127,7 +128,7 @@ def test_table_of_inputs(repo, output):
     assert len(table) == len(stack.VISITS) * len(stack.DETECTORS) and table["kept"].all()
     for visit in stack.VISITS:
         rows = table[table["visit"] == visit.id]
-        np.testing.assert_allclose(rows["psf_fwhm_pixel"], visit.sigma * FWHM, rtol=0.03)
+        np.testing.assert_allclose(rows["psf_fwhm_pixel"], visit.sigma * gaussian_sigma_to_fwhm, rtol=0.03)
         assert set(rows["physical_filter"]) == {"HSC-I"}
 
 

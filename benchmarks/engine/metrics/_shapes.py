@@ -15,8 +15,8 @@ __all__ = ("measure_shapes", "profile_rms")
 import astropy.table
 import galsim
 import numpy as np
+from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm
 
-from lsst.coadd.astroclearnet._coadds import FWHM_PER_SIGMA
 from lsst.coadd.astroclearnet._photometry import adaptive_fwhm
 from lsst.coadd.astroclearnet.simulate import PIXEL_SCALE
 
@@ -79,7 +79,7 @@ def measure_shapes(
         true ellipticity (positive: too round).
     """
     figures = np.full((len(sources), len(_COLUMNS)), np.nan)
-    start = adaptive_fwhm(psf) / FWHM_PER_SIGMA
+    start = adaptive_fwhm(psf) * gaussian_fwhm_to_sigma
     for row in np.flatnonzero(np.array(sources["usable"]) & (np.array(sources["snr"]) >= 20.0)):
         place = {name: float(sources[name][row]) for name in ("x", "y")}
         reach = 3 * float(sources["half_light_radius"][row]) / PIXEL_SCALE
@@ -113,7 +113,7 @@ def _adaptive_moments(
     if shape.moments_status != 0 or np.hypot(center.x - x, center.y - y) > 3:
         return None
     ellipticity = shape.observed_shape
-    return shape.moments_sigma * FWHM_PER_SIGMA, center.x, center.y, ellipticity.e1, ellipticity.e2
+    return shape.moments_sigma * gaussian_sigma_to_fwhm, center.x, center.y, ellipticity.e1, ellipticity.e2
 
 
 def profile_rms(

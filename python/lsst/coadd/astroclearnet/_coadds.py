@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 __all__ = (
-    "FWHM_PER_SIGMA",
     "CoaddView",
     "sample_gaussian",
     "view_coadd",
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import astropy.units as u
 import numpy as np
+from astropy.stats import gaussian_fwhm_to_sigma
 
 from .core import InputExposure, InvalidExposureError, PixelSkyMap, Plane
 from .core._frame import measure_pixel
@@ -34,10 +34,6 @@ from .core._frame import measure_pixel
 if TYPE_CHECKING:
     from lsst.images import Image
     from lsst.images.cells import CellCoadd
-
-
-FWHM_PER_SIGMA = 2.354820045
-"""FWHM of a Gaussian of sigma 1."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,7 +150,7 @@ def sample_gaussian(fwhm: float, size: int) -> np.ndarray:
         Kernel ``(size, size)``, float64.
     """
     offset = np.arange(size) - size // 2
-    profile = np.exp(-0.5 * (offset * FWHM_PER_SIGMA / fwhm) ** 2)
+    profile = np.exp(-0.5 * (offset / (fwhm * gaussian_fwhm_to_sigma)) ** 2)
     kernel = np.outer(profile, profile)
     return kernel / kernel.sum()
 

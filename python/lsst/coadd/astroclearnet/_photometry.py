@@ -34,10 +34,11 @@ import numpy as np
 import scipy.ndimage
 import scipy.spatial
 import sep
+from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm
 from photutils.psf_matching import make_wiener_kernel
 from scipy.signal import oaconvolve
 
-from ._coadds import FWHM_PER_SIGMA, CoaddView, sample_gaussian
+from ._coadds import CoaddView, sample_gaussian
 
 _KERNEL_SIZE = 61
 _APERTURE_MARGIN = 6.0
@@ -171,7 +172,7 @@ def centroids(
         return np.zeros(0), np.zeros(0)
     clean = np.ascontiguousarray(np.where(np.isfinite(image), image, 0), dtype=np.float32)
     x, y = sources.x - view.x0, sources.y - view.y0
-    found_x, found_y, flag = sep.winpos(clean, x, y, fwhm / FWHM_PER_SIGMA)
+    found_x, found_y, flag = sep.winpos(clean, x, y, fwhm * gaussian_fwhm_to_sigma)
     lost = (flag != 0) | (np.hypot(found_x - x, found_y - y) > fwhm)
     found_x, found_y = (np.where(lost, np.nan, values) for values in (found_x, found_y))
     return found_x + view.x0, found_y + view.y0
@@ -264,12 +265,12 @@ def adaptive_moments(stamp: np.ndarray) -> Moments | None:
         `None` if the moments do not converge.
     """
     image = galsim.Image(np.ascontiguousarray(stamp, dtype=float))
-    moments = galsim.hsm.FindAdaptiveMom(image, guess_sig=3.5 / FWHM_PER_SIGMA, strict=False)
+    moments = galsim.hsm.FindAdaptiveMom(image, guess_sig=3.5 * gaussian_fwhm_to_sigma, strict=False)
     if moments.moments_status != 0:
         return None
     centre = image.true_center
     return Moments(
-        fwhm=float(moments.moments_sigma * FWHM_PER_SIGMA),
+        fwhm=float(moments.moments_sigma * gaussian_sigma_to_fwhm),
         e1=float(moments.observed_e1),
         e2=float(moments.observed_e2),
         dx=float(moments.moments_centroid.x - centre.x),
