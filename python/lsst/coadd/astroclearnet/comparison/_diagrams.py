@@ -26,9 +26,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .._coadds import CoaddView
+from .._magnitudes import AB_ZERO, mag_from_flux
 from .._metrics import Comparison
 from .._photometry import middle_psf
-from ._rows import AB_ZERO, measure_median
+from ._rows import measure_median
 from ._style import COLOURS, MARKERS, choose_places, find_units
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def make_flux_figure(views: Sequence[CoaddView], comparison: Comparison, *, titl
     axes = figure.subplots(3, 1, sharex=True)
     reference = comparison.fluxes[views[0].name]
     with np.errstate(divide="ignore", invalid="ignore"):
-        magnitude = np.where(reference > 0, AB_ZERO - 2.5 * np.log10(reference), np.nan)
+        magnitude = np.where(reference > 0, mag_from_flux(reference), np.nan)
     levels, limits = (1.0, 0.0, 0.0), [0.15, 60.0, 60.0]
     places = choose_places([view.name for view in views])
     for k, view in list(zip(places, views, strict=True))[1:]:

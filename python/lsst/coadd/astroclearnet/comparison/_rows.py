@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 __all__ = (
-    "AB_ZERO",
     "DEFINITIONS",
     "PER_EXPOSURE",
     "Definition",
@@ -27,6 +26,8 @@ from collections.abc import Iterable
 
 import numpy as np
 from astropy.table import Table
+
+from .._magnitudes import flux_from_mag
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,9 +197,6 @@ exposure begin with one of these."""
 Row = tuple[str, str, float, float, str, int, str, str]
 """Name, plane, value, error, unit, n, statistic, definition."""
 
-AB_ZERO = 31.4
-"""AB magnitude of 1 nJy."""
-
 PER_EXPOSURE = "exposure_chi2_of_"
 """How the names of the metrics of single exposures begin."""
 
@@ -272,7 +270,7 @@ def restate_units(metrics: Table, *, pixels: bool, counts: bool) -> Table:
             factor, row["unit"] = _IN_PIXELS[row["unit"]]
             row["value"], row["error"] = factor * row["value"], factor * row["error"]
         elif counts and row["unit"] == "mag":
-            row["value"] = 10 ** (0.4 * (AB_ZERO - row["value"]))
+            row["value"] = flux_from_mag(row["value"])
             row["error"] *= 0.4 * np.log(10) * row["value"]
             row["unit"] = "count"
             row["definition"] = row["definition"].replace("AB magnitude of 5 times", "5 times")

@@ -15,9 +15,10 @@ __all__ = ("make_mask_rows", "make_seam_rows", "make_sky_rows")
 import numpy as np
 
 from .._coadds import CoaddView
+from .._magnitudes import mag_from_flux
 from .._photometry import Sources, half_width, middle_psf
 from ._detect import filter_psf, is_restored
-from ._rows import AB_ZERO, Row, make_row
+from ._rows import Row, make_row
 
 _MIN_PIXELS = 100
 _BLOCK = 25  # side in pixels of the blocks whose means tell how noise is correlated
@@ -112,7 +113,7 @@ def _measure_depth(view: CoaddView, sky: np.ndarray) -> tuple[float, float]:
     kernel = middle_psf(view)
     area = 40.0 if kernel is None else kernel.sum() ** 2 / np.sum(kernel**2)
     error = 1.0857 / np.sqrt(2 * max(sky.sum() / area, 1))
-    return float(AB_ZERO - 2.5 * np.log10(5 * sigma)), float(error)
+    return float(mag_from_flux(5 * sigma)), float(error)
 
 
 def make_mask_rows(view: CoaddView) -> list[Row]:

@@ -20,8 +20,8 @@ import astropy.units as u
 import numpy as np
 
 from .._coadds import CoaddView
+from .._magnitudes import flux_from_mag
 from .._metrics import Truth
-from ._rows import AB_ZERO
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -124,5 +124,5 @@ def _convert(unit: u.UnitBase, wanted: u.UnitBase, name: str) -> float:
 def _find_flux(catalog: Table, *, required: bool) -> np.ndarray:
     """Return fluxes in nJy."""
     if "mag" in catalog.colnames and "flux" not in catalog.colnames:
-        return 10 ** (0.4 * (AB_ZERO - _find(catalog, ["mag"])))
+        return flux_from_mag(_find(catalog, ["mag"]))
     return _find(catalog, ["flux"], unit=u.nJy, default=None if required else np.nan)

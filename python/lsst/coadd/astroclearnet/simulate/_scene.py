@@ -18,21 +18,13 @@ import astropy.table
 import galsim
 import numpy as np
 
+from .._magnitudes import flux_from_mag, mag_from_flux
+
 SERSIC_INDICES = (0.6, 1.0, 1.5, 2.5, 4.0)
 """Few values, because galsim keeps a lookup table for each."""
 
 SERSIC_TRUNCATION = 5.0
 """Radius beyond which a galaxy is dark, in half-light radii."""
-
-
-def flux_from_mag(mag: np.ndarray | float) -> np.ndarray | float:
-    """Return the flux in nJy of an AB magnitude."""
-    return 10.0 ** (0.4 * (31.4 - np.asarray(mag)))
-
-
-def mag_from_flux(flux: np.ndarray | float) -> np.ndarray | float:
-    """Return the AB magnitude of a flux in nJy."""
-    return 31.4 - 2.5 * np.log10(np.asarray(flux))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
