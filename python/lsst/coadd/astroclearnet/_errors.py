@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("CellFailures", "FitFailedError", "UnusableInputsError", "is_shortage")
+__all__ = ("CellFailures", "FitFailedError", "ReasonError", "UnusableInputsError", "is_shortage")
 
 import dataclasses
 import errno
@@ -22,6 +22,14 @@ from lsst.pipe.base import AlgorithmError
 
 if TYPE_CHECKING:
     from .core import Tile
+
+
+class ReasonError(AlgorithmError):
+    """An error of an algorithm that says all in its text."""
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {"reason": str(self)}
 
 
 class UnusableInputsError(AlgorithmError):

@@ -28,6 +28,7 @@ from lsst.pipe.base import AlgorithmError, AnnotatedPartialOutputsError, Pipelin
 from lsst.utils.timer import timeMethod
 
 from ._compare_connections import PATCH, CompareAcnCoaddConfig, CompareAcnCoaddConnections
+from ._errors import ReasonError
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -38,12 +39,8 @@ if TYPE_CHECKING:
 _NAMES = {"reference": "deepCoadd", "coadd": "acn_coadd", "latent": "acn_latent"}
 
 
-class IncomparableCoaddsError(AlgorithmError):
+class IncomparableCoaddsError(ReasonError):
     """The coadds of a patch cannot be compared."""
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        return {"reason": str(self)}
 
 
 class CompareAcnCoaddTask(PipelineTask):

@@ -38,17 +38,14 @@ from lsst.pipe.base import (
 )
 from lsst.utils.timer import timeMethod
 
+from ._errors import ReasonError
 from .core import InvalidExposureError
 
 _DETECTOR = ("instrument", "visit", "detector")
 
 
-class InjectionFailedError(AlgorithmError):
+class InjectionFailedError(ReasonError):
     """Sources cannot be injected into an exposure."""
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        return {"reason": str(self)}
 
 
 class InjectAcnSourcesConnections(

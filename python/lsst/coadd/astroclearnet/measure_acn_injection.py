@@ -38,16 +38,13 @@ from lsst.pipe.base import (
 from lsst.utils.timer import timeMethod
 
 from ._connections import PATCH
+from ._errors import ReasonError
 
 _PLANES = ("reference", "coadd", "latent")
 
 
-class InjectionNotMeasurableError(AlgorithmError):
+class InjectionNotMeasurableError(ReasonError):
     """Coadds with and without injected sources do not go together."""
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        return {"reason": str(self)}
 
 
 def _coadd(doc: str, name: str) -> cT.Input:
