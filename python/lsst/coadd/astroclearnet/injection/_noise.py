@@ -29,8 +29,14 @@ _UNUSABLE = (
     | Plane.STREAK
 )
 
+_BRIGHT = 10.0
+"""Times the noise from which on a pixel tells the photon noise."""
 
-def estimate_gain(exposure: InputExposure, *, sigma: float = 10.0, n_min: int = 20) -> float:
+_ENOUGH = 20
+"""Number of such pixels that is needed."""
+
+
+def estimate_gain(exposure: InputExposure) -> float:
     """Infer electrons per nJy from how the variance grows with the flux.
 
     Parameters
@@ -38,10 +44,6 @@ def estimate_gain(exposure: InputExposure, *, sigma: float = 10.0, n_min: int = 
     exposure
         A sky-subtracted exposure whose variance includes the photon noise of
         its sources.
-    sigma
-        Pixels that are brighter than this many times the noise are used.
-    n_min
-        Number of them that is needed.
 
     Returns
     -------
@@ -61,8 +63,8 @@ def estimate_gain(exposure: InputExposure, *, sigma: float = 10.0, n_min: int = 
     if not good.any():
         return math.nan
     sky = float(np.median(variance[good]))
-    bright = good & (image > sigma * math.sqrt(sky))
-    if np.count_nonzero(bright) < n_min:
+    bright = good & (image > _BRIGHT * math.sqrt(sky))
+    if np.count_nonzero(bright) < _ENOUGH:
         return math.nan
     excess, flux = float(np.sum(variance[bright] - sky)), float(np.sum(image[bright]))
     # A plane that holds the variance of the sky gives a slope near zero.
