@@ -10,14 +10,13 @@
 
 from __future__ import annotations
 
+import _pipelines
 import numpy as np
+from _pipelines import DEFAULTS, PIPELINES
 
 from lsst.pipe.base import Instrument, LabelSpecifier, Pipeline
-from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
 
-PIPELINES = "resource://lsst.coadd.astroclearnet/resources/pipelines"
 QUICK = {"method": "mm", "mm_iterations": 10, "cell_size": 120}
-DEFAULTS = ("HSC/defaults",)
 _STAMP = 25  # side of what is measured, in pixels
 
 
@@ -56,10 +55,7 @@ def make(label, task, fields):
 def execute(root, sky, pipeline, output, *, inputs=DEFAULTS):
     """Run a pipeline on the patch; return a Butler on what it wrote."""
     where = " AND ".join(f"{key}={value!r}" for key, value in sky.data_id.items())
-    butler = SimplePipelineExecutor.prep_butler(str(root), inputs=list(inputs), output=output)
-    executor = SimplePipelineExecutor.from_pipeline(pipeline, where=where, butler=butler)
-    executor.run(register_dataset_types=True)
-    return executor.butler
+    return _pipelines.execute(root, pipeline, output, inputs=inputs, where=where)[0]
 
 
 def measure_fluxes(exposure, sky, *, fit):

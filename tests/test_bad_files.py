@@ -13,30 +13,21 @@ import os
 
 import numpy as np
 import pytest
-from conftest import DATA_ID, WHERE
+from _pipelines import execute, load
+from conftest import DATA_ID
 
 from lsst.coadd.astroclearnet.assemble_acn_coadd import (
     UnusableInputsError,
 )
 from lsst.daf.butler import Butler
-from lsst.pipe.base import Pipeline
-from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
 from lsst.resources.file import FileResourcePath
 
 pytestmark = pytest.mark.usefixtures("hasty_filling")
 
-MEAN = "resource://lsst.coadd.astroclearnet/resources/pipelines/mean.yaml"
 
-
-def execute(repo, output, pipeline=MEAN, **fields):
-    """Run a pipeline in this process; return a Butler on its output."""
-    butler = SimplePipelineExecutor.prep_butler(str(repo), inputs=["HSC/defaults"], output=output)
-    pipeline = Pipeline.from_uri(pipeline)
-    for name, value in fields.items():
-        pipeline.addConfigOverride("assembleMeanCoadd", name, value)
-    executor = SimplePipelineExecutor.from_pipeline(pipeline, where=WHERE, butler=butler)
-    executor.run(register_dataset_types=True)
-    return executor.butler
+def make_mean(repo, output, **fields):
+    """Run the pipeline of the mean; return a Butler on its output."""
+    return execute(repo, load("mean", assembleMeanCoadd=fields), output)[0]
 
 
 def test_corrupt_file_is_dropped_and_recorded(fresh_repo, caplog):
@@ -47,7 +38,7 @@ def test_corrupt_file_is_dropped_and_recorded(fresh_repo, caplog):
     content = bytearray(files[2].read_bytes())
     content[5000:] = np.random.default_rng(1).bytes(len(content) - 5000)
     files[2].write_bytes(content)
-    butler = execute(fresh_repo, "u/corrupt")
+    butler = make_mean(fresh_repo, "u/corrupt")
     table = butler.get("deepCoadd_inputs", DATA_ID)
     assert table["kept"].sum() == 2
     for reason in table["reason"][~table["kept"]]:
@@ -61,7 +52,7 @@ def test_most_files_corrupt_fails_the_quantum_with_its_reason(fresh_repo):
     for path in sorted((fresh_repo / "HSC" / "runs" / "demo").rglob("calexp*.fits"))[:3]:
         path.write_bytes(b"not a FITS file")
     with pytest.raises(UnusableInputsError, match="3 of 4 inputs cannot be used"):
-        execute(fresh_repo, "u/broken")
+        make_mean(fresh_repo, "u/broken")
     with Butler.from_config(str(fresh_repo), collections="u/broken") as butler:
         assert butler.query_datasets("deepCoadd", explain=False) == []
 
@@ -71,13 +62,13 @@ def test_missing_file_does_not_stop_the_patch(fresh_repo, caplog):
     files = sorted((fresh_repo / "HSC" / "runs" / "demo").rglob("calexp*.fits"))
     files[0].unlink()
     with caplog.at_level("INFO"):
-        table = execute(fresh_repo, "u/missing").get("deepCoadd_inputs", DATA_ID)
+        table = make_mean(fresh_repo, "u/missing").get("deepCoadd_inputs", DATA_ID)
     assert len(table) == 3 and table["kept"].all()
     assert "calexp" in caplog.text and "Using 3 of 3 inputs" in caplog.text
 
 
 def test_full_disk_keeps_what_was_written_before(fresh_repo, monkeypatch):
-    before = execute(fresh_repo, "u/full")
+    before = make_mean(fresh_repo, "u/full")
     first = before.get("deepCoadd", DATA_ID).image.array
     moved = FileResourcePath.transfer_from
     tried = []
@@ -90,7 +81,7 @@ def test_full_disk_keeps_what_was_written_before(fresh_repo, monkeypatch):
 
     monkeypatch.setattr(FileResourcePath, "transfer_from", fill_up)
     with pytest.raises(RuntimeError, match="Failed to serialize dataset deepCoadd_nImage") as caught:
-        execute(fresh_repo, "u/full", clip_sigma=5.0)
+        make_mean(fresh_repo, "u/full", clip_sigma=5.0)
     assert tried and "No space left on device" in str(caught.value.__cause__)
     monkeypatch.undo()
     runs = Butler.from_config(str(fresh_repo)).collections.query_info("u/full", include_summary=False)

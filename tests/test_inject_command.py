@@ -15,6 +15,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from _pipelines import DEFAULTS, load, prepare
 from astropy.table import Table
 from click.testing import CliRunner
 from conftest import DATA_ID, WHERE, to_njy
@@ -22,10 +23,6 @@ from conftest import DATA_ID, WHERE, to_njy
 from lsst.coadd.astroclearnet.cli import main
 from lsst.coadd.astroclearnet.simulate import flux_from_mag
 from lsst.daf.butler import Butler
-from lsst.pipe.base import Pipeline
-from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
-
-PIPELINE = "resource://lsst.coadd.astroclearnet/resources/pipelines/acn-inject.yaml"
 
 
 def call(*arguments):
@@ -88,10 +85,8 @@ def test_a_full_disk_is_one_line(fresh_repo, n_bytes):
 def test_pipeline_reads_the_catalogue_of_the_command(fresh_repo, tmp_path):
     result = call(fresh_repo, "-i", "HSC/defaults", "-o", "u/test/inject", "-d", WHERE, "--run", "nothing")
     assert result.exit_code == 0 and "pipetask run" in result.output, result.output
-    butler = SimplePipelineExecutor.prep_butler(
-        str(fresh_repo), inputs=["u/test/inject/catalog", "HSC/defaults"], output="u/test/inject"
-    )
-    executor = SimplePipelineExecutor.from_pipeline_filename(PIPELINE, where=WHERE, butler=butler)
+    inputs = ["u/test/inject/catalog", *DEFAULTS]
+    executor = prepare(fresh_repo, load("acn-inject"), "u/test/inject", inputs=inputs)
     counts = Counter(node.task_node.label for node in executor.quantum_graph)
     assert counts.pop("injectAcnSources") == 4
     assert counts.pop("gatherAcnInjected") == 1
@@ -103,7 +98,7 @@ def test_pipeline_reads_the_catalogue_of_the_command(fresh_repo, tmp_path):
 
 
 def test_pipeline_never_writes_a_plain_name():
-    graph = Pipeline.from_uri(PIPELINE).to_graph()
+    graph = load("acn-inject").to_graph()
     written = {
         edge.parent_dataset_type_name for task in graph.tasks.values() for edge in task.outputs.values()
     }

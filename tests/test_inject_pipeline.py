@@ -10,10 +10,10 @@
 
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
+from _pipelines import PIPELINES, execute
 from click.testing import CliRunner
 from conftest import DATA_ID, WHERE
 
@@ -22,9 +22,7 @@ from lsst.coadd.astroclearnet.injection import list_differences
 from lsst.coadd.astroclearnet.measure_acn_injection import MeasureAcnInjectionTask
 from lsst.daf.butler import Butler
 from lsst.pipe.base import Pipeline
-from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
 
-PIPELINES = Path(__file__).resolve().parent.parent / "pipelines"
 PLANES = ("injected_deepCoadd", "injected_acn_coadd", "injected_acn_latent")
 FAINTEST = 24.0  # S/N of about 20 in four visits
 
@@ -37,10 +35,8 @@ def injected(small_repo, tmp_path_factory):
     root = shutil.copytree(small_repo, tmp_path_factory.mktemp("inject") / "repo")
     chain = ["HSC/defaults"]
     for name, output in (("mean.yaml", "u/test/mean"), ("acn.yaml#coadd", "u/test/acn")):
-        with SimplePipelineExecutor.prep_butler(str(root), inputs=chain, output=output) as butler:
-            pipeline = Pipeline.from_uri(str(PIPELINES / name))
-            executor = SimplePipelineExecutor.from_pipeline(pipeline, where=WHERE, butler=butler)
-            executor.run(register_dataset_types=True)
+        butler, _ = execute(root, Pipeline.from_uri(f"{PIPELINES}/{name}"), output, inputs=chain)
+        butler.close()
         chain = [output, *chain]
     arguments = ["inject", str(root), "-i", ",".join(chain), "-o", "u/test/inject", "-d", WHERE]
     arguments += ["--density", "70", "--mag", "20", str(FAINTEST), "--separation", "2.5", "--avoid", "1.5"]

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from _inputs_data import change, make_config
+from _pipelines import execute, load
 from conftest import DATA_ID
 
 from lsst.coadd.astroclearnet._assemble_config import AssembleAcnCoaddConfig
@@ -27,8 +28,7 @@ from lsst.coadd.astroclearnet.core import Plane
 from lsst.daf.butler import Butler, DatasetType
 from lsst.images import Box, Mask, MaskPlane, MaskSchema
 from lsst.images.fields import ChebyshevField
-from lsst.pipe.base import InMemoryDatasetHandle, Pipeline
-from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
+from lsst.pipe.base import InMemoryDatasetHandle
 
 pytestmark = pytest.mark.usefixtures("hasty_filling")
 
@@ -299,18 +299,6 @@ def test_artifact_mask_is_read_once_for_a_visit_and_not_in_vain(small_patch):
     assert prepare(elsewhere, inputs)[0] == [] and len(reads) == 2
 
 
-def execute(repo, output, config=(), pipeline="mean", label="assembleMeanCoadd"):
-    uri = f"resource://lsst.coadd.astroclearnet/resources/pipelines/{pipeline}.yaml"
-    butler = SimplePipelineExecutor.prep_butler(str(repo), inputs=["HSC/defaults"], output=output)
-    pipeline = Pipeline.from_uri(uri)
-    for name, value in dict(config).items():
-        pipeline.addConfigOverride(label, name, value)
-    where = "skymap='hsc_rings_demo' AND tract=9813 AND patch=40 AND band='i'"
-    executor = SimplePipelineExecutor.from_pipeline(pipeline, where=where, butler=butler)
-    executor.run(register_dataset_types=True)
-    return executor.butler
-
-
 def test_selected_visits_and_artifact_masks_of_a_repository(fresh_repo, small_patch):
     """Datasets of other tasks: read, applied, and told in the table."""
     box, visits = small_patch.geometry.outer_bbox, [29324, 29326, 29328]
@@ -328,7 +316,7 @@ def test_selected_visits_and_artifact_masks_of_a_repository(fresh_repo, small_pa
         for visit in visits[:2]:
             butler.put(make_artifacts(box), "compare_warp_artifact_mask", place | {"visit": visit})
     config = {"use_selected_visits": True, "use_artifact_masks": True, "require_artifact_masks": False}
-    butler = execute(fresh_repo, "u/selected", config)
+    butler, _ = execute(fresh_repo, load("mean", assembleMeanCoadd=config), "u/selected")
     table = butler.get("deepCoadd_inputs", PATCH)
     assert list(table["kept"]) == [visit in visits for visit in table["visit"]]
     reasons = set(table["reason"][~table["kept"]])

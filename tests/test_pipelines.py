@@ -16,12 +16,12 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+from _pipelines import PIPELINES, execute
 from conftest import DATA_ID, WHERE
 
 from lsst.daf.butler import Butler, DimensionUniverse
 from lsst.pex.config import FieldValidationError
 from lsst.pipe.base import Pipeline
-from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
 
 PACKAGE = "lsst.coadd.astroclearnet"
 OUTPUTS = {
@@ -37,7 +37,7 @@ QUICK = ("method=mm", "mm_iterations=10", "cell_size=100")
 
 
 def locate(name):
-    return f"resource://{PACKAGE}/resources/pipelines/{name}.yaml"
+    return f"{PIPELINES}/{name}.yaml"
 
 
 def load(name, *overrides):
@@ -280,18 +280,10 @@ def test_provenance_is_stored(output):
     assert metadata["config_sha256"] == latent.metadata["config_sha256"]
 
 
-def execute(repo, output, pipeline, inputs=("HSC/defaults",)):
-    """Run a pipeline in this process; return a Butler on its output."""
-    butler = SimplePipelineExecutor.prep_butler(str(repo), inputs=list(inputs), output=output)
-    executor = SimplePipelineExecutor.from_pipeline(pipeline, where=WHERE, butler=butler)
-    quanta = executor.run(register_dataset_types=True)
-    return executor.butler, quanta
-
-
 def test_a_second_run_gives_the_same_and_keeps_the_first(finished, output):
     repo, _ = finished
     pipeline = load("acn", *(f"assembleAcnCoadd:{setting}" for setting in QUICK))
-    again, _ = execute(repo, "u/test/again", pipeline.subsetFromLabels(select("assembleAcnCoadd")))
+    again, _ = execute(repo, pipeline.subsetFromLabels(select("assembleAcnCoadd")), "u/test/again")
     for name in ("acn_latent", "acn_coadd"):
         first, second = output.get(name, DATA_ID), again.get(name, DATA_ID)
         np.testing.assert_array_equal(first.image.array, second.image.array)
@@ -340,7 +332,7 @@ def test_assembly_does_not_need_a_standard_coadd(fresh_repo, caplog):
     else.
     """
     pipeline = load("acn", *(f"assembleAcnCoadd:{setting}" for setting in QUICK))
-    butler, quanta = execute(fresh_repo, "u/test/alone", pipeline)
+    butler, quanta = execute(fresh_repo, pipeline, "u/test/alone")
     assert [quantum.taskName.rpartition(".")[2] for quantum in quanta] == ["AssembleAcnCoaddTask"]
     assert len(butler.query_datasets("acn_coadd", where=WHERE)) == 1
     assert butler.query_datasets("deepCoadd", explain=False) == []
@@ -349,5 +341,5 @@ def test_assembly_does_not_need_a_standard_coadd(fresh_repo, caplog):
 
 def test_too_few_inputs_make_no_quantum(fresh_repo):
     pipeline = load("mean", "assembleMeanCoadd:min_inputs=5")
-    _, quanta = execute(fresh_repo, "u/test/few", pipeline)
+    _, quanta = execute(fresh_repo, pipeline, "u/test/few")
     assert quanta == []

@@ -17,12 +17,10 @@ import importlib.util
 
 import numpy as np
 import pytest
+from _pipelines import load
 from test_assemble_acn_coadd import make_task, run
 
 from lsst.daf.butler import DimensionUniverse, StorageClassFactory
-from lsst.pipe.base import Pipeline
-
-PIPELINES = "resource://lsst.coadd.astroclearnet/resources/pipelines"
 
 CELL, EXPOSURE, CATALOG = "MultipleCellCoadd", "ExposureF", "SourceCatalog"
 
@@ -131,10 +129,6 @@ UPSTREAM = {
 without ``forceExactBinning``), and the fields that the pipelines set."""
 
 TEMPLATES = {"inputCoaddName": "deep", "outputCoaddName": "deep"}
-
-
-def load(name):
-    return Pipeline.from_uri(f"{PIPELINES}/{name}.yaml")
 
 
 def settings_of(pipeline, label):

@@ -17,13 +17,12 @@ import sys
 import types
 
 import pytest
-from conftest import DATA_ID, WHERE
+from _pipelines import load, prepare
+from conftest import DATA_ID
 
 from lsst.daf.butler import Butler, CollectionType, DatasetType, DimensionUniverse
-from lsst.pipe.base import Instrument, Pipeline
-from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
+from lsst.pipe.base import Instrument
 
-PIPELINES = "resource://lsst.coadd.astroclearnet/resources/pipelines"
 PATCH = ("skymap", "tract", "patch", "band")
 IMAGE = ("instrument", "visit", "detector")
 WARP = ("skymap", "tract", "patch", "instrument", "visit")
@@ -50,10 +49,6 @@ STACK = {
 }
 """Storage class and dimensions of what the stack writes, by names of drp_pipe
 a5ef3ba (DRP-minimal-calibration.yaml, base-v2.yaml)."""
-
-
-def load(name):
-    return Pipeline.from_uri(f"{PIPELINES}/{name}.yaml")
 
 
 def resolve(pipeline):
@@ -144,8 +139,7 @@ def insert_rows(butler, run, dataset_types, places):
 
 def build(repo, pipeline, *, inputs):
     """Build the quantum graph; return the names of what each quantum reads."""
-    butler = SimplePipelineExecutor.prep_butler(str(repo), inputs=[inputs], output="u/test/graph")
-    executor = SimplePipelineExecutor.from_pipeline(pipeline, where=WHERE, butler=butler)
+    executor = prepare(repo, pipeline, "u/test/graph", inputs=[inputs])
     found = {}
     for quantum in executor.quantum_graph.get_task_quanta("assembleAcnCoadd").values():
         found = {kind.name: len(refs) for kind, refs in quantum.inputs.items()}
