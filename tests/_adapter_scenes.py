@@ -29,6 +29,9 @@ from lsst.images.psfs import GaussianPointSpreadFunction
 SHAPE = (90, 120)
 X0, Y0 = 30, 700
 DATA_ID = {"instrument": "HSC", "visit": 1228, "detector": 50, "physical_filter": "HSC-R2", "band": "r"}
+LABEL = "visit=1228 detector=50"
+"""What messages call it."""
+NEEDS_AFW = "lsst.afw is part of the full LSST stack and is not on PyPI"
 SCALE = 0.168
 DIALECTS = {
     "BAD": "BAD",
@@ -279,8 +282,7 @@ def all_libraries():
 
         marks = []
     except ModuleNotFoundError:
-        reason = "lsst.afw is part of the full LSST stack and is not on PyPI"
-        marks = [pytest.mark.skip(reason=reason)]
+        marks = [pytest.mark.skip(reason=NEEDS_AFW)]
     return [
         pytest.param(Images(), id="images"),
         pytest.param(StandIns(), id="stand-ins"),

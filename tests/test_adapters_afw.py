@@ -17,7 +17,19 @@ from __future__ import annotations
 import _afw_stand_ins as fake
 import numpy as np
 import pytest
-from _adapter_scenes import DATA_ID, SCALE, SHAPE, X0, Y0, Afw, Scene, make_exposure, make_row
+from _adapter_scenes import (
+    DATA_ID,
+    LABEL,
+    NEEDS_AFW,
+    SCALE,
+    SHAPE,
+    X0,
+    Y0,
+    Afw,
+    Scene,
+    make_exposure,
+    make_row,
+)
 from astropy.stats import gaussian_sigma_to_fwhm
 
 from lsst.coadd.astroclearnet.adapters import (
@@ -37,8 +49,6 @@ from lsst.coadd.astroclearnet.core import (
 )
 
 pytestmark = pytest.mark.usefixtures("stand_ins")
-
-LABEL = "visit=1228 detector=50"
 
 
 def adapt(exposure, row=None, replace=SUMMARY_PARTS):
@@ -224,9 +234,6 @@ def test_visit_statistics_are_means_over_detectors_with_a_wcs():
     assert visit_statistics(catalog, names).measured == {"effTime", "nPsfStar", "starEMedian"}
     assert catalog.find(3)["psfSigma"] != catalog.find(3)["psfSigma"]
     assert catalog.find(7) is None
-
-
-NEEDS_AFW = "lsst.afw is part of the full LSST stack and is not on PyPI"
 
 
 def test_with_afw():

@@ -13,7 +13,7 @@ from __future__ import annotations
 import _afw_stand_ins as fake
 import numpy as np
 import pytest
-from _adapter_scenes import DATA_ID, SHAPE, Afw, Scene, StandIns, make_exposure, make_row
+from _adapter_scenes import DATA_ID, LABEL, NEEDS_AFW, SHAPE, Afw, Scene, StandIns, make_exposure, make_row
 
 from lsst.coadd.astroclearnet.adapters import InputExtras
 from lsst.coadd.astroclearnet.adapters._afw import SUMMARY_PARTS, ExposureFAdapter
@@ -24,9 +24,6 @@ from lsst.coadd.astroclearnet.core import (
 )
 
 pytestmark = pytest.mark.usefixtures("stand_ins")
-
-LABEL = "visit=1228 detector=50"
-NEEDS_AFW = "lsst.afw is part of the full LSST stack and is not on PyPI"
 
 
 def test_backgrounds_are_divided_by_their_ratio():

@@ -22,7 +22,7 @@ from types import SimpleNamespace
 import galsim
 import numpy as np
 import pytest
-from _adapter_scenes import DATA_ID, DIALECTS, SCALE, SHAPE, X0, Y0, Scene, all_libraries, make_wcs
+from _adapter_scenes import DATA_ID, DIALECTS, LABEL, SCALE, SHAPE, X0, Y0, Scene, all_libraries, make_wcs
 
 from lsst.coadd.astroclearnet.adapters import ALWAYS_LEFT_OUT, PlaneTranslator, _afw, _images
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane, UncalibratedExposureError
@@ -30,8 +30,6 @@ from lsst.coadd.astroclearnet.core._register import WarpPlan
 from lsst.images import Box
 
 pytestmark = pytest.mark.usefixtures("stand_ins")
-
-LABEL = "visit=1228 detector=50"
 
 
 @pytest.fixture(params=all_libraries())

@@ -13,9 +13,9 @@ from __future__ import annotations
 import logging
 
 import astropy.units as u
-import astropy.wcs
 import numpy as np
 import pytest
+from _adapter_scenes import make_wcs
 
 from lsst.coadd.astroclearnet._visit_images import DetectorInfo, make_visit_image
 from lsst.coadd.astroclearnet.adapters import (
@@ -54,15 +54,6 @@ class StampPsf(PointSpreadFunction):
         raise NotImplementedError
 
     compute_stellar_bbox = compute_stellar_image
-
-
-def make_wcs():
-    wcs = astropy.wcs.WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval = [150.0, 2.0]
-    wcs.wcs.crpix = [1001, 1001]
-    wcs.wcs.cdelt = [-0.168 / 3600, 0.168 / 3600]
-    return wcs
 
 
 def make_image(planes=None, **fields):

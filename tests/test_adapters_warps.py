@@ -13,7 +13,7 @@ from __future__ import annotations
 import _afw_stand_ins as fake
 import numpy as np
 import pytest
-from _adapter_scenes import SCALE
+from _adapter_scenes import NEEDS_AFW, SCALE
 from _warp_scenes import BOX, DATA_ID, GAP, SHAPE, X0, Y0, TractMap, cut, make_planes, make_warp
 from astropy.stats import gaussian_sigma_to_fwhm
 
@@ -22,8 +22,6 @@ from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane, Uncalibra
 from lsst.images import Box
 
 pytestmark = pytest.mark.usefixtures("stand_ins")
-
-NEEDS_AFW = "lsst.afw is part of the full LSST stack and is not on PyPI"
 
 
 def test_warp_is_cut_and_not_resampled():

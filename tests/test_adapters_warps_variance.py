@@ -13,14 +13,13 @@ from __future__ import annotations
 import _afw_stand_ins as fake
 import numpy as np
 import pytest
-from _adapter_scenes import SCALE
+from _adapter_scenes import NEEDS_AFW, SCALE
 from _warp_scenes import SHAPE, X0, Y0, TractMap, cut, make_warp, tract_wcs
 from scipy.ndimage import map_coordinates
 
 from lsst.coadd.astroclearnet.core._premade_warp import variance_share
 from lsst.images import Box
 
-NEEDS_AFW = "lsst.afw is part of the full LSST stack and is not on PyPI"
 FRAME = (160, 220)
 SHIFTS = (np.arange(64) + 0.5) / 64
 

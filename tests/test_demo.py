@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from click.testing import CliRunner
+from conftest import DATA_ID, WHERE
 
 from lsst.coadd.astroclearnet import demo, repository, simulate
 from lsst.coadd.astroclearnet.adapters import PatchGeometry
@@ -26,8 +27,6 @@ from lsst.coadd.astroclearnet.cli._main import main
 from lsst.daf.butler import Butler
 from lsst.images import XY
 
-PATCH = {"skymap": "hsc_rings_demo", "tract": 9813, "patch": 40, "band": "i"}
-WHERE = "skymap='hsc_rings_demo' AND tract=9813 AND patch=40 AND band='i'"
 CONFIG = demo.DemoConfig(n_visits=5, size=200, seed=2)
 
 
@@ -129,7 +128,7 @@ def test_calexp_has_the_psf_and_wcs_it_was_drawn_with(butler, simulated):
 
 def test_sources_are_where_the_truth_says(butler):
     """From the catalogue through the WCS of each image to a bright pixel."""
-    table = butler.get("acn_truth_catalog", PATCH)
+    table = butler.get("acn_truth_catalog", DATA_ID)
     star = table[table["saturated"]][0]
     hit = 0
     for ref in butler.query_datasets("calexp", "HSC/defaults"):
@@ -144,14 +143,14 @@ def test_sources_are_where_the_truth_says(butler):
 
 
 def test_truth_images_hold_the_catalogue(butler):
-    table = butler.get("acn_truth_catalog", PATCH)
+    table = butler.get("acn_truth_catalog", DATA_ID)
     assert table["flux"].unit == u.nJy and table["ra"].unit == u.deg
     box = PatchGeometry.from_dict(
         butler.get("acn_sky_geometry", skymap="hsc_rings_demo"), tract=9813, patch=40
     ).outer_bbox
     totals, peaks = {}, {}
     for name in ("acn_truth_image_2p0", "acn_truth_image", "acn_truth_image_3p5", "acn_truth_image_seeing"):
-        image = butler.get(name, PATCH)
+        image = butler.get(name, DATA_ID)
         assert image.bbox == box and image.unit == u.nJy
         totals[name], peaks[name] = image.array.sum(dtype=float), image.array.max()
     inside = table["flux"][table["in_patch"]].sum()
@@ -159,7 +158,7 @@ def test_truth_images_hold_the_catalogue(butler):
     assert totals["acn_truth_image"] == pytest.approx(inside, rel=0.05)
     assert sorted(peaks, key=peaks.get, reverse=True) == list(peaks)
     star = table[table["saturated"]][0]
-    image = butler.get("acn_truth_image", PATCH)
+    image = butler.get("acn_truth_image", DATA_ID)
     peak = np.unravel_index(image.array.argmax(), image.array.shape)
     assert abs(peak[1] + box.x.start - star["x"]) <= 0.5 and abs(peak[0] + box.y.start - star["y"]) <= 0.5
     sigma = 2.5 / np.sqrt(8 * np.log(2))

@@ -33,7 +33,6 @@ from lsst.pipe.base import InMemoryDatasetHandle
 pytestmark = pytest.mark.usefixtures("hasty_filling")
 
 LOG = logging.getLogger("test_inputs")
-PATCH = DATA_ID
 
 
 def prepare(patch, inputs=None, config=None, band="i"):
@@ -311,20 +310,20 @@ def test_selected_visits_and_artifact_masks_of_a_repository(fresh_repo, small_pa
             butler.registry.registerDatasetType(
                 DatasetType(name, (*patch_dimensions, more), storage_class, universe=butler.dimensions)
             )
-        place = {key: value for key, value in PATCH.items() if key != "band"} | {"instrument": "HSC"}
+        place = {key: value for key, value in DATA_ID.items() if key != "band"} | {"instrument": "HSC"}
         butler.put(dict.fromkeys(visits, True), "deepCoaddVisits", place | {"band": "i"})
         for visit in visits[:2]:
             butler.put(make_artifacts(box), "compare_warp_artifact_mask", place | {"visit": visit})
     config = {"use_selected_visits": True, "use_artifact_masks": True, "require_artifact_masks": False}
     butler, _ = execute(fresh_repo, load("mean", assembleMeanCoadd=config), "u/selected")
-    table = butler.get("deepCoadd_inputs", PATCH)
+    table = butler.get("deepCoadd_inputs", DATA_ID)
     assert list(table["kept"]) == [visit in visits for visit in table["visit"]]
     reasons = set(table["reason"][~table["kept"]])
     assert reasons == {"its visit is not among the selected visits"}
-    coadd = butler.get("deepCoadd", PATCH)
+    coadd = butler.get("deepCoadd", DATA_ID)
     assert coadd.mask.get("CLIPPED")[40:60, 70:90].all()
     # The third visit has no mask, and the fourth is not used.
-    n_image = butler.get("deepCoadd_nImage", PATCH).array
+    n_image = butler.get("deepCoadd_nImage", DATA_ID).array
     assert n_image[40:60, 70:90].max() == 1 and n_image.max() == 3
 
 
