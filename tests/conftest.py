@@ -11,7 +11,6 @@
 import shutil
 import types
 
-import _afw_stand_ins
 import astropy.units as u
 import pytest
 
@@ -66,7 +65,9 @@ def small_patch(small_repo):
 @pytest.fixture
 def stand_ins(monkeypatch):
     """Give what the adapters import of the full stack where it is missing."""
-    _afw_stand_ins.install(monkeypatch)
+    from _afw_stand_ins import install
+
+    install(monkeypatch)
 
 
 @pytest.fixture(scope="module")
