@@ -36,11 +36,10 @@ class StepCounter:
 
     def __call__(self, text: str) -> None:
         """Report that one more step is done, and what it was."""
-        from .core._step_line import describe_time  # numpy, which a command line starts without
-
         self._done += 1
-        spent = describe_time(done=self._done, steps=self._total, started=self._started)
-        self._report(f"{self._done}/{self._total} {text}, {spent}")
+        elapsed = time.monotonic() - self._started
+        left = elapsed / self._done * (self._total - self._done)
+        self._report(f"{self._done}/{self._total} {text}, {elapsed:.0f} s, about {max(left, 0):.0f} s left")
 
 
 def find_step(line: str) -> tuple[int, int] | None:
