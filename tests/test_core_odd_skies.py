@@ -19,6 +19,7 @@ from lsst.coadd.astroclearnet.core import CellStack
 from lsst.coadd.astroclearnet.core._diagnose import diagnose
 from lsst.coadd.astroclearnet.core._expected_variance import expect_variance
 from lsst.coadd.astroclearnet.core._misfit import measure_misfit
+from lsst.coadd.astroclearnet.core._skies import find_skies
 from lsst.coadd.astroclearnet.core._statistic import compute_statistic
 from lsst.coadd.astroclearnet.simulate import SceneConfig, simulate_stack
 
@@ -95,6 +96,57 @@ def test_levels_of_the_sky_are_no_artifacts(n):
     change = [one.wiener(one.data, strength=0.1, fwhm=4.0)[20:108, 20:108] for one in (right, found)]
     coadd_sigma = float((1 / sigma**2).sum() ** -0.5)
     assert float((change[1] - change[0]).median()) == pytest.approx(mean, abs=0.2 * coadd_sigma)
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["whole", "halves"])
+def test_skies_that_tilt_are_no_artifacts(half):
+    """They are no noise either: the coadd gets the mean of the planes."""
+    n, size = 8, 160
+    stack, truth = simulate_stack(n_exposures=n, size=size, seed=4, **SIMULATED)
+    if half:  # some exposures end in the middle
+        good = stack.good.copy()
+        good[:3, :80], good[3:5, :, 80:] = False, False
+        stack = dataclasses.replace(stack, good=good, image=np.where(good, stack.image, 0.0))
+    sigma = truth.sky_sigma[:, None, None]
+    y, x = np.indices((size, size)) / (size / 2) - 1.0
+    slopes = np.random.default_rng(3).permutation(np.linspace(-0.8, 0.8, 2 * n)).reshape(2, n, 1, 1)
+    planes = sigma * (slopes[0] * y + slopes[1] * x)
+    right, found = (compute_statistic(one, halo=20) for one in (stack, add_light(stack, planes)))
+    assert found.rejected.float().mean() < 0.005
+    assert found.noise_scale.numpy() == pytest.approx(right.noise_scale.numpy(), abs=0.05)
+    if not half:
+        mean = (planes / sigma**2).sum(0) / (1 / sigma**2).sum()
+        change = [one.wiener(one.data, strength=0.1, fwhm=4.0) for one in (right, found)]
+        error = ((change[1] - change[0]).numpy()[:size, :size] - mean)[30:-30, 30:-30]
+        coadd_sigma = float((1 / sigma**2).sum() ** -0.5)
+        assert abs(error).max() < 0.5 * coadd_sigma
+
+
+def test_plane_of_one_sky_is_not_allowed_for():
+    """What several have is found to its error; a bright artifact, a hole and
+    a stack of pixels in a line do no harm."""
+    n, size = 8, 120
+    rng = np.random.default_rng(2)
+    residual = 3.0 * rng.normal(size=(n, size, size))
+    y, x = np.indices((size, size)) / (size / 2) - 1.0
+    slopes = np.linspace(-0.6, 0.6, n)
+    good = np.ones_like(residual)
+    good[1, 70:] = good[2, :, 1:] = good[3, 1:] = 0
+    good[4] = 0
+    residual[5, 50:60, 100:110] = 1000.0
+    one = 3.0 * (np.arange(n) == 6)[:, None, None] * y
+    all_of_them = 3.0 * slopes[:, None, None] * (y - 0.5 * x)
+    arrays = residual, good, one, all_of_them
+    residual, good, one, all_of_them = (torch.as_tensor(some, dtype=torch.float32) for some in arrays)
+    variance = torch.full_like(residual, 9.0)
+    rows, columns = find_skies(residual + all_of_them, good, variance)
+    whole = [0, 5, 6, 7]
+    error = (rows + columns - all_of_them)[whole]
+    # What all have in common does not count.
+    assert float((error - error.mean(0)).abs().max()) < 0.15 * 3.0
+    assert float((rows + columns)[2:5].abs().max()) < 3.0
+    rows, columns = find_skies(residual + one, good, variance)
+    assert float((rows + columns).abs().max()) < 0.3 * 3.0
 
 
 def test_light_all_over_one_exposure_is_still_an_artifact():

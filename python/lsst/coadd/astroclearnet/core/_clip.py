@@ -12,12 +12,12 @@ from __future__ import annotations
 
 __all__ = ("Clipper",)
 
-import numpy as np
 import torch
 
 from ._batches import parts
 from ._first_look import FirstLook
 from ._neighbours import SOFT, brightest_nearby, soft
+from ._skies import find_skies
 from ._trail import SHORTEST_TRAIL, find_trails
 
 _MODEL_ERROR = 0.05
@@ -45,15 +45,6 @@ _REACH = 6
 
 _AT_ONCE = 2**11
 """Pixels around which marks grow at a time."""
-
-_LEVELS, _TO_SIGMA = 3.0, 1.4826
-"""Deviation of a sky level up to which it is no artifact, in standard
-deviations of the levels of all exposures; and what makes their median
-absolute deviation one."""
-
-_UNSURE = 5.0
-"""Errors of a sky level that may be chance: with less, what is clipped would
-depend on the size of the cell."""
 
 
 class Clipper:
@@ -108,11 +99,12 @@ class Clipper:
             them where it is hard to tell.
         """
         worst = torch.full_like(image[0], self._clip_sigma / _AMONG_WORST)
-        levels = _find_levels(residual, good, variance)
+        rows, columns = find_skies(residual, good, variance)
         for part in parts(image):
             model = (image[part] - residual[part]).abs_()
             noise = brightest_nearby(model, 2).mul_(_MODEL_ERROR).square_().add_(variance[part]).rsqrt_()
-            torch.sub(residual[part], levels[part], out=score[part]).mul_(noise).mul_(good[part])
+            torch.sub(residual[part], rows[part], out=score[part]).sub_(columns[part])
+            score[part].mul_(noise).mul_(good[part])
             if (allowed := self._look.may_be_artifact(part)) is not None:
                 torch.where(score[part] > 0, score[part] * allowed, score[part], out=score[part])
             # For the time being: in proportion to the noise's share in it.
@@ -219,37 +211,6 @@ class Clipper:
         for _ in range(2):
             marks = torch.maximum(marks, torch.minimum(brightest_nearby(marks, 2), noticed))
         return where, marks
-
-
-def _find_levels(residual: torch.Tensor, good: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
-    """Find the sky levels in which the exposures differ, ``(n, 1, 1)``.
-
-    Where the skies of many were not taken away alike, half of them seem to
-    have light everywhere. Clipped, they leave a darker model, above which
-    the next ones stand, until only the darkest are left. An exposure that
-    stands out alone, by a ghost over all of the cell, is still an artifact:
-    levels count as far as they scatter.
-
-    Parameters
-    ----------
-    residual
-        Exposures minus model, ``(n, h, w)``.
-    good
-        1 where a pixel can be used, else 0.
-    variance
-        The stack's, ``(n, h, w)``.
-    """
-    some = np.s_[:, ::4, ::4]
-    seen = torch.where(good[some] > 0, residual[some], torch.nan).flatten(1)
-    sigma = variance[some].flatten(1).median(1).values.sqrt()
-    level = seen.nanmedian(1).values / sigma
-    # An exposure may have no pixel among these: NaN, which no median sees.
-    level = level - level.nanmedian()
-    limit = _LEVELS * _TO_SIGMA * float(level.abs().nanmedian().nan_to_num())
-    level = level.nan_to_num().clamp(-limit, limit)
-    error = (0.5 * np.pi / seen.isfinite().sum(1).clamp_min(1)).sqrt()  # of a median
-    level = torch.nn.functional.softshrink(level / error, _UNSURE) * error
-    return (level * sigma)[:, None, None]
 
 
 def _forgive_deficit(smooth: torch.Tensor, good: torch.Tensor, variance: torch.Tensor) -> None:
