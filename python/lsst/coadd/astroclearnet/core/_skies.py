@@ -59,18 +59,14 @@ def find_skies(
         A term of each row, ``(n, h, 1)``, and of each column, ``(n, 1, w)``:
         their sum is the plane.
     """
-    some = np.s_[:, ::4, ::4]
-    sigma = variance[some].flatten(1).median(1).values.sqrt()
-    seen = torch.where(good[some] > 0, residual[some], torch.nan).flatten(1)
-    level = seen.nanmedian(1).values / sigma
-    slope, slope_error, middle = _fit_slopes(residual, good, sigma=sigma, level=level.nan_to_num())
-    error = (0.5 * np.pi / seen.isfinite().sum(1).clamp_min(1)).sqrt()  # of a median
-    level = _as_they_scatter(level, error) * sigma
-    terms = []
-    for axis, size in enumerate(residual.shape[1:]):
-        along = _as_they_scatter(slope[:, axis], slope_error[:, axis]) * sigma
-        terms.append((_side(size, residual.device) - middle[:, axis, None]) * along[:, None])
-    return (terms[0] + level[:, None])[:, :, None], terms[1][:, None, :]
+    found, error, middle, sigma = _fit_planes(residual, good, variance)
+    # In sigma, from the middle of the pixels; sides are from -1 to 1.
+    level, *slopes = (_as_they_scatter(*one) * sigma for one in zip(found.T, error.T, strict=True))
+    rows, columns = (
+        (_side(size, residual.device) - centre[:, None]) * slope[:, None]
+        for size, centre, slope in zip(residual.shape[1:], middle.T, slopes, strict=True)
+    )
+    return (rows + level[:, None])[:, :, None], columns[:, None, :]
 
 
 def _side(size: int, device: torch.device) -> torch.Tensor:
@@ -78,48 +74,48 @@ def _side(size: int, device: torch.device) -> torch.Tensor:
     return torch.linspace(-1.0, 1.0, size, device=device)
 
 
-def _fit_slopes(
-    residual: torch.Tensor, good: torch.Tensor, *, sigma: torch.Tensor, level: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _fit_planes(
+    residual: torch.Tensor, good: torch.Tensor, variance: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Fit planes to pixels, of which none counts for much.
 
     Parameters
     ----------
-    residual, good
+    residual, good, variance
         As of `find_skies`.
-    sigma
-        Noise of a pixel, ``(n,)``.
-    level
-        Median of the pixels in sigma, ``(n,)``.
 
     Returns
     -------
-    slope, error
-        Along y and x, in sigma for half the length of the side, ``(n, 2)``.
+    found, error
+        Level in the middle, slope along y and x, in sigma and for half the
+        length of the side, ``(n, 3)``.
     middle
-        Mean place of the pixels, from -1 to 1, the same.
+        Mean place of the pixels, y and x from -1 to 1, ``(n, 2)``.
+    sigma
+        Noise of a pixel, ``(n,)``.
     """
-    every = np.s_[:, ::_EVERY]
+    some = np.s_[:, ::_EVERY]
+    sigma = variance[:, ::4, ::4].flatten(1).median(1).values.sqrt()
     y, x = (_side(size, residual.device) for size in residual.shape[1:])
     y, x = (torch.stack([side**0, side, side**2]) for side in (y[::_EVERY], x))
     light, weight = [], []
     for part in parts(residual):
-        scale = sigma[part, None, None]
-        size = (residual[part][every] / scale).sub_(level[part, None, None])
-        size = size.clamp_(-_MOST, _MOST).mul_(good[part][every])
-        light.append(y[:2] @ size @ x[:2].T)
-        weight.append(y @ good[part][every] @ x.T)
+        size = (residual[part][some] / sigma[part, None, None]).clamp_(-_MOST, _MOST)
+        light.append(y[:2] @ size.mul_(good[part][some]) @ x[:2].T)
+        weight.append(y @ good[part][some] @ x.T)
     light, weight = torch.cat(light), torch.cat(weight)
-    # Sums of 1, x, y and so on, to means and about these.
-    count = weight[:, 0, 0].clamp_min(1)
-    middle = torch.stack([weight[:, 1, 0], weight[:, 0, 1]], -1) / count[:, None]
+    # Sums with 1, x, y and so on, to those about the middle.
+    count = weight[:, 0, 0]
+    middle = torch.stack([weight[:, 1, 0], weight[:, 0, 1]], -1) / count.clamp_min(1)[:, None]
     across = weight[:, 1, 1]
     spread = torch.stack([weight[:, 2, 0], across, across, weight[:, 0, 2]], -1).unflatten(1, (2, 2))
     spread = spread - count[:, None, None] * middle[:, :, None] * middle[:, None, :]
     tilt = torch.stack([light[:, 1, 0], light[:, 0, 1]], -1) - middle * light[:, 0, :1]
     # Pixels in a line tell nothing across it.
     inverse = torch.linalg.inv(spread + torch.eye(2, device=good.device))
-    return (inverse @ tilt[:, :, None])[:, :, 0], inverse.diagonal(dim1=1, dim2=2).sqrt(), middle
+    found = torch.cat([light[:, 0, :1] / count[:, None], (inverse @ tilt[:, :, None])[:, :, 0]], -1)
+    error = torch.cat([1.0 / count[:, None], inverse.diagonal(dim1=1, dim2=2)], -1).sqrt()
+    return found, error, middle, sigma
 
 
 def _as_they_scatter(value: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
