@@ -20,6 +20,7 @@ import safetensors.torch
 import torch
 from click.testing import CliRunner
 
+from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddConfig, AssembleAcnCoaddTask
 from lsst.coadd.astroclearnet.cli._main import main
 from lsst.coadd.astroclearnet.core import _encoder
 from lsst.coadd.astroclearnet.core._encoder import StatisticEncoder, load_encoder, weights_file
@@ -80,6 +81,20 @@ def test_weights_that_cannot_be_used_are_told(how, reason, is_shipped, tmp_path,
     text = str(raised.value)
     assert str(path) in text and reason in text and "\n" not in text
     assert ("Install the package anew, or take recipe 'self'" in text) == is_shipped
+
+
+def test_task_tells_of_weights_before_it_has_inputs(tmp_path):
+    """Not after hours of reading, patch by patch; methods without weights do
+    not look at them.
+    """
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(_spoil("short", weights_file().read_bytes()))
+    config = AssembleAcnCoaddConfig()
+    config.weights = str(path)
+    with pytest.raises(CoreError, match="damaged or cut short"):
+        AssembleAcnCoaddTask(config=config)
+    config.method = "mm"
+    AssembleAcnCoaddTask(config=config)
 
 
 def test_other_weights_are_used_and_told_apart(tmp_path):
