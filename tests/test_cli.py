@@ -10,6 +10,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 
@@ -184,6 +185,25 @@ def test_summary_of_several_patches(repo, tmp_path):
         "comparison_0_5_i.png",
         "comparison_0_5_r.png",
     ]
+
+
+def test_summary_of_two_sky_maps(repo, tmp_path):
+    """Their tracts and patches have the same numbers; no picture takes the
+    place of another.
+    """
+    butler = Butler.from_config(str(shutil.copytree(repo, tmp_path / "repo")), writeable=True)
+    for element in ("skymap", "tract", "patch"):
+        for record in [*butler.registry.queryDimensionRecords(element)]:
+            changed = {"name": "t", "hash": b"t"} if element == "skymap" else {"skymap": "t"}
+            butler.registry.insertDimensionData(element, record.toDict() | changed)
+    other = {"skymap": "t", "tract": 0, "patch": 5, "band": "i"}
+    metrics = butler.get("acn_coadd_comparison_metrics", other | {"skymap": "s"}, collections="u/test")
+    butler.put(metrics, "acn_coadd_comparison_metrics", other, run="u/test")
+    butler.put(matplotlib.figure.Figure(), "acn_coadd_comparison_plot", other, run="u/test")
+    result = run("summary", tmp_path / "repo", "--collections", "u/test", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    names = sorted(path.stem for path in (tmp_path / "out").iterdir())
+    assert names == ["comparison_s_0_5_i", "comparison_s_0_5_r", "comparison_t_0_5_i"]
 
 
 @pytest.mark.parametrize(
