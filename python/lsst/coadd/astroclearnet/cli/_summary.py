@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .._files import write_whole
 from ._butler import find_datasets, find_metrics, label_dataset, open_butler, read_dataset, split_collections
 
 if TYPE_CHECKING:
@@ -99,10 +100,8 @@ def _choose_keys(refs: Sequence[DatasetRef]) -> list[str]:
 
 def _export(butler: Butler, ref: DatasetRef, folder: Path, keys: Sequence[str]) -> Path:
     """Copy a picture, which the Butler can write but not read, to a folder."""
-    from lsst.resources import ResourcePath
-
     source = butler.getURI(ref)
     stem = "_".join(("comparison", *(str(ref.dataId[key]) for key in keys)))
     target = folder / f"{stem}{source.getExtension()}"
-    ResourcePath(str(target)).transfer_from(source, transfer="copy", overwrite=True)
+    write_whole(target, source.read())
     return target
