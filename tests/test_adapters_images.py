@@ -11,12 +11,14 @@
 from __future__ import annotations
 
 import logging
+import types
 
 import astropy.units as u
 import numpy as np
 import pytest
 from _adapter_scenes import make_wcs
 
+from lsst.coadd.astroclearnet._coadds import view_from_cell_coadd
 from lsst.coadd.astroclearnet._visit_images import DetectorInfo, make_visit_image
 from lsst.coadd.astroclearnet.adapters import (
     INPUT_PLANES,
@@ -24,7 +26,7 @@ from lsst.coadd.astroclearnet.adapters import (
     exposure_from_visit_image,
     make_adapter,
 )
-from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane
+from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane, UncalibratedExposureError
 from lsst.daf.butler import Butler
 from lsst.images import Box, Image, MaskPlane, Polygon
 from lsst.images.fields import ChebyshevField, ProductField
@@ -278,6 +280,16 @@ def test_both_dialects_of_mask_planes():
         "HIGH_VARIANCE",
     }
     assert {plane for plane in INPUT_PLANES.values() if plane is not None} == set(Plane) - {Plane.UNREPAIRED}
+
+
+@pytest.mark.parametrize(("unit", "text"), [(u.dimensionless_unscaled, "''"), (u.electron, "'electron'")])
+def test_unit_that_is_none_of_flux_is_told(unit, text):
+    """Also where it has no name."""
+    pattern = f"have the unit {text}, which cannot be converted to nJy: .*Attach a photometric_scaling"
+    with pytest.raises(UncalibratedExposureError, match=pattern):
+        exposure_from_visit_image(make_image(unit=unit), data_id=DATA_ID)
+    with pytest.raises(ValueError, match=f"acn_coadd has the unit {text}, which cannot"):
+        view_from_cell_coadd(types.SimpleNamespace(unit=unit), name="acn_coadd")
 
 
 def test_make_adapter():

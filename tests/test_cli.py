@@ -10,6 +10,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 
@@ -186,12 +187,32 @@ def test_summary_of_several_patches(repo, tmp_path):
     ]
 
 
+def test_summary_of_two_sky_maps(repo, tmp_path):
+    """Their tracts and patches have the same numbers; no picture takes the
+    place of another.
+    """
+    butler = Butler.from_config(str(shutil.copytree(repo, tmp_path / "repo")), writeable=True)
+    for element in ("skymap", "tract", "patch"):
+        for record in [*butler.registry.queryDimensionRecords(element)]:
+            changed = {"name": "t", "hash": b"t"} if element == "skymap" else {"skymap": "t"}
+            butler.registry.insertDimensionData(element, record.toDict() | changed)
+    other = {"skymap": "t", "tract": 0, "patch": 5, "band": "i"}
+    metrics = butler.get("acn_coadd_comparison_metrics", other | {"skymap": "s"}, collections="u/test")
+    butler.put(metrics, "acn_coadd_comparison_metrics", other, run="u/test")
+    butler.put(matplotlib.figure.Figure(), "acn_coadd_comparison_plot", other, run="u/test")
+    result = run("summary", tmp_path / "repo", "--collections", "u/test", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    names = sorted(path.stem for path in (tmp_path / "out").iterdir())
+    assert names == ["comparison_s_0_5_i", "comparison_s_0_5_r", "comparison_t_0_5_i"]
+
+
 @pytest.mark.parametrize(
     ("collections", "where", "words"),
     [
         ("u/absent", "", "No collection with name 'u/absent' found; there are u/chain."),
         ("u/empty,u/absent", "", "No collection with name 'u/absent' found"),
         (" , ", "", "--collections names no collection"),
+        ("u/test,u/*", "", "--collections takes names of collections, not patterns such as u/*"),
         (
             "u/empty",
             "",
@@ -206,7 +227,7 @@ def test_summary_of_several_patches(repo, tmp_path):
 )
 def test_summary_without_result(repo, collections, where, words):
     result = run("summary", repo, "--collections", collections, "--where", where)
-    assert result.exit_code == (2 if "names no" in words else 1)
+    assert result.exit_code == (2 if words.startswith("--collections") else 1)
     last = result.output.splitlines()[-1]
     assert last.startswith("Error: ") and words in last
     assert result.exit_code == 2 or result.output.count("\n") == 1

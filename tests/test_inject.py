@@ -12,11 +12,13 @@ import astropy.units as u
 import galsim
 import numpy as np
 import pytest
+from _register_data import make_wcs
 from astropy.table import MaskedColumn, Table, vstack
 from conftest import to_njy
 
 from lsst.coadd.astroclearnet._coadds import CoaddView, sample_gaussian
 from lsst.coadd.astroclearnet.adapters import SkyProjectionMap, exposure_from_visit_image
+from lsst.coadd.astroclearnet.core._frame import Frame
 from lsst.coadd.astroclearnet.gather_acn_injected import GatherAcnInjectedTask
 from lsst.coadd.astroclearnet.inject_acn_sources import (
     InjectAcnSourcesConfig,
@@ -36,6 +38,7 @@ from lsst.coadd.astroclearnet.injection import (
     measure_injection,
     merge_injected,
 )
+from lsst.coadd.astroclearnet.injection._draw import draw_light
 from lsst.coadd.astroclearnet.simulate import flux_from_mag
 
 MAG = 20.0
@@ -164,6 +167,25 @@ def test_galaxy_keeps_its_angle_in_turned_frames(injected):
         ra, dec = SkyProjectionMap(image.sky_projection).pixel_to_sky(x=x, y=y)
         found = np.degrees(np.arctan2(np.diff(dec)[0], np.diff(ra)[0] * np.cos(np.radians(dec[0]))))
         assert (found - 30 + 90) % 180 - 90 == pytest.approx(0, abs=8)  # the PSF is not round
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_galaxy_is_not_cut_off_at_a_stamp(flip):
+    """It may be as large as the frame, either way round."""
+    table = Table(
+        {
+            "ra": [150.0],
+            "dec": [2.0],
+            "source_type": ["Exponential"],
+            "mag": [MAG],
+            "half_light_radius": [9.0],
+        }
+    )
+    wcs = make_wcs(x=400, y=400, scale=0.168, flip=flip)
+    frame = Frame(label="frame", wcs=wcs, x0=0, y0=0, width=801, height=801)
+    light = draw_light(table, frame, psf=lambda *, x, y: sample_gaussian(fwhm=4.0, size=31)).light
+    assert light.sum() == pytest.approx(FLUX, rel=2e-3)
+    assert light.max() == light[400, 400]
 
 
 def test_nothing_else_changes(injected):

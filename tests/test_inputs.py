@@ -282,10 +282,10 @@ def test_artifact_mask_is_read_once_for_a_visit_and_not_in_vain(small_patch):
     box = small_patch.geometry.outer_bbox
     first, second, *_ = small_patch.inputs
     masks = {visit: Handle(make_artifacts(box), visit=visit) for visit in (29324, 29326)}
-    other = {**first.data_id, "detector": 99}
+    other = change(first, lambda image: np.negative(image.image.array, out=image.image.array))
     inputs = [
         dataclasses.replace(first, artifact_mask=masks[29324]),
-        dataclasses.replace(first, artifact_mask=masks[29324], data_id=other),
+        dataclasses.replace(other, artifact_mask=masks[29324], data_id={**first.data_id, "detector": 99}),
         dataclasses.replace(second, artifact_mask=masks[29326]),
     ]
     warped, _ = prepare(small_patch, inputs)

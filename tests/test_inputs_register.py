@@ -172,3 +172,19 @@ def test_nothing_is_kept_of_what_cannot_be_used(small_patch, monkeypatch, n_thre
         gc.enable()
     assert not warped and all(record.bad for record in records)
     assert len(frames) == len(small_patch.inputs) and not held
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_exposure_under_two_numbers_is_used_once(small_patch, caplog, n_threads):
+    """Its noise is no other the second time: it would be taken for sky."""
+    first, *rest = small_patch.inputs
+    again = dataclasses.replace(first, data_id={**first.data_id, "visit": 99999})
+    expected, _ = prepare(small_patch, small_patch.inputs, n_threads=1)
+    warped, records = prepare(small_patch, [again, first, *rest], n_threads=n_threads)
+    assert [one.label for one in warped] == [one.label for one in expected]
+    (record,) = [record for record in records if not record.kept]
+    assert record.visit == 99999 and record.bad
+    assert f"has the same pixels as {first.label}: its noise would count" in record.reason
+    assert f"Dropping visit=99999 detector={record.detector}: {record.reason}" in caplog.text
+    with pytest.raises(UnusableInputsError, match="has the same pixels as"):
+        prepare(small_patch, [first, again], n_threads=n_threads, on_bad_input="raise")

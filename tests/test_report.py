@@ -13,6 +13,7 @@ import html.parser
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import matplotlib.figure
 import numpy as np
@@ -133,6 +134,21 @@ def report(repo, tmp_path_factory):
     assert result.exit_code == 0, result.output
     assert "2 patches" in result.output
     return path
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("command", ["report", "summary"])
+def test_full_disk_takes_nothing_and_is_told(repo, tmp_path, command):
+    """What was written before stays, and the file is named."""
+    path = tmp_path / ("comparison.png" if command == "summary" else "report.html")
+    path.write_bytes(b"precious")
+    path.with_name(f"{path.name}.part").symlink_to("/dev/full")
+    where = "skymap='s' AND tract=0 AND patch=4"
+    out = tmp_path if command == "summary" else path
+    result = run(command, repo, "--collections", "u/test", "--where", where, "-o", out)
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1] == f"Error: No space left on device: {path}"
+    assert path.read_bytes() == b"precious" and list(tmp_path.iterdir()) == [path]
 
 
 def test_page_stands_alone(report):

@@ -20,6 +20,8 @@ import safetensors.torch
 import torch
 from click.testing import CliRunner
 
+from lsst.coadd.astroclearnet._locks import lock_file
+from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddConfig, AssembleAcnCoaddTask
 from lsst.coadd.astroclearnet.cli._main import main
 from lsst.coadd.astroclearnet.core import _encoder
 from lsst.coadd.astroclearnet.core._encoder import StatisticEncoder, load_encoder, weights_file
@@ -82,6 +84,20 @@ def test_weights_that_cannot_be_used_are_told(how, reason, is_shipped, tmp_path,
     assert ("Install the package anew, or take recipe 'self'" in text) == is_shipped
 
 
+def test_task_tells_of_weights_before_it_has_inputs(tmp_path):
+    """Not after hours of reading, patch by patch; methods without weights do
+    not look at them.
+    """
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(_spoil("short", weights_file().read_bytes()))
+    config = AssembleAcnCoaddConfig()
+    config.weights = str(path)
+    with pytest.raises(CoreError, match="damaged or cut short"):
+        AssembleAcnCoaddTask(config=config)
+    config.method = "mm"
+    AssembleAcnCoaddTask(config=config)
+
+
 def test_other_weights_are_used_and_told_apart(tmp_path):
     """Those of a file, and their digest."""
     encoder = StatisticEncoder()
@@ -130,6 +146,16 @@ def test_command_writes_weights_and_keeps_existing_ones(tmp_path):
     assert path.read_bytes() == before
     result = CliRunner().invoke(main, ["train", str(tmp_path / "no" / "weights")])
     assert result.exit_code == 1 and "does not exist" in result.output
+
+
+def test_two_trainings_of_one_file_do_not_mix(tmp_path):
+    """The second is told at once, and leaves alone what the first has."""
+    path, lock = tmp_path / "w.safetensors", tmp_path / "w.safetensors.lock"
+    with lock.open("a") as file:
+        lock_file(file, busy=AssertionError("nobody else is there"))
+        result = CliRunner().invoke(main, ["train", str(path)])
+        assert result.exit_code == 1 and list(tmp_path.iterdir()) == [lock]
+        assert f"Another process is making {path}: wait, or give another name" in result.output
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -125,8 +125,8 @@ class AssembleAcnCoaddConfig(
         min=1,
     )
     on_bad_input = ChoiceField[str](
-        doc="What an exposure gets that cannot be read, or lacks PSF or WCS. One whose pixels cannot be "
-        "converted to nJy is an error in any case.",
+        doc="What an exposure gets that cannot be read, lacks PSF or WCS, or has the same pixels as another. "
+        "One whose pixels cannot be converted to nJy is an error in any case.",
         allowed={
             "drop": "A warning and a row with the reason in the inputs table; the others are used.",
             "raise": "An error that names it.",

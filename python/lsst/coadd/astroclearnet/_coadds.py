@@ -175,7 +175,7 @@ def view_from_cell_coadd(coadd: CellCoadd, *, name: str) -> CoaddView:
     try:
         scale = coadd.unit.to(u.nJy)
     except u.UnitConversionError:
-        raise ValueError(f"{name} is in {coadd.unit}, which cannot be converted to nJy.") from None
+        raise ValueError(f"{name} has the unit '{coadd.unit}', which cannot be converted to nJy.") from None
     image = np.asarray(coadd.image.array, dtype=np.float32) * np.float32(scale)
     variance = np.asarray(coadd.variance.array, dtype=np.float32) * np.float32(scale**2)
     planes = set(coadd.mask.schema.names)

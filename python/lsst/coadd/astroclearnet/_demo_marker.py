@@ -15,13 +15,13 @@ from __future__ import annotations
 __all__ = ("MARKER", "clear", "locked", "read_marker", "write_marker")
 
 import contextlib
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ._locks import lock_file
 from .repository import RepositoryError
 
 MARKER = "acn_demo.json"
@@ -74,14 +74,12 @@ def locked(root: Path) -> Iterator[None]:
         If another process is at work.
     """
     with (root / MARKER).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RepositoryError(
+        lock_file(
+            file,
+            busy=RepositoryError(
                 f"Another process is making {root}; nothing was changed. Wait, or give another folder."
-            ) from None
-        except OSError:
-            pass  # Some file systems of clusters have no locks.
+            ),
+        )
         yield
 
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from lsst.images import Box
 
+from ._duplicates import SeenPixels
 from ._errors import UnusableInputsError
 from ._inputs_summary import naming
 from ._select import find_exclusion
@@ -153,6 +154,9 @@ class Registrar:
     last_mask: tuple[Any, ArtifactMask | None] = (None, None)
     """Handle of the artifact mask that was read last, and its content."""
 
+    seen: SeenPixels = dataclasses.field(default_factory=SeenPixels)
+    """Pixels of those that are used."""
+
     @property
     def box(self) -> Box:
         """What is filled, in pixels of the tract."""
@@ -233,6 +237,8 @@ class Registrar:
                 log.info("Leaving %s out: %s", one.label if result is None else new.label, new.reason)
             elif isinstance(result, FaultyDetector):
                 self._drop(new.label, result.error, new, log=log, n_inputs=n_inputs)
+            elif same := self._find_same(result):
+                self._drop(new.label, same, new, log=log, n_inputs=n_inputs)
             else:
                 new.kept = True
                 used.append(result)
@@ -292,6 +298,15 @@ class Registrar:
             raise InvalidExposureError(
                 f"{one.label} has band {band!r}, the patch is made of band {self.band!r}."
             )
+
+    def _find_same(self, warped: WarpedExposure) -> InvalidExposureError | None:
+        """Say that an exposure is one of those before, under another name."""
+        if not (first := self.seen.find(warped.label, warped.image, warped.good)):
+            return None
+        return InvalidExposureError(
+            f"{warped.label} has the same pixels as {first}: its noise would count as that of another "
+            "exposure. Take one of them out of the input collections."
+        )
 
     def _find_fault(self, warped: WarpedExposure | FaultyDetector | None) -> str:
         """Say why an exposure is not wanted; empty if it is."""

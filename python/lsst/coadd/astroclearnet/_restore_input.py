@@ -13,7 +13,6 @@ from __future__ import annotations
 __all__ = ("GridStack", "RestoreError", "divide_grid", "read_grid_stack")
 
 import dataclasses
-import hashlib
 import math
 import os
 import zipfile
@@ -21,6 +20,7 @@ import zlib
 
 import numpy as np
 
+from ._duplicates import SeenPixels
 from .core._errors import CoreError
 from .core._options import LEAST_CELL_SIZE
 from .core._stack import CellStack
@@ -225,14 +225,10 @@ def _as_float32(path: str | os.PathLike[str], key: str, array: np.ndarray, good:
 
 
 def _refuse_duplicates(path: str | os.PathLike[str], image: np.ndarray, good: np.ndarray) -> None:
-    """Refuse an exposure that is there twice: it would count double, and its
-    noise would be taken for sky.
-    """
-    seen: dict[bytes, int] = {}
+    """Refuse an exposure that is there twice."""
+    seen = SeenPixels()
     for t in np.flatnonzero(good.any(axis=(1, 2))):
-        pixels = np.where(good[t], image[t], 0.0)
-        first = seen.setdefault(hashlib.sha256(pixels.tobytes()).digest(), int(t))
-        if first != t and pixels.any():
+        if first := seen.find(str(t), image[t], good[t]):
             raise RestoreError(f"{path}: exposures {first} and {t} are the same; give each of them once.")
 
 

@@ -68,6 +68,15 @@ class AssembleAcnCoaddTask(PipelineTask):
     _DefaultName = "assembleAcnCoadd"
     config: AssembleAcnCoaddConfig
 
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        # Here, where it stops a run before its first patch, and each patch
+        # before its exposures are read.
+        if (self.config.method, self.config.recipe) == ("acn", "trained"):
+            from .core._encoder import load_encoder
+
+            load_encoder(weights=self.config.weights)
+
     def runQuantum(  # noqa: N802
         self,
         butlerQC: QuantumContext,  # noqa: N803

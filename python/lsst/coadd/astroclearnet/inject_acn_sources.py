@@ -97,7 +97,7 @@ class InjectAcnSourcesConfig(PipelineTaskConfig, pipelineConnections=InjectAcnSo
 
     trim_padding = RangeField[int](
         doc="Border around the image from which sources are drawn too, in pixels. Raise it for very bright "
-        "ones.",
+        "or large ones.",
         default=100,
         min=0,
     )

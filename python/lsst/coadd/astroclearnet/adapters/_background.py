@@ -157,6 +157,6 @@ def _render(background: Background, *, like: Image, label: str) -> np.ndarray:
         factor = 1.0 if unit is None else unit.to(like.unit)
     except u.UnitConversionError as error:
         raise InvalidExposureError(
-            f"Background {background.name!r} of {label} is in {unit}, the image in {like.unit}."
+            f"Background {background.name!r} of {label} has the unit '{unit}', the image '{like.unit}'."
         ) from error
     return factor * background.field.render(like.bbox, dtype=like.array.dtype).array

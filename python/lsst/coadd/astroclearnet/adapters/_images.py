@@ -208,8 +208,8 @@ def exposure_from_visit_image(
         calibrated = visit_image.convert_unit(u.nJy, copy="as-needed")
     except u.UnitConversionError as error:
         raise UncalibratedExposureError(
-            f"The pixels of {label} are in {visit_image.unit} and cannot be converted to nJy: {error} "
-            "Attach a photometric_scaling or leave the exposure out."
+            f"The pixels of {label} have the unit '{visit_image.unit}', which cannot be converted to nJy: "
+            f"{error} Attach a photometric_scaling or leave the exposure out."
         ) from error
     try:
         psf = visit_image.psf

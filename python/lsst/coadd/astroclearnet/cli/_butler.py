@@ -90,11 +90,13 @@ def split_collections(text: str, *, option: str) -> list[str]:
     Raises
     ------
     click.UsageError
-        If there are none.
+        If there are none, or a pattern, which has no order to look in.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise click.UsageError(f"{option} names no collection.")
+    if pattern := next((name for name in names if set(name) & set("*?[]")), ""):
+        raise click.UsageError(f"{option} takes names of collections, not patterns such as {pattern}.")
     return names
 
 

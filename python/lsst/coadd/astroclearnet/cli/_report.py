@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .._files import write_whole
 from ._butler import find_datasets, find_metrics, label_dataset, open_butler, read_dataset, split_collections
 from ._progress import Progress
 
@@ -84,7 +85,7 @@ def report(repo: str, collections: str, where: str, coadd_name: str, output: Pat
     sections = of_patches + sections if len(patches) <= len(tracts) else sections + of_patches
     page = make_page(f"Coadds of {collections}", f"Butler repository: {repo}", sections)
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(page, encoding="utf-8")
+    write_whole(output, page.encode())
     number = f"{len(patches)} patch{'es' if len(patches) > 1 else ''}"
     click.echo(f"Wrote {output} ({number}, {len(page) / 1e6:.1f} MB).")
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 __all__ = ("format_metrics", "summary")
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from .._files import write_whole
 from ._butler import find_datasets, find_metrics, label_dataset, open_butler, read_dataset, split_collections
 
 if TYPE_CHECKING:
@@ -41,7 +43,8 @@ def summary(repo: str, collections: str, where: str, coadd_name: str, output: Pa
 
     The tables and pictures are those that the task compareAcnCoadd wrote. A
     picture is exported as comparison.png, or, where there are several, as
-    comparison_TRACT_PATCH_BAND.png; files of that name are replaced.
+    comparison_TRACT_PATCH_BAND.png (of several sky maps, as
+    comparison_SKYMAP_TRACT_PATCH_BAND.png); files of that name are replaced.
 
     \b
     Example:
@@ -56,8 +59,9 @@ def summary(repo: str, collections: str, where: str, coadd_name: str, output: Pa
         click.echo(format_metrics(read_dataset(butler, ref)))
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
+        keys = _choose_keys(plots)
         for ref in plots:
-            click.echo(f"\npicture: {_export(butler, ref, output, only_one=len(plots) == 1)}")
+            click.echo(f"\npicture: {_export(butler, ref, output, keys)}")
 
 
 def format_metrics(metrics: Table) -> str:
@@ -82,13 +86,18 @@ def format_metrics(metrics: Table) -> str:
     return "\n".join(table.pformat(max_lines=-1, max_width=-1, align=["<", *">" * len(planes), "<"]))
 
 
-def _export(butler: Butler, ref: DatasetRef, folder: Path, *, only_one: bool) -> Path:
-    """Copy a picture, which the Butler can write but not read, to a folder."""
-    from lsst.resources import ResourcePath
+def _choose_keys(refs: Sequence[DatasetRef]) -> list[str]:
+    """Return the dimensions that tell pictures apart in the names of files."""
+    if len(refs) == 1:
+        return []
+    several = len({ref.dataId["skymap"] for ref in refs}) > 1
+    return [*(["skymap"] if several else []), "tract", "patch", "band"]
 
+
+def _export(butler: Butler, ref: DatasetRef, folder: Path, keys: Sequence[str]) -> Path:
+    """Copy a picture, which the Butler can write but not read, to a folder."""
     source = butler.getURI(ref)
-    names = (str(ref.dataId[key]) for key in ("tract", "patch", "band"))
-    stem = "comparison" if only_one else "_".join(("comparison", *names))
+    stem = "_".join(("comparison", *(str(ref.dataId[key]) for key in keys)))
     target = folder / f"{stem}{source.getExtension()}"
-    ResourcePath(str(target)).transfer_from(source, transfer="copy", overwrite=True)
+    write_whole(target, source.read())
     return target

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 __all__ = ("train",)
 
-import tempfile
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 
+from .._locks import lock_file
 from ..core._options import LARGEST_SEED
 from ._progress import Progress
 
@@ -66,20 +67,39 @@ def train(weights: Path, threads: int, overwrite: bool, **counts: int) -> None:
 
     from ..training import TrainingOptions, train_encoder, write_weights
 
-    if weights.exists() and not overwrite:
-        raise click.ClickException(f"{weights} exists; choose another name or give --overwrite.")
     if not weights.parent.is_dir():
         raise click.ClickException(f"The folder {weights.parent} does not exist.")
+    with _alone(weights):
+        if weights.exists() and not overwrite:
+            raise click.ClickException(f"{weights} exists; choose another name or give --overwrite.")
+        torch.set_num_threads(threads)
+        options = TrainingOptions(**counts)
+        checkpoint = weights.with_name(f"{weights.name}.checkpoint")
+        with Progress() as progress:
+            encoder = train_encoder(options, report=progress, checkpoint=checkpoint)
+        write_weights(encoder, weights, options=options)
+        checkpoint.unlink(missing_ok=True)
+    click.echo(f"Wrote {weights}.")
+
+
+@contextlib.contextmanager
+def _alone(weights: Path) -> Iterator[None]:
+    """Keep out a second training of the same file, which would go on from the
+    checkpoints of the first, and replace what it has written.
+
+    That the folder can be written is known then, too, not in an hour.
+    """
+    lock = weights.with_name(f"{weights.name}.lock")
     try:
-        with tempfile.TemporaryFile(dir=weights.parent):
-            pass  # Whether it can be written is known now, not in an hour.
+        file = lock.open("a")
     except OSError as error:
         raise click.ClickException(f"{weights} cannot be written: {error.strerror or error}") from error
-    torch.set_num_threads(threads)
-    options = TrainingOptions(**counts)
-    checkpoint = weights.with_name(f"{weights.name}.checkpoint")
-    with Progress() as progress:
-        encoder = train_encoder(options, report=progress, checkpoint=checkpoint)
-    write_weights(encoder, weights, options=options)
-    checkpoint.unlink(missing_ok=True)
-    click.echo(f"Wrote {weights}.")
+    with file:
+        lock_file(
+            file,
+            busy=click.ClickException(f"Another process is making {weights}: wait, or give another name."),
+        )
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from ..core import InvalidExposureError, PsfModel
 from ..core._frame import Frame, measure_pixel
 from ..core._warped_psf import normalise_kernel
 from ..simulate import draw_scene, flux_from_mag
-from ..simulate._draw import MAX_STAMP
+from ..simulate._draw import FINEST_FOLDING, MAX_STAMP
 from ._profiles import FLAGS, check_catalog, flag_sources, make_profile
 
 _INTERPOLANT = galsim.Lanczos(9)
@@ -146,7 +146,14 @@ def _locate(catalog: Table, frame: Frame, *, padding: int) -> Table:
 
 def _draw_source(row: Table.Row, frame: Frame, psf: PsfModel) -> tuple[tuple[slice, slice], np.ndarray]:
     """Draw one source on the part of the frame that its stamp can reach."""
-    x, y, half = float(row["x"]), float(row["y"]), MAX_STAMP // 2 + 1
+    x, y = float(row["x"]), float(row["y"])
+    scale = measure_pixel(frame.wcs, x=x, y=y)
+    kernel = galsim.ImageD(normalise_kernel(psf(x=x, y=y), label=frame.label), scale=scale)
+    profile_of_psf = galsim.InterpolatedImage(kernel, x_interpolant=_INTERPOLANT, flux=1.0)
+    profile = make_profile(row)
+    is_star = isinstance(profile, galsim.DeltaFunction)
+    size = _find_size(profile_of_psf if is_star else galsim.Convolve(profile, profile_of_psf), scale)
+    half = size // 2 + 1
     left, bottom = max(round(x) - half, frame.x0), max(round(y) - half, frame.y0)
     right = max(min(round(x) + half + 1, frame.x0 + frame.width), left)
     top = max(min(round(y) + half + 1, frame.y0 + frame.height), bottom)
@@ -156,21 +163,12 @@ def _draw_source(row: Table.Row, frame: Frame, psf: PsfModel) -> tuple[tuple[sli
     )
     if right == left or top == bottom:
         return part, np.zeros((top - bottom, right - left))
-    scale = measure_pixel(frame.wcs, x=x, y=y)
     to_sky = _tangent_plane(float(row["ra"]), float(row["dec"]), scale)
 
     def to_image(east: np.ndarray, north: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ra, dec = to_sky.all_pix2world(east, north, 0)
         return frame.wcs.sky_to_pixel(ra=ra, dec=dec)
 
-    def profile_of_psf(*, x: float, y: float) -> galsim.GSObject:
-        kernel = normalise_kernel(psf(x=x, y=y), label=frame.label)
-        return galsim.InterpolatedImage(
-            galsim.ImageD(kernel, scale=scale), x_interpolant=_INTERPOLANT, flux=1.0
-        )
-
-    profile = make_profile(row)
-    is_star = isinstance(profile, galsim.DeltaFunction)
     source = {
         "x": [0.0],
         "y": [0.0],
@@ -185,12 +183,21 @@ def _draw_source(row: Table.Row, frame: Frame, psf: PsfModel) -> tuple[tuple[sli
         x0=left,
         y0=bottom,
         pixel_scale=scale,
-        psf=profile_of_psf,
+        psf=lambda *, x, y: profile_of_psf,
         to_image=to_image,
         faintest=0.0,  # never leave wings out: the flux must be right
         method="no_pixel",
+        max_stamp=size,
     )
     return part, stamp
+
+
+def _find_size(profile: galsim.GSObject, scale: float) -> int:
+    """Return the side of the stamp that a profile needs, in pixels; that of
+    small sources is not looked at.
+    """
+    fine = galsim.GSParams(folding_threshold=FINEST_FOLDING)
+    return max(MAX_STAMP, profile.withGSParams(fine).getGoodImageSize(scale))
 
 
 def _tangent_plane(ra: float, dec: float, scale: float) -> astropy.wcs.WCS:

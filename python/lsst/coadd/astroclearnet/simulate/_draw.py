@@ -24,7 +24,10 @@ type PixelMap = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]
 """Takes x and y of the grid of the scene, returns x and y of an image."""
 
 MAX_STAMP = 320
-"""Largest stamp of one source, in pixels."""
+"""Largest stamp of one source, in pixels, unless another is asked for."""
+
+FINEST_FOLDING = 1e-4
+"""Share of the flux of a source that may lie outside its stamp at best."""
 
 
 def draw_scene(
@@ -39,6 +42,7 @@ def draw_scene(
     to_image: PixelMap | None = None,
     faintest: float = 1.0,
     method: str = "auto",
+    max_stamp: int = MAX_STAMP,
 ) -> np.ndarray:
     """Draw sources through a PSF, without noise.
 
@@ -65,6 +69,8 @@ def draw_scene(
     method
         ``auto`` to integrate over the pixels, ``no_pixel`` where the PSF
         includes them.
+    max_stamp
+        Largest stamp of one source, in pixels.
 
     Returns
     -------
@@ -74,10 +80,11 @@ def draw_scene(
     image = galsim.ImageD(np.zeros((height, width)), xmin=x0, ymin=y0)
     for source in catalog:
         x, y, jacobian = locate(float(source["x"]), float(source["y"]), to_image)
-        if not (-MAX_STAMP < x - x0 < width + MAX_STAMP and -MAX_STAMP < y - y0 < height + MAX_STAMP):
+        if not (-max_stamp < x - x0 < width + max_stamp and -max_stamp < y - y0 < height + max_stamp):
             continue
         gsparams = galsim.GSParams(
-            folding_threshold=float(np.clip(faintest / source["flux"], 1e-4, 5e-3)), maximum_fft_size=16384
+            folding_threshold=float(np.clip(faintest / source["flux"], FINEST_FOLDING, 5e-3)),
+            maximum_fft_size=16384,
         )
         profile = psf(x=x, y=y).withGSParams(gsparams)
         if source["type"] == "star":
@@ -87,7 +94,7 @@ def draw_scene(
             if jacobian is not None:
                 galaxy = galaxy.transform(*jacobian.ravel()) / abs(np.linalg.det(jacobian))
             profile = galsim.Convolve(galaxy, profile, gsparams=gsparams)
-        _add(profile, image, x=x, y=y, pixel_scale=pixel_scale, method=method)
+        _add(profile, image, x=x, y=y, pixel_scale=pixel_scale, method=method, largest=max_stamp)
     return image.array
 
 
@@ -157,10 +164,17 @@ def draw_truth(
 
 
 def _add(
-    profile: galsim.GSObject, image: galsim.Image, *, x: float, y: float, pixel_scale: float, method: str
+    profile: galsim.GSObject,
+    image: galsim.Image,
+    *,
+    x: float,
+    y: float,
+    pixel_scale: float,
+    method: str,
+    largest: int,
 ) -> None:
     """Add one profile, centred at x and y, where its stamp hits the image."""
-    size = min(profile.getGoodImageSize(pixel_scale), MAX_STAMP)
+    size = min(profile.getGoodImageSize(pixel_scale), largest)
     center = galsim.PositionI(round(x), round(y))
     bounds = galsim.BoundsI(
         center.x - size // 2, center.x + size // 2, center.y - size // 2, center.y + size // 2
@@ -168,6 +182,7 @@ def _add(
     overlap = bounds & image.bounds
     if not overlap.isDefined():
         return
-    stamp = galsim.ImageD(bounds, scale=pixel_scale)
+    # A whole stamp of a galaxy that fills the image could be too large.
+    stamp = galsim.ImageD(bounds if size <= MAX_STAMP else overlap, scale=pixel_scale)
     profile.drawImage(image=stamp, center=galsim.PositionD(x, y), method=method)
     image[overlap] += stamp[overlap]

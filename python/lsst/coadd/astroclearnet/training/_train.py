@@ -22,6 +22,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from .._files import write_whole
 from ..core._encoder import StatisticEncoder
 from ..core._encoder_inputs import EncoderInputs
 from ..core._errors import CoreError
@@ -298,12 +299,5 @@ def write_weights(
     if parts is not None:
         metadata["parts"] = str(parts)
     state = {name: value.contiguous() for name, value in encoder.state_dict().items()}
-    part = path.with_name(f"{path.name}.part")
-    try:
-        # The library's own file would be for its owner's eyes only.
-        part.write_bytes(safetensors.torch.save(state, metadata=metadata))
-        part.replace(path)
-    except OSError as error:  # nobody knows the file that it names
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    finally:
-        part.unlink(missing_ok=True)
+    # The library's own file would be for its owner's eyes only.
+    write_whole(path, safetensors.torch.save(state, metadata=metadata))
