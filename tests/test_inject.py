@@ -188,6 +188,24 @@ def test_galaxy_is_not_cut_off_at_a_stamp(flip):
     assert light.max() == light[400, 400]
 
 
+def test_galaxy_too_large_to_draw_is_flagged():
+    """It would need more memory than there is; the others are drawn."""
+    table = Table(
+        {
+            "ra": [150.0, 150.0],
+            "dec": [2.0, 2.0],
+            "source_type": ["Sersic", "Star"],
+            "n": [6.0, 0.0],
+            "mag": [MAG, MAG],
+            "half_light_radius": [60.0, 0.0],
+        }
+    )
+    frame = Frame(label="frame", wcs=make_wcs(x=50, y=50, scale=0.168), x0=0, y0=0, width=101, height=101)
+    drawn = draw_light(table, frame, psf=lambda *, x, y: sample_gaussian(fwhm=4.0, size=31))
+    assert drawn.light.sum() == pytest.approx(FLUX, rel=1e-3)
+    assert list(drawn.catalog["injection_flag"]) == [1 << FLAGS["FFT_SIZE_ERROR"], 0]
+
+
 def test_nothing_else_changes(injected):
     for one, outputs, light in injected:
         before, after = one.exposure_or_handle, outputs.output_exposure

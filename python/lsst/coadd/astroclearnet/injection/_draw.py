@@ -23,13 +23,21 @@ from ..core import InvalidExposureError, PsfModel
 from ..core._frame import Frame, measure_pixel
 from ..core._warped_psf import normalise_kernel
 from ..simulate import draw_scene, flux_from_mag
-from ..simulate._draw import FINEST_FOLDING, MAX_STAMP
+from ..simulate._draw import MAX_STAMP
 from ._profiles import FLAGS, check_catalog, flag_sources, make_profile
 
 _INTERPOLANT = galsim.Lanczos(9)
 """Between the pixels of a PSF. A star that is off the centre of its pixel has
 an error of 0.05 % of its peak where the FWHM is 3.5 pixels; with the default
 of galsim 0.4 %."""
+
+
+_LARGEST_STAMP = 8192
+"""Side of a stamp, in pixels, up to which memory and time allow to draw it."""
+
+_FOLDINGS = 1e-4, 3e-4, 1e-3, 5e-3
+"""Share of the flux of a source that may lie outside its stamp: the first for
+which the stamp is not too large."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -152,7 +160,7 @@ def _draw_source(row: Table.Row, frame: Frame, psf: PsfModel) -> tuple[tuple[sli
     profile_of_psf = galsim.InterpolatedImage(kernel, x_interpolant=_INTERPOLANT, flux=1.0)
     profile = make_profile(row)
     is_star = isinstance(profile, galsim.DeltaFunction)
-    size = _find_size(profile_of_psf if is_star else galsim.Convolve(profile, profile_of_psf), scale)
+    size, folding = _find_size(profile_of_psf if is_star else galsim.Convolve(profile, profile_of_psf), scale)
     half = size // 2 + 1
     left, bottom = max(round(x) - half, frame.x0), max(round(y) - half, frame.y0)
     right = max(min(round(x) + half + 1, frame.x0 + frame.width), left)
@@ -169,10 +177,11 @@ def _draw_source(row: Table.Row, frame: Frame, psf: PsfModel) -> tuple[tuple[sli
         ra, dec = to_sky.all_pix2world(east, north, 0)
         return frame.wcs.sky_to_pixel(ra=ra, dec=dec)
 
+    flux = float(flux_from_mag(float(row["mag"])))
     source = {
         "x": [0.0],
         "y": [0.0],
-        "flux": [float(flux_from_mag(float(row["mag"])))],
+        "flux": [flux],
         "type": ["star" if is_star else "galaxy"],
         "profile": np.array([profile], dtype=object),
     }
@@ -185,19 +194,29 @@ def _draw_source(row: Table.Row, frame: Frame, psf: PsfModel) -> tuple[tuple[sli
         pixel_scale=scale,
         psf=lambda *, x, y: profile_of_psf,
         to_image=to_image,
-        faintest=0.0,  # never leave wings out: the flux must be right
+        faintest=folding * flux,
         method="no_pixel",
         max_stamp=size,
     )
     return part, stamp
 
 
-def _find_size(profile: galsim.GSObject, scale: float) -> int:
-    """Return the side of the stamp that a profile needs, in pixels; that of
-    small sources is not looked at.
+def _find_size(profile: galsim.GSObject, scale: float) -> tuple[int, float]:
+    """Return the side of the stamp that a profile needs, in pixels, and the
+    share of its flux that may lie outside; that of small sources is not
+    looked at.
+
+    Raises
+    ------
+    galsim.GalSimFFTSizeError
+        If the stamp would be too large.
     """
-    fine = galsim.GSParams(folding_threshold=FINEST_FOLDING)
-    return max(MAX_STAMP, profile.withGSParams(fine).getGoodImageSize(scale))
+    for folding in _FOLDINGS:
+        params = galsim.GSParams(folding_threshold=folding)
+        size = profile.withGSParams(params).getGoodImageSize(scale)
+        if size <= _LARGEST_STAMP:
+            return max(MAX_STAMP, size), folding
+    raise galsim.GalSimFFTSizeError("The stamp is too large.", size)
 
 
 def _tangent_plane(ra: float, dec: float, scale: float) -> astropy.wcs.WCS:
