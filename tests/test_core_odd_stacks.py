@@ -77,6 +77,16 @@ def test_hole_on_a_star_does_not_outvote_the_others(n, method):
         assert _fluxes(stack) == pytest.approx(1.0, abs=0.02)
 
 
+@pytest.mark.parametrize("fwhms", [(4.0, 3.0, 5.0), (4.0, 3.0, 5.0, 4.0), (3.0, 4.0, 5.0, 4.0)])
+def test_faint_exposure_does_not_outvote_sharp_ones(fwhms):
+    """Its calibration is wrong: the median is that of a broad exposure then,
+    above which the sharp ones stand."""
+    stack = _make_stack(fwhms)
+    image = stack.image.copy()
+    image[0] *= 0.3
+    assert _fluxes(dataclasses.replace(stack, image=image)) == pytest.approx(1.0, abs=0.03)
+
+
 def test_pixel_far_below_zero_is_left_out():
     """A million sigma, 15 pixels from a star."""
     stack = _make_stack(np.linspace(3.0, 5.0, 8))

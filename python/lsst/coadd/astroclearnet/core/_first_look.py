@@ -61,6 +61,10 @@ class FirstLook:
         self._sharper = (psf_peak / psf_peak.median() - 1.0).clamp_min(0.0)[:, None, None]
         count = good.sum(0)
         self._few = ((count >= 3) & (count <= _FEW)).float()
+        # Of few exposures one that lacks light moves the median to a broader
+        # one, above which the sharp ones stand: not so if peaks are alike.
+        self._peak = psf_peak[:, None, None]
+        self._alike = self._few * find_median(image / self._peak, good) if self._few.amax() else None
 
     def find_used(self) -> torch.Tensor:
         """Find what stands far above the median, or far below 0.
@@ -77,7 +81,7 @@ class FirstLook:
             # A lonely exposure is its own median: nothing can be said there.
             if not ratio.abs().amax() > 5.5:
                 continue
-            excess /= ((0.5 + 1.3 * self._sharper[part]) * self._near).clamp_min_(1e-30)
+            excess /= self._tolerance(part, 0.5)
             core = _above(ratio, 5.5) & _above(excess, 1.0) & _above(used[part], 0.0)
             # No seeing makes less of a star than nothing.
             hole = _above(-ratio, 5.5) & _above(-excess, 2.5) & _above(used[part], 0.0)
@@ -88,6 +92,16 @@ class FirstLook:
             if hole.amax():
                 used[part] *= 1 - (brightest_nearby(hole, 1) & _above(-ratio, 1.5))
         return used
+
+    def _tolerance(self, part: slice, share: float) -> torch.Tensor:
+        """How far above the median light may stand on sources, by a share of
+        their brightness beside what seeing does.
+        """
+        tolerance = ((share + 1.3 * self._sharper[part]) * self._near).clamp_min_(1e-30)
+        if self._alike is not None:
+            expected = (1.0 + share) * self._peak[part] * self._alike
+            torch.maximum(tolerance, expected.sub_(self._median), out=tolerance)
+        return tolerance
 
     def may_be_artifact(self, part: slice) -> torch.Tensor | None:
         """Tell where the light of exposures may be an artifact.
@@ -110,8 +124,7 @@ class FirstLook:
         """
         if not self._few.amax():
             return None
-        tolerance = ((_ABOVE + 1.3 * self._sharper[part]) * self._near).clamp_min_(1e-30)
-        excess = (self._image[part] - self._median) / tolerance
+        excess = (self._image[part] - self._median) / self._tolerance(part, _ABOVE)
         bright = soft(self._near * self._variance[part].rsqrt(), _SOURCE)
         return 1.0 - self._few * bright * (1.0 - soft(excess, 1.0))
 
