@@ -153,6 +153,9 @@ def test_streak_that_is_left():
     # A star that is wrong is no streak.
     assert metrics.streak_leakage(2 * truth, truth, mean, region=truth < 0.1) == pytest.approx(0, abs=1e-3)
     assert np.isnan(metrics.streak_leakage(truth, truth, 0 * mean))
+    reached = metrics.footprint(artifacts)
+    assert not reached[1:].any() and reached[0][np.abs(distance) < 9].all()
+    assert not reached[0][np.abs(distance) > 11].any()
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ import pytest
 
 from benchmarks.engine import scenes, skies
 from benchmarks.engine.measure import Judge
-from benchmarks.engine.peers import Delivery
+from benchmarks.engine.peers import Delivery, FitInputs
+from benchmarks.engine.peers._linear import fit_weighted_mean
 from benchmarks.engine.scene_list import make_scenes, select_scenes
 from lsst.coadd.astroclearnet.simulate import StackFaults, draw_warped_noise, make_catalog, simulate_stack
 
@@ -46,6 +47,22 @@ def test_a_realisation_is_new_noise_on_the_same_sky():
     noise = (one.image - truth.signal)[both], (other.image - truth.signal)[both]
     assert abs(np.corrcoef(*noise)[0, 1]) < 0.1
     assert one.image.shape == (4, 32 + 2 * scenes.HALO, 32 + 2 * scenes.HALO)
+
+
+def test_trail_is_left_in_a_mean_and_not_where_it_is_masked():
+    """What the loss of its pixels costs is no light of the trail."""
+    scene = small_scene("medium", size=96)
+    stack, truth = scene.make(0)
+    judge = Judge(scene, 0, stack, truth)
+    trail = judge.find_trail()
+    assert [bool(one.any()) for one in trail].count(True) == 1
+    good = stack.good & ~trail
+    masked = dataclasses.replace(stack, good=good, image=np.where(good, stack.image, 0))
+    whole, without = (
+        fit_weighted_mean(FitInputs(scene=scene, stack=one, truth=truth))[0] for one in (stack, masked)
+    )
+    assert judge.measure_leak("mean", whole, without)["value"] == pytest.approx(1, abs=0.15)
+    assert judge.measure_leak("mean", without, without)["value"] == 0
 
 
 def test_the_sets_share_no_seed():

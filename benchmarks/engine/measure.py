@@ -106,14 +106,25 @@ class Judge:
         delivery
             What it makes of the stack.
         clean
-            What it makes of the same exposures without the trail.
+            What it makes of the same exposures with the trail masked. Without
+            the trail they would know more of the sky: what the loss of these
+            pixels costs is no light of the trail.
         """
+        artifact = metrics.ideal_artifact(self._trail, self.truth.sky_sigma)[_INNER]
+        leak = metrics.streak_leakage(delivery.image, clean.image, artifact)
+        return self.row(peer, delivery.plane, "leak", leak)
+
+    def find_trail(self) -> np.ndarray:
+        """Tell which pixels a trail reaches, bool ``(n, y, x)``."""
+        return metrics.footprint(self._trail)
+
+    @cached_property
+    def _trail(self) -> np.ndarray:
+        """Light of the trail in each exposure, ``(n, y, x)``."""
         streaked = self.truth.streaked
         added = np.zeros(self.stack.image.shape, dtype=np.float32)
         added[streaked] = self.truth.streak * self.stack.good[streaked]
-        artifact = metrics.ideal_artifact(added, self.truth.sky_sigma)[_INNER]
-        leak = metrics.streak_leakage(delivery.image, clean.image, artifact)
-        return self.row(peer, delivery.plane, "leak", leak)
+        return added
 
     def row(self, peer: str, plane: str, metric: str, value: float) -> Row:
         """Make a row of the table ``rows``."""

@@ -212,11 +212,11 @@ def _run_peer(name: str, fit, judge: Judge, tables: dict, images: dict) -> None:
 
 
 def _measure_leak(peer: Peer, inputs: FitInputs, judge: Judge, tables: dict, images: dict) -> None:
-    """Fit the exposures without the trail, and compare."""
-    stack, truth = inputs.stack, inputs.truth
-    image = stack.image.copy()
-    image[truth.streaked] -= truth.streak * stack.good[truth.streaked]
-    clean = dataclasses.replace(inputs, stack=dataclasses.replace(stack, image=image))
+    """Fit the exposures with the trail masked, and compare."""
+    stack = inputs.stack
+    good = stack.good & ~judge.find_trail()
+    masked = dataclasses.replace(stack, good=good, image=np.where(good, stack.image, 0))
+    clean = dataclasses.replace(inputs, stack=masked)
     outcome = run_alone(functools.partial(peer.fit, clean))
     for delivery in outcome.value or ():
         found = images.get(f"{peer.name}/{delivery.plane}")

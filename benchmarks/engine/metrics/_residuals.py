@@ -10,11 +10,11 @@
 
 from __future__ import annotations
 
-__all__ = ("ideal_artifact", "rings", "streak_leakage")
+__all__ = ("footprint", "ideal_artifact", "rings", "streak_leakage")
 
 import astropy.table
 import numpy as np
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, generate_binary_structure
 
 _OUTER = 20
 """Largest radius of a ring, in pixels."""
@@ -96,6 +96,15 @@ def ideal_artifact(artifacts: np.ndarray, sky_sigma: np.ndarray) -> np.ndarray:
     return np.tensordot(weight / weight.sum(), np.asarray(artifacts, dtype=float), axes=1)
 
 
+def footprint(light: np.ndarray) -> np.ndarray:
+    """Tell which pixels of images ``(..., y, x)`` an artifact reaches, with 3
+    pixels around it, bool.
+    """
+    touched = np.abs(light) > 1e-3 * np.abs(light).max()
+    cross = generate_binary_structure(2, 1)[(np.newaxis,) * (light.ndim - 2)]
+    return binary_dilation(touched, cross, iterations=_REACH)
+
+
 def streak_leakage(
     image: np.ndarray,
     reference: np.ndarray,
@@ -130,11 +139,11 @@ def streak_leakage(
     `float`
         The share; NaN if there is no artifact in the region.
     """
-    footprint = binary_dilation(np.abs(artifact) > 1e-3 * np.abs(artifact).max(), iterations=_REACH)
+    near = footprint(artifact)
     if region is not None:
-        footprint &= region
-    flux = float(np.sum(artifact[footprint], dtype=float))
+        near &= region
+    flux = float(np.sum(artifact[near], dtype=float))
     if flux == 0:
         return np.nan
-    left = np.asarray(image, dtype=float)[footprint] - np.asarray(reference, dtype=float)[footprint]
+    left = np.asarray(image, dtype=float)[near] - np.asarray(reference, dtype=float)[near]
     return float(left.sum() / flux)
