@@ -264,6 +264,7 @@ def _label(axes: np.ndarray, zooms: Sequence[Zoom], pixel: str) -> None:
         axis.set_ylabel(f"{name}\ny [px]", fontsize=8)
     for k, (letter, zoom) in enumerate(zip("ABCDEFG", zooms, strict=False)):
         x0, y0, width, height = zoom.box
+        x0, y0 = x0 - 0.5, y0 - 0.5  # from the edge of its pixels
         # Inside, where no end of the picture cuts it, and in another corner
         # than the next, whose box may lie on this one.
         right, low = k % 2, k // 2 % 2
