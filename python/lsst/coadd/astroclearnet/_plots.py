@@ -268,11 +268,13 @@ def _label(axes: np.ndarray, zooms: Sequence[Zoom], pixel: str) -> None:
         # Inside, where no end of the picture cuts it, and in another corner
         # than the next, whose box may lie on this one.
         right, low = k % 2, k // 2 % 2
+        corner = x0 + right * width, y0 + (1 - low) * height
         for axis in axes[0]:
+            limits = zip(corner, (axis.get_xlim(), axis.get_ylim()), strict=True)
             axis.add_patch(Rectangle((x0, y0), width, height, fill=False, color=_MARK, linewidth=0.9))
             axis.annotate(
                 letter,
-                (x0 + right * width, y0 + (1 - low) * height),
+                tuple(np.clip(place, *ends) for place, ends in limits),
                 color=_MARK,
                 fontsize=8,
                 xytext=(2 - 4 * right, 4 * low - 2),
