@@ -47,6 +47,10 @@ intersphinx_mapping = {}
 # Two hyphens begin an option in commands to copy.
 smartquotes = False
 
+# Defaults as they are written, not where a function lies in memory.
+autodoc_preserve_defaults = True
+typehints_defaults = None
+
 # Methods of pipe_base and pex_config are documented there.
 automodsumm_inherited_members = False
 

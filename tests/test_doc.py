@@ -23,10 +23,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from lsst.coadd.astroclearnet._about import describe_run
 from lsst.coadd.astroclearnet._visit_images import VISIT_PLANES
+from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddConfig
 from lsst.coadd.astroclearnet.cli import main
 from lsst.coadd.astroclearnet.comparison import _rows
-from lsst.coadd.astroclearnet.core import Plane
+from lsst.coadd.astroclearnet.core import FitOptions, Plane
 from lsst.coadd.astroclearnet.ingest import _config as ingest_config
 from lsst.coadd.astroclearnet.injection import _measure
 from lsst.daf.butler import Butler
@@ -38,6 +40,7 @@ SCRIPT = GUIDE / "tutorial.sh"
 PAGES = [path for pattern in ("*.rst", "how-to/*.rst", "*.sh") for path in GUIDE.glob(pattern)]
 PAGES += sorted((ROOT / "bps").glob("*.yaml"))
 TEXT = {path: path.read_text() for path in PAGES}
+ASSEMBLE = GUIDE / "tasks/lsst.coadd.astroclearnet.assemble_acn_coadd.AssembleAcnCoaddTask.rst"
 
 METRICS = {name: " ".join(one.text.split()) for name, one in _rows.DEFINITIONS.items()}
 INJECTION_METRICS = {name: " ".join(text.split()) for name, text in _measure.DEFINITIONS.items()}
@@ -139,6 +142,24 @@ def test_every_file_of_the_guide_exists():
         named |= set(re.findall(r"\b(?:pipelines|config|bps)/[\w/-]+\.(?:yaml|py)\b", text))
     assert len(named) > 6
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_every_file_and_name_of_the_page_on_the_code_exists():
+    text = TEXT[GUIDE / "code.rst"]
+    paths = re.findall(r"``(?!lsst\.)([\w/-]+(?:\.\w+|/))``", text)
+    assert len(paths) > 40
+    package = ROOT / "python/lsst/coadd/astroclearnet"
+    assert [path for path in paths if not ((package / path).exists() or (ROOT / path).exists())] == []
+    sources = "".join(path.read_text() for path in package.rglob("*.py"))
+    names = re.findall(r"``([A-Za-z_]+)``", text)
+    assert [name for name in names if not re.search(rf"\b{name}\b", sources)] == []
+
+
+def test_metadata_of_the_guide_are_those_of_the_coadds():
+    page = ASSEMBLE.read_text()
+    about = describe_run(AssembleAcnCoaddConfig(), FitOptions(), device="cpu", n_inputs=1, n_dropped=0)
+    names = {"version_..." if name.startswith("version_") else name for name in about}
+    assert [name for name in sorted(names) if f"``{name}``" not in page] == []
 
 
 def test_every_command_of_the_guide_exists():

@@ -10,11 +10,13 @@
 
 import importlib.resources
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,14 @@ def test_core_needs_no_other_lsst_package():
     assert "_stack" in modules
     imports = "".join(f"import {PACKAGE}.core.{name}\n" for name in modules if name != "__init__")
     run_python(BLOCK + imports)
+
+
+def test_list_of_the_modules_of_the_core_is_complete():
+    text = (RESOURCES.parent / "core/__init__.py").read_text()
+    named = re.findall(r"`(_\w+\*?)`", text)
+    modules = [path.stem for path in (RESOURCES.parent / "core").glob("_*.py") if path.stem != "__init__"]
+    assert [name for name in modules if not any(fnmatch(name, one) for one in named)] == []
+    assert [one for one in named if not any(fnmatch(name, one) for name in modules)] == []
 
 
 def test_block_works():

@@ -146,6 +146,41 @@ def test_axes_are_patch_pixels(views):
     np.testing.assert_array_equal(shown, views[0].image[row : row + 60, column : column + 60])
 
 
+def test_zooms_at_the_edge_have_their_letter(views):
+    """What is bright is in a corner of the patch."""
+    image = views[1].image.copy()
+    image[-20:-16, -20:-16] += 50 * image.max()
+    figure = draw([views[0], dataclasses.replace(views[1], image=image)])
+    patch = find_images(figure)[0]
+    _, y0, _, height = views[0].box
+    boxes = [box.get_bbox() for box in patch.patches]
+    assert any(box.y1 == y0 + height - 0.5 for box in boxes)
+    # A letter whose place is beyond the limits is not drawn.
+    (left, right), (low, high) = patch.get_xlim(), patch.get_ylim()
+    places = [text.xy for text in patch.texts]
+    assert len(places) == len(boxes) == len(find_zooms(figure))
+    assert all(left <= x <= right and low <= y <= high for x, y in places)
+
+
+def test_zooms_beyond_what_is_shown_have_their_letter(views):
+    """A part of the patch has data, and only that is shown."""
+    outside = np.ones_like(views[0].bad)
+    outside[60:300, 60:300] = False
+    parts = []
+    for view in views:
+        image = view.image.copy()
+        image[280:284, 280:284] += 50 * views[1].image.max()
+        parts.append(dataclasses.replace(view, bad=outside, image=image))
+    figure = draw(parts)
+    patch = find_images(figure)[0]
+    (left, right), (low, high) = patch.get_xlim(), patch.get_ylim()
+    boxes = [box.get_bbox() for box in patch.patches]
+    assert right - left < views[0].box[2] and any(box.x1 > right or box.y1 > high for box in boxes)
+    places = [text.xy for text in patch.texts]
+    assert len(places) == len(boxes)
+    assert all(left <= x <= right and low <= y <= high for x, y in places)
+
+
 def test_residual_is_reference_minus_plane_in_its_own_colours(views):
     comparison = compare_views(views)
     patch = find_cmap(draw(views), "PuOr")[0]

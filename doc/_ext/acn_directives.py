@@ -85,6 +85,26 @@ class Connections(SphinxDirective):
         return [target]
 
 
+class Columns(SphinxDirective):
+    """``acn-columns``: the columns of a table that the assembly writes."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table of ``inputs`` or ``history``."""
+        from lsst.coadd.astroclearnet import _tables
+
+        if self.arguments[0] == "inputs":
+            table = _tables.make_inputs_table([], pixel_scale=1.0)
+        else:
+            table = _tables.make_history_table([])
+        rows = [
+            (literal(column.name), str(column.unit or "\u2014"), escape(column.description))
+            for column in table.itercols()
+        ]
+        return self.parse_text_to_nodes(format_table(("column", "unit", "meaning"), rows, "22 14 64"))
+
+
 class InputPlanes(SphinxDirective):
     """``acn-input-planes``: mask planes of exposures, and those left out."""
 
@@ -210,8 +230,10 @@ class Targets(SphinxDirective):
         rows = []
         with path.open(newline="") as stream:
             for row in csv.DictReader(stream):
+                # What is called a percentage is a fraction in the file.
+                factor = 100 if row["check"].endswith(" %") else 1
                 value, error, low, high = (
-                    float(row[name] or "nan") for name in ("value", "error", "low", "high")
+                    factor * float(row[name] or "nan") for name in ("value", "error", "low", "high")
                 )
                 measured = f"{value:.3g}" + (f" \u00b1 {error:.1g}" if error > 0 else "")
                 limits = [f"\u2265 {low:g}"] if math.isfinite(low) else []
@@ -237,6 +259,7 @@ def _quote(text: str) -> list[str]:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("acn-connections", Connections)
+    app.add_directive("acn-columns", Columns)
     app.add_directive("acn-input-planes", InputPlanes)
     app.add_directive("acn-output-planes", OutputPlanes)
     app.add_directive("acn-metrics", Metrics)

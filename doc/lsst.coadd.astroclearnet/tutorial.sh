@@ -53,18 +53,22 @@ x, y = np.random.default_rng(1).uniform(2 * radius, np.array(noise.shape[::-1]) 
 empty, _, _ = sep.sum_circle(noise, x, y, radius, mask=no_data)
 error = 1.4826 * np.median(np.abs(empty - np.median(empty)))
 
-corner = coadd.bbox.x.start, coadd.bbox.y.start
+box = coadd.bbox
+corner = box.x.start, box.y.start
 print(f"{len(flux)} sources; error of a flux by the sky: {error:.0f} nJy")
 for i in np.argsort(-flux)[:5]:
     place = f"x={sources['x'][i] + corner[0]:.1f} y={sources['y'][i] + corner[1]:.1f}"
     print(f"{place}  {flux[i]:.0f} nJy  {31.4 - 2.5 * np.log10(flux[i]):.2f} mag")
 
 # -- picture
-figure = Figure(figsize=(12, 4), layout="constrained")
+figure = Figure(figsize=(12, 4.5), layout="constrained")
 top = 30 * np.sqrt(np.median(deep.variance.array))
+extent = np.array([box.x.start, box.x.stop, box.y.start, box.y.stop]) - 0.5
 planes = {"deepCoadd": deep, "acn_coadd": coadd, "acn_latent": latent}
 for axes, (name, plane) in zip(figure.subplots(1, 3), planes.items(), strict=True):
-    axes.imshow(np.arcsinh(plane.image.array / top * 10), origin="lower", vmin=0, vmax=np.arcsinh(10))
+    scaled = np.where(no_data, np.nan, np.arcsinh(plane.image.array / top * 10))
+    axes.imshow(scaled, origin="lower", vmin=0, vmax=np.arcsinh(10), extent=extent)
     axes.set(title=name, xlabel="x (pixel)", ylabel="y (pixel)")
+figure.suptitle(f"asinh stretch, 0 to {top:.0f} nJy per pixel; white: no data", fontsize=10)
 figure.savefig("tutorial.png")
 PYTHON

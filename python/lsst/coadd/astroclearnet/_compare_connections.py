@@ -275,7 +275,8 @@ class CompareAcnCoaddConfig(PipelineTaskConfig, pipelineConnections=CompareAcnCo
         min=5.0,
     )
     isolation = RangeField[float](
-        doc="Radius within which such a star has no neighbour of more than 2 % of its flux, in arcsec.",
+        doc="Radius within which a star whose width is measured has no neighbour of more than 2 % of its "
+        "flux, in arcsec.",
         default=3.0,
         min=0.0,
     )

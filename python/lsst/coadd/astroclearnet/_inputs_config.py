@@ -64,9 +64,9 @@ class InputsConfig(Config):
         default="lanczos3",
     )
     use_visit_summary = Field[bool](
-        doc="Use visit_summaries: their statistics for selection, and what the next four fields say instead "
-        "of what is in the images. A detector without a row is left out. Set it where a final calibration "
-        "was run; needs image_model='afw'.",
+        doc="Use visit_summaries: their statistics for selection, and what the four fields named like this "
+        "one say instead of what is in the images. A detector without a row is left out. Set it where a "
+        "final calibration was run; needs image_model='afw'.",
         default=False,
     )
     use_visit_summary_psf = Field[bool](
@@ -86,7 +86,8 @@ class InputsConfig(Config):
     )
     revert_background = Field[bool](
         doc="Add background_reverts to the images, i.e. undo their sky subtraction (image_model='images': "
-        "the background that the image says was subtracted). Set it with apply_background.",
+        "the background that the image says was subtracted). Set it where apply_background subtracts the "
+        "whole sky instead, not a correction as skyCorr.",
         default=False,
     )
     apply_background = Field[bool](
@@ -95,14 +96,15 @@ class InputsConfig(Config):
         default=False,
     )
     apply_background_ratio = Field[bool](
-        doc="Divide those backgrounds by background_ratios. Set it where an illumination correction was "
-        "used; needs image_model='afw'.",
+        doc="Divide the backgrounds that are added or subtracted by background_ratios. Set it where an "
+        "illumination correction was used; needs image_model='afw'.",
         default=False,
     )
     calibrate_backgrounds = Field[bool](
-        doc="Multiply those backgrounds by the photometric calibration of visit_summaries. Set it where "
-        "images are in nJy (BUNIT) and backgrounds still in counts, as visit_image and "
-        "visit_image_background are; needs use_visit_summary, without use_visit_summary_photo_calib.",
+        doc="Multiply the backgrounds that are added or subtracted by the photometric calibration of "
+        "visit_summaries. Set it where images are in nJy (BUNIT) and backgrounds still in counts, as "
+        "visit_image and visit_image_background are; needs use_visit_summary, without "
+        "use_visit_summary_photo_calib.",
         default=False,
     )
     background_name = Field[str](

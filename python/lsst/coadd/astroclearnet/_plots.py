@@ -264,14 +264,17 @@ def _label(axes: np.ndarray, zooms: Sequence[Zoom], pixel: str) -> None:
         axis.set_ylabel(f"{name}\ny [px]", fontsize=8)
     for k, (letter, zoom) in enumerate(zip("ABCDEFG", zooms, strict=False)):
         x0, y0, width, height = zoom.box
+        x0, y0 = x0 - 0.5, y0 - 0.5  # from the edge of its pixels
         # Inside, where no end of the picture cuts it, and in another corner
         # than the next, whose box may lie on this one.
         right, low = k % 2, k // 2 % 2
+        corner = x0 + right * width, y0 + (1 - low) * height
         for axis in axes[0]:
+            limits = zip(corner, (axis.get_xlim(), axis.get_ylim()), strict=True)
             axis.add_patch(Rectangle((x0, y0), width, height, fill=False, color=_MARK, linewidth=0.9))
             axis.annotate(
                 letter,
-                (x0 + right * width, y0 + (1 - low) * height),
+                tuple(np.clip(place, *ends) for place, ends in limits),
                 color=_MARK,
                 fontsize=8,
                 xytext=(2 - 4 * right, 4 * low - 2),

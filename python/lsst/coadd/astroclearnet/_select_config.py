@@ -72,7 +72,8 @@ class SelectInputsConfig(Config):
         optional=True,
     )
     max_scaled_size_scatter = Field[float](
-        doc="The same relative to the median size; None, not 0, for no limit. Needs inputs='visits'.",
+        doc="Scatter of the residual of the size of the PSF stars, relative to the median size, above which "
+        "a detector is not used; None, not 0, for no limit. Needs inputs='visits'.",
         default=0.019,
         optional=True,
     )

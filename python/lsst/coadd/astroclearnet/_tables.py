@@ -86,7 +86,7 @@ _DESCRIPTIONS = {
     **_CALIBRATION,
     "chi2": "Reduced chi2 against the decoded latent image",
     "noise_scale": "What its variances were multiplied by to agree with its noise, mean over the cells; 1 if "
-    "they were right, NaN if that was not measured",
+    "they were right or that could not be measured, NaN if the exposure was not used",
     "kept": "Whether the exposure was used",
     "reason": "Why it was dropped",
 }

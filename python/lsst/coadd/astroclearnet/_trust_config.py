@@ -48,14 +48,15 @@ class TrustConfig(Config):
         inclusiveMin=False,
     )
     chi2 = RangeField[float](
-        doc="Reduced chi2 of the exposures about the latent within a few pixels; it sees variable and moving "
-        "sources and faults of single exposures, too. Lower it to mark more of them.",
+        doc="Reduced chi2 of the exposures about the latent within a few pixels above which a pixel is not "
+        "trusted; it sees variable and moving sources and faults of single exposures, too. Lower it to mark "
+        "more of them.",
         default=_DEFAULTS.chi2,
         min=1.0,
     )
     cell_chi2 = RangeField[float](
-        doc="Median of that chi2 over a cell above which none of the cell is trusted. Raise it where the "
-        "variances of the inputs are too small.",
+        doc="Median over a cell of the chi2 that the field chi2 limits, above which none of the cell is "
+        "trusted. Raise it where the variances of the inputs are too small.",
         default=_DEFAULTS.cell_chi2,
         min=1.0,
     )

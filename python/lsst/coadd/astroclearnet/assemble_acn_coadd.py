@@ -119,8 +119,9 @@ class AssembleAcnCoaddTask(PipelineTask):
         Returns
         -------
         `lsst.pipe.base.Struct`
-            ``latent`` (not for method ``mean``), ``coadd``, ``n_image``,
-            ``inputs_table`` and ``fit_history``, as the connections say.
+            ``latent`` (not for methods ``kaiser`` and ``mean``), ``coadd``,
+            ``n_image``, ``inputs_table`` and ``fit_history``, as the
+            connections say.
 
         Raises
         ------

@@ -18,14 +18,17 @@ The modules, in the order of the data:
   `_premade_warp`: exposures and PSFs on the pixel grid of the patch;
 - `_tiles`, `_stack`, `_batches`, `_device`: cells, their stacks, where to fit;
 - `_fit`, `_options`: the method and recipe for a cell;
-- `_statistic`, `_first_look`, `_clip`, `_trail`, `_neighbours`, `_wiener`,
-  `_noise_level`, `_coverage_noise`: artifacts clipped, holes filled, D and P;
+- `_statistic`, `_first_look`, `_clip`, `_skies`, `_trail`, `_neighbours`,
+  `_wiener`, `_noise_level`, `_coverage_noise`: artifacts clipped, holes
+  filled, D and P;
 - `_encoder_inputs`, `_encoder`, `_unet`, `_flux`, `_scatter`: the latent, its
-  fluxes and its scatter (`_mm`, `_self*`, `_paper`, `_kaiser`: other ways);
+  fluxes and its scatter (`_mm`, `_self*`, `_paper`, `_kaiser`: other ways;
+  `_step_line`: their progress);
 - `_finish`, `_deliver`, `_filters`, `_fourier`, `_decoder`: the products at
   the target PSF;
 - `_canvas`, `_holes`, `_expected_variance`, `_misfit`, `_diagnose`,
-  `_correlation`, `_trust`: cells stitched, and how far to trust the result.
+  `_correlation`, `_trust`: cells stitched, and how far to trust the result;
+- `_errors`: what all of them raise.
 """
 
 from ._errors import *

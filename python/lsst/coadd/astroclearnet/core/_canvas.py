@@ -91,10 +91,15 @@ class PatchFit:
     """Stitched result; arrays are ``(y, x)`` of the patch, no halo."""
 
     latent: np.ndarray
+    """Latent image at the target PSF."""
     coadd: np.ndarray
+    """Latent plus the residual at the same PSF, or the linear coadd."""
     latent_variance: np.ndarray
+    """Variance of each pixel of the latent."""
     coadd_variance: np.ndarray
+    """Variance of each pixel of the coadd."""
     noise: np.ndarray
+    """One realization of the noise of the coadd."""
     n_image: np.ndarray
     """Unmasked, unclipped inputs per pixel, uint16."""
     n_rejected: np.ndarray
@@ -109,13 +114,16 @@ class PatchFit:
     latent_psf: np.ndarray
     """Kernels ``(cell_y, cell_x, p, p)``; NaN where a cell is missing."""
     coadd_psf: np.ndarray
+    """The same of the coadd."""
     seeing: np.ndarray
     """FWHM in pixels of the PSF of all exposures together, ``(cell_y, cell_x,
     2)``, the two numbers of `CellFit.seeing`; NaN where a cell is missing."""
     missing: frozenset[tuple[int, int]]
     """Cells ``(i, j)`` without a result."""
     exposures: tuple[ExposureSummary, ...]
+    """What was found for each exposure."""
     history: tuple[HistoryRow, ...]
+    """Loss and chi2 by cell, stage and step."""
 
 
 class Canvas:
