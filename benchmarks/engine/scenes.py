@@ -85,8 +85,8 @@ class Scene:
     heavy: bool = False
     """Whether the costly peers run, too."""
     twin: bool = False
-    """Whether the same exposures are fitted without the unmasked trail, too,
-    to see what it leaves."""
+    """Whether the same exposures are fitted with the trail masked, too, to see
+    what it leaves where it is not."""
 
     @property
     def seed(self) -> int:
