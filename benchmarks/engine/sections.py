@@ -286,8 +286,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Figures], _Section]], ...] = (
         "Images",
         f"Means over the fields. {_SCENES} Of these, chi2 is that of the scenes which are fitted in one "
         "piece, the streak that of those fitted with it masked, too, and held-out chi2 that of the costly "
-        f"scenes. Sky {_UNITS}. Each plane against the truth at its own PSF. Of a streak, less than 0 is left "
-        "where too much is taken away. Held-out: chi2 of exposures that the plane was made without.",
+        f"scenes. Sky {_UNITS}. Each plane against the truth at its own PSF. Of a streak, less than 0 is "
+        "left where too much is taken away. Held-out: chi2 of exposures that the plane was made without.",
         _images,
     ),
     ("PSNR by scene", f"asinh scale, dB. {_COLUMN}", _psnr),
