@@ -8,6 +8,8 @@
 
 """Mask planes of a result, from those of its inputs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from _output_data import BOX, CELL, make_geometry, make_warped
@@ -22,12 +24,10 @@ def geometry():
     return make_geometry()
 
 
-def combine(warped, **arrays):
+def combine(warped, *, bad=Plane.BAD | Plane.SATURATED, **arrays):
     counts = {"n_image": sum(np.asarray(pad(one)) for one in warped), "n_rejected": np.zeros(BOX.shape, int)}
     counts["filled"] = np.zeros(BOX.shape, bool)
-    return combine_planes(
-        warped, x0=18000, y0=17400, bad=Plane.BAD | Plane.SATURATED, cell_size=CELL, **{**counts, **arrays}
-    )
+    return combine_planes(warped, x0=18000, y0=17400, bad=bad, cell_size=CELL, **{**counts, **arrays})
 
 
 def pad(one):
@@ -111,6 +111,19 @@ def test_saturation_counts_by_the_weight_that_it_takes(geometry):
     for variance, expected in ((4, True), (8, False)):  # 1 / 9, 1 / 17 of the weight
         one = make_warped(geometry, visit=20, flags=flags, variance=variance, **whole)
         assert combine([*others, one])["SATURATED"][100, 100] == expected
+
+
+def test_saturated_values_that_are_let_in_are_told(geometry):
+    """However little of the weight they have, as the definition says."""
+    flags = np.zeros((160, 200), np.uint32)
+    flags[120, 120] = Plane.SATURATED
+    whole = {"offset": (-20, -20), "size": (160, 200)}
+    one = make_warped(geometry, visit=20, flags=flags, **whole)
+    one = dataclasses.replace(one, good=np.ones_like(one.good))
+    planes = combine([*(make_warped(geometry, visit=n, **whole) for n in range(19)), one], bad=Plane.BAD)
+    assert planes["SATURATED"][100, 100] and not planes["REJECTED"].any()
+    (definition,) = (plane.description for plane in OUTPUT_PLANES if plane.name == "SATURATED")
+    assert "or saturated values were used" in definition
 
 
 @pytest.mark.parametrize("plane", ["SATURATED", "BAD"])

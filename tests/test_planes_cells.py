@@ -14,8 +14,10 @@ import functools
 
 import numpy as np
 import pytest
+from scipy.ndimage import maximum_filter
 
 from benchmarks.simulated_patch import HALO, simulate_patch
+from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddConfig
 from lsst.coadd.astroclearnet.core import CellStack, FitOptions, fit_patch
 from lsst.coadd.astroclearnet.simulate import SceneConfig
 
@@ -96,6 +98,22 @@ def test_size_of_cells_changes_little(plane, cell_size):
     assert np.percentile(np.abs(change), 99.9) < 0.1
     assert np.abs(change).max() < (0.1 if cell_size >= 120 else 0.2)
     assert abs(change.mean()) < 0.002
+
+
+@pytest.mark.parametrize(("variation", "star", "sky"), [(0.01, 0.008, 0.1), (0.03, 0.015, 0.25)])
+def test_size_of_cells_matters_to_stars_where_psfs_vary(variation, star, sky):
+    """Cells of another size have other PSFs, as the documentation says."""
+    scene = simulate_patch(size=240, n_exposures=8, seed=5, psf_variation=variation)
+    whole, cells = scene.fit(cell_size=240), scene.fit(cell_size=CELL)
+    sigma, truth = np.sqrt(np.median(whole.coadd_variance)), scene.truth.image[scene.inner]
+    peak = maximum_filter(truth, 15)
+    near, empty = peak > 20 * sigma, maximum_filter(truth, 41) < 3 * sigma
+    assert empty.sum() > 1000
+    for plane in ("latent", "coadd"):
+        change = np.abs(getattr(cells, plane) - getattr(whole, plane))
+        assert 5 * sigma < change.max() and np.max(change[near] / peak[near]) < star
+        assert change[empty].max() < sky * sigma
+    assert "Where they vary, stars change" in AssembleAcnCoaddConfig.cell_size.doc
 
 
 @pytest.mark.parametrize("plane", ["latent", "coadd"])

@@ -70,8 +70,8 @@ OUTPUT_PLANES: tuple[MaskPlane, ...] = (
     ),
     MaskPlane(
         "SATURATED",
-        "More than 10 % of the weight of this pixel was lost to saturation. "
-        "Saturated values themselves are never used.",
+        "More than 10 % of the weight of this pixel was lost to saturation, or saturated values were used "
+        "here, as happens where the field bad_planes of the configuration does not leave them out.",
     ),
     MaskPlane("SENSOR_EDGE", "At least one input frame ends within a few pixels."),
     MaskPlane("CLIPPED", "At least one input disagreed with the others and was left out. Implies REJECTED."),
