@@ -19,7 +19,7 @@ from lsst.coadd.astroclearnet.core import CellStack
 from lsst.coadd.astroclearnet.core._diagnose import diagnose
 from lsst.coadd.astroclearnet.core._expected_variance import expect_variance
 from lsst.coadd.astroclearnet.core._misfit import measure_misfit
-from lsst.coadd.astroclearnet.core._skies import find_skies
+from lsst.coadd.astroclearnet.core._sky_planes import find_skies
 from lsst.coadd.astroclearnet.core._statistic import compute_statistic
 from lsst.coadd.astroclearnet.simulate import SceneConfig, simulate_stack
 

@@ -18,7 +18,7 @@ The modules, in the order of the data:
   `_premade_warp`: exposures and PSFs on the pixel grid of the patch;
 - `_tiles`, `_stack`, `_batches`, `_device`: cells, their stacks, where to fit;
 - `_fit`, `_options`: the method and recipe for a cell;
-- `_statistic`, `_first_look`, `_clip`, `_skies`, `_trail`, `_neighbours`,
+- `_statistic`, `_first_look`, `_clip`, `_sky_planes`, `_trail`, `_neighbours`,
   `_wiener`, `_noise_level`, `_coverage_noise`: artifacts clipped, holes
   filled, D and P;
 - `_encoder_inputs`, `_encoder`, `_unet`, `_flux`, `_scatter`: the latent, its

@@ -17,7 +17,7 @@ import torch
 from ._batches import parts
 from ._first_look import FirstLook
 from ._neighbours import SOFT, brightest_nearby, soft
-from ._skies import find_skies
+from ._sky_planes import find_skies
 from ._trail import SHORTEST_TRAIL, find_trails
 
 _MODEL_ERROR = 0.05
