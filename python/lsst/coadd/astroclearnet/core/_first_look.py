@@ -64,7 +64,7 @@ class FirstLook:
         # Of few exposures one that lacks light moves the median to a broader
         # one, above which the sharp ones stand: not so if peaks are alike.
         self._peak = psf_peak[:, None, None]
-        self._alike = self._few * find_median(image / self._peak, good) if self._few.amax() else None
+        self._alike = find_median(image / self._peak, good) if self._few.amax() else None
 
     def find_used(self) -> torch.Tensor:
         """Find what stands far above the median, or far below 0.
@@ -100,7 +100,7 @@ class FirstLook:
         tolerance = ((share + 1.3 * self._sharper[part]) * self._near).clamp_min_(1e-30)
         if self._alike is not None:
             expected = (1.0 + share) * self._peak[part] * self._alike
-            torch.maximum(tolerance, expected.sub_(self._median), out=tolerance)
+            torch.maximum(tolerance, expected.sub_(self._median).mul_(self._few), out=tolerance)
         return tolerance
 
     def may_be_artifact(self, part: slice) -> torch.Tensor | None:
