@@ -12,13 +12,11 @@ import astropy.units as u
 import galsim
 import numpy as np
 import pytest
-from _register_data import make_wcs
 from astropy.table import MaskedColumn, Table, vstack
 from conftest import to_njy
 
 from lsst.coadd.astroclearnet._coadds import CoaddView, sample_gaussian
 from lsst.coadd.astroclearnet.adapters import SkyProjectionMap, exposure_from_visit_image
-from lsst.coadd.astroclearnet.core._frame import Frame
 from lsst.coadd.astroclearnet.gather_acn_injected import GatherAcnInjectedTask
 from lsst.coadd.astroclearnet.inject_acn_sources import (
     InjectAcnSourcesConfig,
@@ -27,18 +25,13 @@ from lsst.coadd.astroclearnet.inject_acn_sources import (
 )
 from lsst.coadd.astroclearnet.injection import (
     FLAGS,
-    InjectionConfig,
     Pair,
     add_photon_noise,
     estimate_gain,
-    make_injection_catalog,
-    make_profile,
     make_truth,
-    map_coverage,
     measure_injection,
     merge_injected,
 )
-from lsst.coadd.astroclearnet.injection._draw import draw_light
 from lsst.coadd.astroclearnet.simulate import flux_from_mag
 
 MAG = 20.0
@@ -144,18 +137,6 @@ def test_places_agree_over_visits(injected, catalog, number, index):
         assert offset * 3600 < 0.005
 
 
-def test_shape_is_that_on_the_sky():
-    """The angle goes from East to North, whatever the frame."""
-    table = Table(
-        {"source_type": ["Sersic"], "n": [1.0], "half_light_radius": [1.0], "q": [0.4], "beta": [30.0]}
-    )
-    image = make_profile(table[0]).drawImage(nx=81, ny=81, scale=0.2)
-    moments = galsim.hsm.FindAdaptiveMom(image)
-    shape = moments.observed_shape
-    assert np.degrees(0.5 * np.arctan2(shape.g2, shape.g1)) == pytest.approx(30, abs=1)
-    assert (1 - shape.g) / (1 + shape.g) == pytest.approx(0.4, abs=0.02)
-
-
 def test_galaxy_keeps_its_angle_in_turned_frames(injected):
     for image, stamp, place, _ in stamps(injected, 3, 15):
         shape = galsim.hsm.FindAdaptiveMom(galsim.ImageD(stamp)).observed_shape
@@ -167,43 +148,6 @@ def test_galaxy_keeps_its_angle_in_turned_frames(injected):
         ra, dec = SkyProjectionMap(image.sky_projection).pixel_to_sky(x=x, y=y)
         found = np.degrees(np.arctan2(np.diff(dec)[0], np.diff(ra)[0] * np.cos(np.radians(dec[0]))))
         assert (found - 30 + 90) % 180 - 90 == pytest.approx(0, abs=8)  # the PSF is not round
-
-
-@pytest.mark.parametrize("flip", [False, True])
-def test_galaxy_is_not_cut_off_at_a_stamp(flip):
-    """It may be as large as the frame, either way round."""
-    table = Table(
-        {
-            "ra": [150.0],
-            "dec": [2.0],
-            "source_type": ["Exponential"],
-            "mag": [MAG],
-            "half_light_radius": [9.0],
-        }
-    )
-    wcs = make_wcs(x=400, y=400, scale=0.168, flip=flip)
-    frame = Frame(label="frame", wcs=wcs, x0=0, y0=0, width=801, height=801)
-    light = draw_light(table, frame, psf=lambda *, x, y: sample_gaussian(fwhm=4.0, size=31)).light
-    assert light.sum() == pytest.approx(FLUX, rel=2e-3)
-    assert light.max() == light[400, 400]
-
-
-def test_galaxy_too_large_to_draw_is_flagged():
-    """It would need more memory than there is; the others are drawn."""
-    table = Table(
-        {
-            "ra": [150.0, 150.0],
-            "dec": [2.0, 2.0],
-            "source_type": ["Sersic", "Star"],
-            "n": [6.0, 0.0],
-            "mag": [MAG, MAG],
-            "half_light_radius": [60.0, 0.0],
-        }
-    )
-    frame = Frame(label="frame", wcs=make_wcs(x=50, y=50, scale=0.168), x0=0, y0=0, width=101, height=101)
-    drawn = draw_light(table, frame, psf=lambda *, x, y: sample_gaussian(fwhm=4.0, size=31))
-    assert drawn.light.sum() == pytest.approx(FLUX, rel=1e-3)
-    assert list(drawn.catalog["injection_flag"]) == [1 << FLAGS["FFT_SIZE_ERROR"], 0]
 
 
 def test_nothing_else_changes(injected):
@@ -295,52 +239,6 @@ def test_images_without_sources_are_copied(small_patch, catalog):
         )
         assert np.array_equal(outputs.output_exposure.image.array, one.exposure_or_handle.image.array)
         assert len(outputs.output_catalog) == 0
-
-
-def make_coverage(small_patch, **options):
-    return [
-        map_coverage(
-            exposure_from_visit_image(one.exposure_or_handle, data_id=one.data_id), band="i", **options
-        )
-        for one in small_patch.inputs
-    ]
-
-
-def test_catalogue_has_the_columns_of_upstream(small_patch):
-    coverage = make_coverage(small_patch, avoid=1.0)
-    config = InjectionConfig(density=60, seed=2, min_exposures=2)
-    table = make_injection_catalog(config, patches=[small_patch.geometry], coverage=coverage)
-    expected = "injection_id ra dec source_type mag n half_light_radius q beta trunc"
-    assert table.colnames == expected.split()
-    assert len(table) > 5 and set(table["source_type"]) == {"DeltaFunction", "Sersic"}
-    is_star = table["source_type"] == "DeltaFunction"
-    assert np.array_equal(table["q"].mask, is_star) and np.all(table["q"][~is_star] <= 1)
-    assert np.all((table["mag"] >= 20) & (table["mag"] <= 26))
-    again = make_injection_catalog(config, patches=[small_patch.geometry], coverage=coverage[::-1])
-    assert all(np.array_equal(table[name], again[name]) for name in ("ra", "dec", "mag", "source_type"))
-    other = make_injection_catalog(
-        InjectionConfig(density=60, seed=3), patches=[small_patch.geometry], coverage=coverage
-    )
-    assert not np.array_equal(table["ra"][:3], other["ra"][:3])
-
-
-@pytest.mark.parametrize("avoid", [0.0, 1.0])
-def test_places_are_covered_apart_and_off_bright_sources(small_patch, avoid):
-    geometry, truth = small_patch.geometry, small_patch.truth_catalog
-    table = make_injection_catalog(
-        InjectionConfig(density=200, avoid=avoid, separation=1.0),
-        patches=[geometry],
-        coverage=make_coverage(small_patch, avoid=avoid),
-    )
-    x, y = geometry.wcs.sky_to_pixel(ra=np.asarray(table["ra"]), dec=np.asarray(table["dec"]))
-    box = geometry.outer_bbox
-    assert np.all((x >= box.x.start - 0.5) & (x < box.x.stop - 0.5))
-    assert np.all((y >= box.y.start - 0.5) & (y < box.y.stop - 0.5))
-    apart = np.hypot(x[:, None] - x, y[:, None] - y)[np.triu_indices(len(x), 1)] * 0.168
-    assert len(table) > 20 and apart.min() >= 1.0
-    bright = truth[(truth["mag"] < 22) & truth["in_patch"]]
-    distance = np.hypot(x[:, None] - np.asarray(bright["x"]), y[:, None] - np.asarray(bright["y"]))
-    assert (distance.min() * 0.168 > 1.0) == (avoid > 0)
 
 
 def test_truth_is_what_the_comparison_reads(small_patch, injected, catalog):

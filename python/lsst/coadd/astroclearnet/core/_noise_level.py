@@ -20,6 +20,7 @@ import torch
 from ._batches import parts
 from ._fourier import FourierGrid
 from ._neighbours import brightest_nearby
+from ._sky_planes import take_plane
 from ._stack import CellStack
 
 _REACH = 4
@@ -190,9 +191,9 @@ def measure_noise_scale(
         # Neighbours tell the same: every other row is enough.
         empty = (half.near_hole(chosen[part]) + bright)[:, ::2] == 0
         for t, values, where in zip(range(n)[part], filtered[:, ::2], empty, strict=True):
-            kept = _without_plane(values[where], where).cpu().numpy()
+            kept = take_plane(values, where).cpu().numpy()
             modes[t] = 2 * independent[t] * len(kept)
-            # Two of them went with the tilt, of twice the mean power.
+            # Two of them went with the plane, of twice the mean power.
             width[t] = _width(kept) * (1.0 + 2.0 / max(modes[t], _MIN_MODES))
             if len(kept):
                 beside = variance[t, ::4, ::2][where]
@@ -207,18 +208,6 @@ def measure_noise_scale(
     error = np.where(known, ratio * (2.86 / modes.clip(1.0)) ** 0.5, np.inf)
     factors = _shrink(ratio, error, share)
     return torch.as_tensor(factors, dtype=torch.float32, device=residual.device), told
-
-
-def _without_plane(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """Take the tilt of a sky from pixels, whose places are those at which
-    ``where`` is True: it is no noise of a star's flux.
-    """
-    place = where.nonzero().to(values.dtype)
-    if len(place) < _MIN_MODES:
-        return values
-    place = torch.nn.functional.pad(place - place.mean(0), (0, 1), value=1.0)
-    slope = torch.linalg.solve(place.T @ place + torch.eye(3, device=place.device), place.T @ values)
-    return values - place @ slope
 
 
 def _evenly_shared(used: torch.Tensor) -> torch.Tensor:

@@ -6,11 +6,11 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""By what planes the skies of a stack differ."""
+"""Planes that the skies of exposures differ by, or are tilted by."""
 
 from __future__ import annotations
 
-__all__ = ("find_skies",)
+__all__ = ("find_skies", "take_plane")
 
 import numpy as np
 import torch
@@ -127,3 +127,27 @@ def _as_they_scatter(value: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
     limit = _SCATTER * _TO_SIGMA * float(value.abs().nanmedian().nan_to_num())
     value = value.nan_to_num().clamp(-limit, limit)
     return value * soft(value.abs() / error, _UNSURE)
+
+
+def take_plane(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Take a plane from chosen pixels of an image: the tilt of a sky is no
+    noise of a star's flux.
+
+    Parameters
+    ----------
+    values
+        The image, ``(h, w)``, of residuals without sources.
+    where
+        Which pixels, bool of the same shape.
+
+    Returns
+    -------
+    `torch.Tensor`
+        What is left of these pixels, ``(k,)``.
+    """
+    place = where.nonzero().to(values.dtype)
+    place = torch.nn.functional.pad(place - place.mean(0), (0, 1), value=1.0)
+    # Pixels in a line tell nothing across it.
+    normal = place.T @ place + torch.eye(3, device=place.device)
+    kept = values[where]
+    return kept - place @ torch.linalg.solve(normal, place.T @ kept)

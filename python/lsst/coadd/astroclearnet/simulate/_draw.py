@@ -26,7 +26,7 @@ type PixelMap = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]
 MAX_STAMP = 320
 """Largest stamp of one source, in pixels, unless another is asked for."""
 
-FINEST_FOLDING = 1e-4
+_FINEST_FOLDING = 1e-4
 """Share of the flux of a source that may lie outside its stamp at best."""
 
 
@@ -83,7 +83,7 @@ def draw_scene(
         if not (-max_stamp < x - x0 < width + max_stamp and -max_stamp < y - y0 < height + max_stamp):
             continue
         gsparams = galsim.GSParams(
-            folding_threshold=float(np.clip(faintest / source["flux"], FINEST_FOLDING, 5e-3)),
+            folding_threshold=float(np.clip(faintest / source["flux"], _FINEST_FOLDING, 5e-3)),
             maximum_fft_size=16384,
         )
         profile = psf(x=x, y=y).withGSParams(gsparams)
