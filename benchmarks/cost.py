@@ -37,8 +37,10 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lsst.coadd.astroclearnet.core import FitOptions, _encoder, _encoder_inputs
-from lsst.coadd.astroclearnet.core._fourier import FourierGrid
+from lsst.coadd.astroclearnet.core import FitOptions
+from lsst.coadd.astroclearnet.core.encoder import _encoder
+from lsst.coadd.astroclearnet.core.encoder import _inputs as _encoder_inputs
+from lsst.coadd.astroclearnet.core.fourier._grid import FourierGrid
 
 from .cost_machine import measure_machine, time_registration
 from .cost_patch import MOST, PARTS, STATISTIC, make_exposures, make_field

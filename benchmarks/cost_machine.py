@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from lsst.coadd.astroclearnet.core import InputExposure, Plane
-from lsst.coadd.astroclearnet.core._register import WarpPlan
+from lsst.coadd.astroclearnet.core.warp._register import WarpPlan
 
 
 class _Map:

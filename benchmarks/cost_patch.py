@@ -26,23 +26,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lsst.coadd.astroclearnet.core import (
-    CellStack,
-    FitOptions,
-    Plane,
-    Tile,
-    _clip,
-    _encoder,
-    _finish,
-    _first_look,
-    _fit,
-    _scatter,
-    _statistic,
-    fit_patch,
-)
-from lsst.coadd.astroclearnet.core._fourier import FourierGrid
-from lsst.coadd.astroclearnet.core._register import WarpedExposure, cut_stack
-from lsst.coadd.astroclearnet.core._wiener import WienerSolver
+from lsst.coadd.astroclearnet.core import CellStack, FitOptions, Plane, Tile, fit_patch
+from lsst.coadd.astroclearnet.core.cell import _finish
+from lsst.coadd.astroclearnet.core.clip import _clip, _first_look
+from lsst.coadd.astroclearnet.core.encoder import _encoder, _scatter
+from lsst.coadd.astroclearnet.core.fourier._grid import FourierGrid
+from lsst.coadd.astroclearnet.core.methods import _fit
+from lsst.coadd.astroclearnet.core.statistic import _statistic
+from lsst.coadd.astroclearnet.core.statistic._wiener import WienerSolver
+from lsst.coadd.astroclearnet.core.warp._register import WarpedExposure, cut_stack
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 MOST = 33

@@ -31,7 +31,7 @@ import numpy as np
 from astropy.table import Table, vstack
 from matplotlib.figure import Figure
 
-from lsst.coadd.astroclearnet.comparison._style import COLOURS, MARKERS
+from lsst.coadd.astroclearnet.comparison.pictures._style import COLOURS, MARKERS
 from lsst.coadd.astroclearnet.injection._measure import _bin_rows
 from lsst.daf.butler import Butler
 

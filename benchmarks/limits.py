@@ -27,8 +27,9 @@ import galsim
 import numpy as np
 import torch
 
-from lsst.coadd.astroclearnet._photometry import adaptive_moments
-from lsst.coadd.astroclearnet.core import CellStack, FitOptions, PatchFit, _fit, fit_patch
+from lsst.coadd.astroclearnet.comparison._photometry import adaptive_moments
+from lsst.coadd.astroclearnet.core import CellStack, FitOptions, PatchFit, fit_patch
+from lsst.coadd.astroclearnet.core.methods import _fit
 
 _SIDE, _HALO, _STAMP, _STEP = 168, 24, 61, 42
 """Sides of the cell, of its halo, of PSF stamps and of the grid of stars."""

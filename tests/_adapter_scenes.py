@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from astropy.stats import gaussian_sigma_to_fwhm
 
-from lsst.coadd.astroclearnet._visit_images import DetectorInfo, make_visit_image
 from lsst.coadd.astroclearnet.adapters import InputExtras, make_adapter
+from lsst.coadd.astroclearnet.repository._visit_images import DetectorInfo, make_visit_image
 from lsst.images import Box, Mask, MaskPlane, MaskSchema, ObservationSummaryStats, TractFrame
 from lsst.images.fields import ChebyshevField
 from lsst.images.psfs import GaussianPointSpreadFunction

@@ -20,7 +20,7 @@ from lsst.coadd.astroclearnet.adapters import (
     geometry_to_dict,
 )
 from lsst.coadd.astroclearnet.core import InputExposure, Plane
-from lsst.coadd.astroclearnet.core._register import WarpPlan
+from lsst.coadd.astroclearnet.core.warp._register import WarpPlan
 from lsst.images import YX, Box
 
 CELL = 40

@@ -17,7 +17,7 @@ import galsim
 import numpy as np
 
 from lsst.coadd.astroclearnet.core import InputExposure, Plane
-from lsst.coadd.astroclearnet.core._register import WarpPlan
+from lsst.coadd.astroclearnet.core.warp._register import WarpPlan
 
 PATCH = {"x0": 8000, "y0": -350, "height": 400, "width": 420}
 """The patch: its origin is far from (0, 0), and negative in y."""

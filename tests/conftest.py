@@ -78,7 +78,7 @@ def hasty_filling():
     single pixels beside holes: tests of all that is around the fit can do
     without the rest of it. What is clipped, and the noise, are known before.
     """
-    from lsst.coadd.astroclearnet.core import _statistic
+    from lsst.coadd.astroclearnet.core.statistic import _statistic
 
     *clipping, (strength, _, *rest) = _statistic._STAGES
     with pytest.MonkeyPatch.context() as patch:

@@ -26,7 +26,7 @@ from _adapter_scenes import DATA_ID, DIALECTS, LABEL, SCALE, SHAPE, X0, Y0, Scen
 
 from lsst.coadd.astroclearnet.adapters import ALWAYS_LEFT_OUT, PlaneTranslator, _afw, _images
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane, UncalibratedExposureError
-from lsst.coadd.astroclearnet.core._register import WarpPlan
+from lsst.coadd.astroclearnet.core.warp._register import WarpPlan
 from lsst.images import Box
 
 pytestmark = pytest.mark.usefixtures("stand_ins")

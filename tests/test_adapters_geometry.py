@@ -22,7 +22,7 @@ from lsst.coadd.astroclearnet.adapters import (
     TractDefinition,
     geometry_to_dict,
 )
-from lsst.coadd.astroclearnet.core._frame import measure_pixel
+from lsst.coadd.astroclearnet.core.warp._frame import measure_pixel
 from lsst.images import YX, Box
 
 

@@ -19,7 +19,6 @@ import pytest
 from _adapter_scenes import make_wcs
 
 from lsst.coadd.astroclearnet._coadds import view_from_cell_coadd
-from lsst.coadd.astroclearnet._visit_images import DetectorInfo, make_visit_image
 from lsst.coadd.astroclearnet.adapters import (
     INPUT_PLANES,
     VisitImageAdapter,
@@ -27,6 +26,7 @@ from lsst.coadd.astroclearnet.adapters import (
     make_adapter,
 )
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane, UncalibratedExposureError
+from lsst.coadd.astroclearnet.repository._visit_images import DetectorInfo, make_visit_image
 from lsst.daf.butler import Butler
 from lsst.images import Box, Image, MaskPlane, Polygon
 from lsst.images.fields import ChebyshevField, ProductField

@@ -17,7 +17,7 @@ from _adapter_scenes import NEEDS_AFW, SCALE
 from _warp_scenes import SHAPE, X0, Y0, TractMap, cut, make_warp, tract_wcs
 from scipy.ndimage import map_coordinates
 
-from lsst.coadd.astroclearnet.core._premade_warp import variance_share
+from lsst.coadd.astroclearnet.core.warp._premade_warp import variance_share
 from lsst.images import Box
 
 FRAME = (160, 220)
@@ -89,7 +89,7 @@ def test_detector_whose_wcs_cannot_be_followed_is_lost_alone(stand_ins, monkeypa
     """How much the interpolation left of its variance is not known."""
     from lsst.coadd.astroclearnet.adapters import FaultyDetector
     from lsst.coadd.astroclearnet.core import InvalidExposureError
-    from lsst.coadd.astroclearnet.core._grid_map import GridMap
+    from lsst.coadd.astroclearnet.core.warp._grid_map import GridMap
 
     fit = GridMap.fit
 

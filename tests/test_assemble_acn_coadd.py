@@ -18,10 +18,7 @@ import numpy as np
 import pytest
 
 from lsst.coadd.astroclearnet import assemble_acn_coadd
-from lsst.coadd.astroclearnet._about import make_seed
 from lsst.coadd.astroclearnet._coadds import view_from_cell_coadd, view_from_truth
-from lsst.coadd.astroclearnet._metrics import Truth, compare_views
-from lsst.coadd.astroclearnet._photometry import adaptive_fwhm
 from lsst.coadd.astroclearnet.adapters import NO_DATA_VARIANCE, exposure_from_visit_image
 from lsst.coadd.astroclearnet.assemble_acn_coadd import (
     AssembleAcnCoaddConfig,
@@ -30,7 +27,10 @@ from lsst.coadd.astroclearnet.assemble_acn_coadd import (
     CoaddInput,
     FitFailedError,
 )
+from lsst.coadd.astroclearnet.comparison._metrics import Truth, compare_views
+from lsst.coadd.astroclearnet.comparison._photometry import adaptive_fwhm
 from lsst.coadd.astroclearnet.core import FitError
+from lsst.coadd.astroclearnet.outputs._about import make_seed
 from lsst.images import Box
 from lsst.images.cells import CellCoadd
 from lsst.pipe.base import InMemoryDatasetHandle, NoWorkFound
@@ -293,7 +293,7 @@ def test_failed_fit_is_an_algorithm_error(small_patch, monkeypatch):
     def fail(*args, **kwargs):
         raise FitError("The fit of cell (0, 0) is not finite.", i=0, j=0)
 
-    monkeypatch.setattr("lsst.coadd.astroclearnet.core._tiles.fit_patch", fail)
+    monkeypatch.setattr("lsst.coadd.astroclearnet.core.patch._tiles.fit_patch", fail)
     with pytest.raises(FitFailedError, match=r"cell \(0, 0\) is not finite") as caught:
         run(make_task(), small_patch)
     assert caught.value.metadata == {"i": 0, "j": 0}

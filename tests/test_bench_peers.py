@@ -19,7 +19,7 @@ from benchmarks.engine import peers, scenes, skies
 from benchmarks.engine.alone import run_alone
 from benchmarks.engine.measure import TABLES, Judge
 from benchmarks.engine.scene_list import make_scenes
-from lsst.coadd.astroclearnet.core._encoder import weights_file
+from lsst.coadd.astroclearnet.core.encoder._encoder import weights_file
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 SIZE = 48

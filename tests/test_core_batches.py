@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from lsst.coadd.astroclearnet.core import FitError, FitOptions, _batches, _fit, fit_patch
+from lsst.coadd.astroclearnet.core import FitError, FitOptions, _batches, fit_patch
 from lsst.coadd.astroclearnet.core._batches import parts, try_smaller_batches
+from lsst.coadd.astroclearnet.core.methods import _fit
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 _N = 12

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from lsst.coadd.astroclearnet.core._clip import Clipper
-from lsst.coadd.astroclearnet.core._first_look import FirstLook, find_median
-from lsst.coadd.astroclearnet.core._fourier import FourierGrid
-from lsst.coadd.astroclearnet.core._neighbours import brightest_nearby
-from lsst.coadd.astroclearnet.core._statistic import compute_statistic
-from lsst.coadd.astroclearnet.core._wiener import WienerSolver
+from lsst.coadd.astroclearnet.core.clip._clip import Clipper
+from lsst.coadd.astroclearnet.core.clip._first_look import FirstLook, find_median
+from lsst.coadd.astroclearnet.core.clip._neighbours import brightest_nearby
+from lsst.coadd.astroclearnet.core.fourier._grid import FourierGrid
+from lsst.coadd.astroclearnet.core.statistic._statistic import compute_statistic
+from lsst.coadd.astroclearnet.core.statistic._wiener import WienerSolver
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 

@@ -16,15 +16,16 @@ import scipy.ndimage
 import torch
 
 from lsst.coadd.astroclearnet.core import CellStack
-from lsst.coadd.astroclearnet.core._diagnose import PARAMETERS, diagnose, summarize
-from lsst.coadd.astroclearnet.core._misfit import measure_misfit
-from lsst.coadd.astroclearnet.core._statistic import compute_statistic
-from lsst.coadd.astroclearnet.core._trust import (
+from lsst.coadd.astroclearnet.core._diagnosis import PARAMETERS
+from lsst.coadd.astroclearnet.core.cell._diagnose import diagnose, summarize
+from lsst.coadd.astroclearnet.core.cell._misfit import measure_misfit
+from lsst.coadd.astroclearnet.core.patch._trust import (
     TrustLimits,
     describe_seeing,
     find_loss_change,
     find_untrusted,
 )
+from lsst.coadd.astroclearnet.core.statistic._statistic import compute_statistic
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 SIZE = 128

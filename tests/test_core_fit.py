@@ -19,11 +19,11 @@ from astropy.stats import gaussian_sigma_to_fwhm
 
 from benchmarks.engine.skies import tabulate
 from lsst.coadd.astroclearnet.core import CellStack, FitError, FitOptions, fit_patch, make_tiles
-from lsst.coadd.astroclearnet.core._encoder import load_encoder
-from lsst.coadd.astroclearnet.core._encoder_inputs import EncoderInputs
 from lsst.coadd.astroclearnet.core._errors import InvalidStackError
-from lsst.coadd.astroclearnet.core._paper import PaperNetwork
-from lsst.coadd.astroclearnet.core._statistic import compute_statistic
+from lsst.coadd.astroclearnet.core.encoder._encoder import load_encoder
+from lsst.coadd.astroclearnet.core.encoder._inputs import EncoderInputs
+from lsst.coadd.astroclearnet.core.methods._paper import PaperNetwork
+from lsst.coadd.astroclearnet.core.statistic._statistic import compute_statistic
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 _HALO = 32

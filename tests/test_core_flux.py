@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from lsst.coadd.astroclearnet.core._deliver import deliver
-from lsst.coadd.astroclearnet.core._encoder_inputs import LATENT_FWHM
-from lsst.coadd.astroclearnet.core._filters import filtered_variance, widening
-from lsst.coadd.astroclearnet.core._flux import match_flux, quieten
-from lsst.coadd.astroclearnet.core._fourier import FWHM_TO_SIGMA, FourierGrid
+from lsst.coadd.astroclearnet.core.encoder._flux import match_flux, quieten
+from lsst.coadd.astroclearnet.core.encoder._inputs import LATENT_FWHM
+from lsst.coadd.astroclearnet.core.fourier._deliver import deliver
+from lsst.coadd.astroclearnet.core.fourier._filters import filtered_variance, widening
+from lsst.coadd.astroclearnet.core.fourier._grid import FWHM_TO_SIGMA, FourierGrid
 
 GRID = FourierGrid(height=128, width=128, shape=(128, 128))
 SEEING = 4.0

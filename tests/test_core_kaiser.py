@@ -16,8 +16,8 @@ import pytest
 
 from benchmarks.engine.skies import tabulate
 from lsst.coadd.astroclearnet.core import FitOptions, fit_patch
-from lsst.coadd.astroclearnet.core._kaiser import KAISER_FILL_STRENGTH, finish_kaiser
-from lsst.coadd.astroclearnet.core._statistic import compute_statistic
+from lsst.coadd.astroclearnet.core.methods._kaiser import KAISER_FILL_STRENGTH, finish_kaiser
+from lsst.coadd.astroclearnet.core.statistic._statistic import compute_statistic
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 _SIZE = 96

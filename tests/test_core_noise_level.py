@@ -16,7 +16,7 @@ import scipy.ndimage
 import scipy.signal
 
 from lsst.coadd.astroclearnet.core import CellStack
-from lsst.coadd.astroclearnet.core._statistic import compute_statistic
+from lsst.coadd.astroclearnet.core.statistic._statistic import compute_statistic
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 

@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from lsst.coadd.astroclearnet.core import CellStack
-from lsst.coadd.astroclearnet.core._diagnose import diagnose
-from lsst.coadd.astroclearnet.core._expected_variance import expect_variance
-from lsst.coadd.astroclearnet.core._misfit import measure_misfit
-from lsst.coadd.astroclearnet.core._sky_planes import find_skies
-from lsst.coadd.astroclearnet.core._statistic import compute_statistic
+from lsst.coadd.astroclearnet.core.cell._diagnose import diagnose
+from lsst.coadd.astroclearnet.core.cell._expected_variance import expect_variance
+from lsst.coadd.astroclearnet.core.cell._misfit import measure_misfit
+from lsst.coadd.astroclearnet.core.clip._sky_planes import find_skies
+from lsst.coadd.astroclearnet.core.statistic._statistic import compute_statistic
 from lsst.coadd.astroclearnet.simulate import SceneConfig, simulate_stack
 
 SCENE = SceneConfig(star_mag=(22.0, 25.5), galaxy_mag=(22.0, 27.0), pair_density=0.0)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from lsst.coadd.astroclearnet.core import CellStack, FitOptions, fit_patch
-from lsst.coadd.astroclearnet.core._deliver import residual_response
-from lsst.coadd.astroclearnet.core._statistic import compute_statistic
-from lsst.coadd.astroclearnet.core._trust import TrustLimits, find_loss_change
+from lsst.coadd.astroclearnet.core.fourier._deliver import residual_response
+from lsst.coadd.astroclearnet.core.patch._trust import TrustLimits, find_loss_change
+from lsst.coadd.astroclearnet.core.statistic._statistic import compute_statistic
 
 _SIZE, _HALO = 48, 24
 _STARS = ((30.3, 40.2, 2000.0), (61.1, 69.8, 5000.0))

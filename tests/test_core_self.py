@@ -20,10 +20,10 @@ from astropy.stats import gaussian_sigma_to_fwhm
 
 from benchmarks.engine.skies import tabulate
 from lsst.coadd.astroclearnet.core import FitOptions, fit_patch
-from lsst.coadd.astroclearnet.core._fit import make_fitter
-from lsst.coadd.astroclearnet.core._self_halves import Half, split_cell
-from lsst.coadd.astroclearnet.core._self_inputs import update_by_statistic
-from lsst.coadd.astroclearnet.core._statistic import compute_statistic
+from lsst.coadd.astroclearnet.core.methods._fit import make_fitter
+from lsst.coadd.astroclearnet.core.methods._self_halves import Half, split_cell
+from lsst.coadd.astroclearnet.core.methods._self_inputs import update_by_statistic
+from lsst.coadd.astroclearnet.core.statistic._statistic import compute_statistic
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 _HALO = 32
@@ -172,7 +172,7 @@ def test_halves_are_apart():
             seen.append((tuple(given), tuple(target)))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lsst.coadd.astroclearnet.core._self_halves.Half", Recorded)
+        patch.setattr("lsst.coadd.astroclearnet.core.methods._self_halves.Half", Recorded)
         split_cell(statistic, 5, _options(), np.random.default_rng(1))
     # Four exposures have three splits.
     assert 4 <= len(seen) <= 6 and len(set(seen)) == len(seen)

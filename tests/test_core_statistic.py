@@ -17,11 +17,11 @@ from astropy.stats import gaussian_fwhm_to_sigma
 from scipy.ndimage import binary_dilation
 
 from lsst.coadd.astroclearnet.core import CellStack, FitOptions, InvalidStackError
-from lsst.coadd.astroclearnet.core._decoder import Decoder
 from lsst.coadd.astroclearnet.core._device import select_device
 from lsst.coadd.astroclearnet.core._errors import CoreError
-from lsst.coadd.astroclearnet.core._fourier import FourierGrid
-from lsst.coadd.astroclearnet.core._statistic import compute_statistic
+from lsst.coadd.astroclearnet.core.fourier._decoder import Decoder
+from lsst.coadd.astroclearnet.core.fourier._grid import FourierGrid
+from lsst.coadd.astroclearnet.core.statistic._statistic import compute_statistic
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 _DISC = np.hypot(*np.mgrid[-4:5, -4:5])[None] <= 4

@@ -16,11 +16,11 @@ import scipy.spatial.distance
 import torch
 
 from lsst.coadd.astroclearnet.core import CellFit, CellStack, FitError, FitOptions, Tile, _batches, fit_patch
-from lsst.coadd.astroclearnet.core import _fit as _fit_module
-from lsst.coadd.astroclearnet.core._canvas import Canvas
-from lsst.coadd.astroclearnet.core._diagnose import Diagnosis
-from lsst.coadd.astroclearnet.core._statistic import compute_statistic
-from lsst.coadd.astroclearnet.core._tiles import _spread, make_tiles
+from lsst.coadd.astroclearnet.core._diagnosis import Diagnosis
+from lsst.coadd.astroclearnet.core.methods import _fit as _fit_module
+from lsst.coadd.astroclearnet.core.patch._canvas import Canvas
+from lsst.coadd.astroclearnet.core.patch._tiles import _spread, make_tiles
+from lsst.coadd.astroclearnet.core.statistic._statistic import compute_statistic
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 _HALO = 24

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from lsst.coadd.astroclearnet.core import CellStack
-from lsst.coadd.astroclearnet.core._clip import _smooth
-from lsst.coadd.astroclearnet.core._statistic import compute_statistic
-from lsst.coadd.astroclearnet.core._trail import find_trails
+from lsst.coadd.astroclearnet.core.clip._clip import _smooth
+from lsst.coadd.astroclearnet.core.clip._trail import find_trails
+from lsst.coadd.astroclearnet.core.statistic._statistic import compute_statistic
 from lsst.coadd.astroclearnet.simulate import StackFaults, simulate_stack
 
 _SIDE = 200

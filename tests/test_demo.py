@@ -197,14 +197,14 @@ def test_other_options_are_not_mistaken_for_the_same(root):
 
 def test_an_interrupted_repository_is_made_anew(tmp_path, monkeypatch):
     config = demo.DemoConfig(n_visits=2, size=200)
-    root, put = tmp_path / "repo", demo.write_visit
+    root, put = tmp_path / "repo", repository.write_visit
 
     def interrupted(*args, **kwargs):
         if kwargs["info"].visit > 29324:
             raise KeyboardInterrupt
         return put(*args, **kwargs)
 
-    monkeypatch.setattr(demo, "write_visit", interrupted)
+    monkeypatch.setattr("lsst.coadd.astroclearnet.demo._demo.write_visit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         demo.make_demo_repository(root, config)
     assert not json.loads((root / demo.MARKER).read_text())["complete"]
@@ -219,14 +219,14 @@ def test_an_interrupted_repository_is_made_anew(tmp_path, monkeypatch):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_repository_in_the_making_is_left_alone(tmp_path, monkeypatch, overwrite):
     """A second command in the same folder stops; the first goes on."""
-    root, put, config = tmp_path / "repo", demo.write_visit, demo.DemoConfig(n_visits=1, size=200)
+    root, put, config = tmp_path / "repo", repository.write_visit, demo.DemoConfig(n_visits=1, size=200)
 
     def start_second(*args, **kwargs):
         with pytest.raises(repository.RepositoryError, match="Another process is making .* was changed"):
             demo.make_demo_repository(root, config, overwrite=overwrite)
         return put(*args, **kwargs)
 
-    monkeypatch.setattr(demo, "write_visit", start_second)
+    monkeypatch.setattr("lsst.coadd.astroclearnet.demo._demo.write_visit", start_second)
     assert demo.make_demo_repository(root, config)
     with Butler.from_config(str(root), collections=["HSC/defaults"]) as butler:
         assert len(butler.query_datasets("calexp")) == 1

@@ -23,14 +23,14 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from lsst.coadd.astroclearnet._about import describe_run
-from lsst.coadd.astroclearnet._visit_images import VISIT_PLANES
 from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddConfig
 from lsst.coadd.astroclearnet.cli import main
 from lsst.coadd.astroclearnet.comparison import _rows
 from lsst.coadd.astroclearnet.core import FitOptions, Plane
 from lsst.coadd.astroclearnet.ingest import _config as ingest_config
 from lsst.coadd.astroclearnet.injection import _measure
+from lsst.coadd.astroclearnet.outputs._about import describe_run
+from lsst.coadd.astroclearnet.repository._visit_images import VISIT_PLANES
 from lsst.daf.butler import Butler
 from lsst.pipe.base import Pipeline
 
@@ -150,6 +150,8 @@ def test_every_file_and_name_of_the_page_on_the_code_exists():
     assert len(paths) > 40
     package = ROOT / "python/lsst/coadd/astroclearnet"
     assert [path for path in paths if not ((package / path).exists() or (ROOT / path).exists())] == []
+    folders = {f"{path.parent.relative_to(package)}/" for path in package.glob("**/__init__.py")} - {"./"}
+    assert folders <= set(paths)
     sources = "".join(path.read_text() for path in package.rglob("*.py"))
     names = re.findall(r"``([A-Za-z_]+)``", text)
     assert [name for name in names if not re.search(rf"\b{name}\b", sources)] == []

@@ -18,9 +18,9 @@ from test_metrics import draw_view, gaussian
 from test_report import write_fits
 
 from lsst.coadd.astroclearnet._coadds import sample_gaussian, view_from_cell_coadd
-from lsst.coadd.astroclearnet._photometry import adaptive_fwhm
 from lsst.coadd.astroclearnet.cli import main
 from lsst.coadd.astroclearnet.comparison._fits import FitsCoaddError, view_from_fits
+from lsst.coadd.astroclearnet.comparison._photometry import adaptive_fwhm
 
 
 @pytest.mark.parametrize("first", [True, False])

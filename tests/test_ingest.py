@@ -41,7 +41,7 @@ from astropy.table import Table
 from lsst.coadd.astroclearnet.adapters import make_adapter
 from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddConfig
 from lsst.coadd.astroclearnet.core import Plane
-from lsst.coadd.astroclearnet.core._register import WarpPlan
+from lsst.coadd.astroclearnet.core.warp._register import WarpPlan
 from lsst.coadd.astroclearnet.ingest import (
     load_config,
     read_piff,

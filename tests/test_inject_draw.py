@@ -15,7 +15,7 @@ from _register_data import make_wcs
 from astropy.table import Table
 
 from lsst.coadd.astroclearnet._coadds import sample_gaussian
-from lsst.coadd.astroclearnet.core._frame import Frame
+from lsst.coadd.astroclearnet.core.warp._frame import Frame
 from lsst.coadd.astroclearnet.injection import FLAGS, make_profile
 from lsst.coadd.astroclearnet.injection._draw import draw_light
 from lsst.coadd.astroclearnet.simulate import flux_from_mag

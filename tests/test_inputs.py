@@ -21,10 +21,11 @@ from _pipelines import execute, load
 from conftest import DATA_ID
 
 from lsst.coadd.astroclearnet._assemble_config import AssembleAcnCoaddConfig
-from lsst.coadd.astroclearnet._inputs import CoaddInput, prepare_inputs
-from lsst.coadd.astroclearnet._inputs_scratch import Scratch
 from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddTask, UnusableInputsError
 from lsst.coadd.astroclearnet.core import Plane
+from lsst.coadd.astroclearnet.inputs._input import CoaddInput
+from lsst.coadd.astroclearnet.inputs._prepare import prepare_inputs
+from lsst.coadd.astroclearnet.inputs._scratch import Scratch
 from lsst.daf.butler import Butler, DatasetType
 from lsst.images import Box, Mask, MaskPlane, MaskSchema
 from lsst.images.fields import ChebyshevField

@@ -24,10 +24,10 @@ from _inputs_data import change, make_config
 from lsst.coadd.astroclearnet.adapters import InputExtras, exposure_from_visit_image
 from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddTask, UnusableInputsError
 from lsst.coadd.astroclearnet.core import Plane
-from lsst.coadd.astroclearnet.core._frame import Frame
-from lsst.coadd.astroclearnet.core._grid_map import GridMap
-from lsst.coadd.astroclearnet.core._premade_warp import find_gain
-from lsst.coadd.astroclearnet.core._register import WarpPlan
+from lsst.coadd.astroclearnet.core.warp._frame import Frame
+from lsst.coadd.astroclearnet.core.warp._grid_map import GridMap
+from lsst.coadd.astroclearnet.core.warp._premade_warp import find_gain
+from lsst.coadd.astroclearnet.core.warp._register import WarpPlan
 from lsst.images import get_legacy_visit_image_mask_planes
 
 pytestmark = pytest.mark.usefixtures("hasty_filling", "stand_ins")

@@ -17,10 +17,10 @@ import _afw_stand_ins as fake
 import pytest
 from _inputs_data import make_config
 
-from lsst.coadd.astroclearnet._collect import collect_inputs
-from lsst.coadd.astroclearnet._inputs import CoaddInput
-from lsst.coadd.astroclearnet._inputs_summary import naming
 from lsst.coadd.astroclearnet.adapters import InputExtras, StatisticTypeError
+from lsst.coadd.astroclearnet.inputs._collect import collect_inputs
+from lsst.coadd.astroclearnet.inputs._input import CoaddInput
+from lsst.coadd.astroclearnet.inputs._summary import naming
 from lsst.pipe.base import InMemoryDatasetHandle
 
 

@@ -21,10 +21,11 @@ import pytest
 from _inputs_data import change, make_config
 
 from lsst.coadd.astroclearnet._errors import UnusableInputsError
-from lsst.coadd.astroclearnet._inputs import prepare_inputs
-from lsst.coadd.astroclearnet._inputs_register import Registrar
-from lsst.coadd.astroclearnet._inputs_scratch import Scratch
-from lsst.coadd.astroclearnet.core import InvalidExposureError, _register
+from lsst.coadd.astroclearnet.core import InvalidExposureError
+from lsst.coadd.astroclearnet.core.warp import _register
+from lsst.coadd.astroclearnet.inputs._prepare import prepare_inputs
+from lsst.coadd.astroclearnet.inputs._register import Registrar
+from lsst.coadd.astroclearnet.inputs._scratch import Scratch
 
 LOG = logging.getLogger("test_inputs_register")
 

@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 from _inputs_data import make_config
 
-from lsst.coadd.astroclearnet import _inputs_scratch
 from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddTask
-from lsst.coadd.astroclearnet.core._register import WarpedExposure
+from lsst.coadd.astroclearnet.core.warp._register import WarpedExposure
+from lsst.coadd.astroclearnet.inputs import _scratch as _inputs_scratch
 
 pytestmark = pytest.mark.usefixtures("hasty_filling")
 

@@ -16,7 +16,7 @@ from _output_data import BOX, CELL, make_geometry, make_warped
 
 from lsst.coadd.astroclearnet.adapters import OUTPUT_PLANES, combine_planes
 from lsst.coadd.astroclearnet.core import Plane
-from lsst.coadd.astroclearnet.core._register import WarpedExposure
+from lsst.coadd.astroclearnet.core.warp._register import WarpedExposure
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -61,18 +60,21 @@ def test_package_alone_imports_nothing_heavy():
 
 
 def test_core_needs_no_other_lsst_package():
-    modules = sorted(path.stem for path in (RESOURCES.parent / "core").glob("*.py"))
-    assert "_stack" in modules
-    imports = "".join(f"import {PACKAGE}.core.{name}\n" for name in modules if name != "__init__")
+    package = RESOURCES.parent
+    names = sorted(
+        ".".join(path.relative_to(package).with_suffix("").parts) for path in (package / "core").rglob("*.py")
+    )
+    assert "core._stack" in names and "core.patch._tiles" in names
+    imports = "".join(f"import {PACKAGE}.{name.removesuffix('.__init__')}\n" for name in names)
     run_python(BLOCK + imports)
 
 
-def test_list_of_the_modules_of_the_core_is_complete():
-    text = (RESOURCES.parent / "core/__init__.py").read_text()
-    named = re.findall(r"`(_\w+\*?)`", text)
-    modules = [path.stem for path in (RESOURCES.parent / "core").glob("_*.py") if path.stem != "__init__"]
-    assert [name for name in modules if not any(fnmatch(name, one) for one in named)] == []
-    assert [one for one in named if not any(fnmatch(name, one) for name in modules)] == []
+def test_list_of_the_parts_of_the_core_is_complete():
+    core = RESOURCES.parent / "core"
+    named = re.findall(r"`(\w+)`[,:;\s]", (core / "__init__.py").read_text().split('"""')[1])
+    modules = {path.stem for path in core.glob("_*.py")} - {"__init__"}
+    folders = {path.parent.name for path in core.glob("*/__init__.py")}
+    assert modules | folders == set(named)
 
 
 def test_block_works():

@@ -18,7 +18,7 @@ import scipy.ndimage
 
 from benchmarks.simulated_patch import HALO, SimulatedPatch, simulate_patch
 from lsst.coadd.astroclearnet.core import CellStack
-from lsst.coadd.astroclearnet.core._trust import TrustLimits, find_loss_change, find_untrusted
+from lsst.coadd.astroclearnet.core.patch._trust import TrustLimits, find_loss_change, find_untrusted
 from lsst.coadd.astroclearnet.simulate import SceneConfig
 
 SIZE = 120

@@ -17,7 +17,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.simulated_patch import simulate_patch
-from lsst.coadd.astroclearnet.core._correlation import NoiseCorrelation, measure_noise_correlation
+from lsst.coadd.astroclearnet.core.patch._correlation import NoiseCorrelation, measure_noise_correlation
 from lsst.coadd.astroclearnet.simulate import SceneConfig
 
 N = 16

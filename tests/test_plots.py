@@ -15,16 +15,16 @@ import pytest
 from astropy.table import Table
 from test_metrics import draw_view, gaussian
 
-from lsst.coadd.astroclearnet._metrics import compare_views
-from lsst.coadd.astroclearnet._plots import make_comparison_figure
-from lsst.coadd.astroclearnet.comparison._diagrams import (
+from lsst.coadd.astroclearnet.comparison._metrics import compare_views
+from lsst.coadd.astroclearnet.comparison._tract import make_tract_figure
+from lsst.coadd.astroclearnet.comparison.pictures._diagrams import (
     make_exposure_figure,
     make_fit_figure,
     make_flux_figure,
     make_psf_figure,
 )
-from lsst.coadd.astroclearnet.comparison._style import COLOURS, choose_places
-from lsst.coadd.astroclearnet.comparison._tract import make_tract_figure
+from lsst.coadd.astroclearnet.comparison.pictures._plots import make_comparison_figure
+from lsst.coadd.astroclearnet.comparison.pictures._style import COLOURS, choose_places
 
 
 @pytest.fixture(scope="module")

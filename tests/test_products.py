@@ -16,15 +16,15 @@ import astropy.units as u
 import numpy as np
 import pytest
 
-from lsst.coadd.astroclearnet._tables import InputRecord, report_oddities
 from lsst.coadd.astroclearnet.adapters import OUTPUT_PLANES
 from lsst.coadd.astroclearnet.assemble_acn_coadd import (
     AssembleAcnCoaddConfig,
     AssembleAcnCoaddTask,
     FitFailedError,
 )
-from lsst.coadd.astroclearnet.core import _fit
-from lsst.coadd.astroclearnet.core._trust import TrustLimits
+from lsst.coadd.astroclearnet.core.methods import _fit
+from lsst.coadd.astroclearnet.core.patch._trust import TrustLimits
+from lsst.coadd.astroclearnet.outputs._tables import InputRecord, report_oddities
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,6 @@ from astropy.wcs import WCS
 from click.testing import CliRunner
 from test_metrics import draw_view, gaussian
 
-from lsst.coadd.astroclearnet._photometry import adaptive_fwhm
 from lsst.coadd.astroclearnet.cli import main
 from lsst.coadd.astroclearnet.comparison._fits import view_from_fits
 from lsst.coadd.astroclearnet.comparison._page import (
@@ -35,6 +34,7 @@ from lsst.coadd.astroclearnet.comparison._page import (
     pivot_metrics,
     render_table,
 )
+from lsst.coadd.astroclearnet.comparison._photometry import adaptive_fwhm
 from lsst.coadd.astroclearnet.comparison._rows import make_row, make_table
 from lsst.daf.butler import Butler, CollectionType, DatasetType
 

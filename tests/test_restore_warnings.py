@@ -19,8 +19,9 @@ import torch
 from _restore_data import SIGMA, find_warnings, make_stack, run, save
 from astropy.io import fits
 
-from lsst.coadd.astroclearnet.core import FitError, FitOptions, _fit
-from lsst.coadd.astroclearnet.core._encoder import StatisticEncoder
+from lsst.coadd.astroclearnet.core import FitError, FitOptions
+from lsst.coadd.astroclearnet.core.encoder._encoder import StatisticEncoder
+from lsst.coadd.astroclearnet.core.methods import _fit
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ import math
 
 import pytest
 
-from lsst.coadd.astroclearnet._inputs import CoaddInput
-from lsst.coadd.astroclearnet._select import select_inputs, wanted_statistics
-from lsst.coadd.astroclearnet._select_config import SelectInputsConfig
 from lsst.coadd.astroclearnet.adapters import InputSummary, VisitStatistics
+from lsst.coadd.astroclearnet.inputs._input import CoaddInput
+from lsst.coadd.astroclearnet.inputs._select import select_inputs, wanted_statistics
+from lsst.coadd.astroclearnet.inputs._select_config import SelectInputsConfig
 
 GOOD = {
     "psfSigma": 1.6,

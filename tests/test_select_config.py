@@ -14,7 +14,7 @@ import math
 
 import pytest
 
-from lsst.coadd.astroclearnet._select_config import SelectInputsConfig
+from lsst.coadd.astroclearnet.inputs._select_config import SelectInputsConfig
 from lsst.pex.config import FieldValidationError
 
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from lsst.coadd.astroclearnet.core._encoder import StatisticEncoder, load_encoder
-from lsst.coadd.astroclearnet.core._encoder_inputs import LATENT_FWHM, EncoderInputs
 from lsst.coadd.astroclearnet.core._errors import CoreError, FitError
-from lsst.coadd.astroclearnet.core._fourier import FourierGrid
+from lsst.coadd.astroclearnet.core.encoder._encoder import StatisticEncoder, load_encoder
+from lsst.coadd.astroclearnet.core.encoder._inputs import LATENT_FWHM, EncoderInputs
+from lsst.coadd.astroclearnet.core.fourier._grid import FourierGrid
 from lsst.coadd.astroclearnet.training import TrainingOptions, _banks, _train, train_encoder
 from lsst.coadd.astroclearnet.training._banks import make_galaxy_bank, make_stack_bank
 from lsst.coadd.astroclearnet.training._loss import TrainingLoss

@@ -23,9 +23,9 @@ from click.testing import CliRunner
 from lsst.coadd.astroclearnet._locks import lock_file
 from lsst.coadd.astroclearnet.assemble_acn_coadd import AssembleAcnCoaddConfig, AssembleAcnCoaddTask
 from lsst.coadd.astroclearnet.cli._main import main
-from lsst.coadd.astroclearnet.core import _encoder
-from lsst.coadd.astroclearnet.core._encoder import StatisticEncoder, load_encoder, weights_file
 from lsst.coadd.astroclearnet.core._errors import CoreError
+from lsst.coadd.astroclearnet.core.encoder import _encoder
+from lsst.coadd.astroclearnet.core.encoder._encoder import StatisticEncoder, load_encoder, weights_file
 from lsst.coadd.astroclearnet.training import TrainingOptions, train_encoder, write_weights
 
 _SMALL = TrainingOptions(n_galaxies=12, n_stacks=4, size=64, batch=2)

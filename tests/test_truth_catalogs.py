@@ -18,9 +18,9 @@ from astropy.table import Table
 from test_assemble_acn_coadd import make_task, run
 from test_metrics import X0, Y0, draw_view, gaussian
 
-from lsst.coadd.astroclearnet._photometry import Sources, aperture_fluxes
 from lsst.coadd.astroclearnet.compare_acn_coadd import CompareAcnCoaddConfig, CompareAcnCoaddTask
 from lsst.coadd.astroclearnet.comparison._fluxes import expected_fluxes
+from lsst.coadd.astroclearnet.comparison._photometry import Sources, aperture_fluxes
 from lsst.coadd.astroclearnet.comparison._truth import read_catalog
 from lsst.coadd.astroclearnet.injection import make_truth, merge_injected
 

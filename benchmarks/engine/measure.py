@@ -19,7 +19,7 @@ import astropy.table
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from lsst.coadd.astroclearnet._photometry import adaptive_fwhm
+from lsst.coadd.astroclearnet.comparison._photometry import adaptive_fwhm
 from lsst.coadd.astroclearnet.core import CellStack
 from lsst.coadd.astroclearnet.simulate import PIXEL_SCALE, StackTruth
 

@@ -30,7 +30,7 @@ import astropy.table
 import numpy as np
 import torch
 
-from lsst.coadd.astroclearnet.core._encoder import weights_file
+from lsst.coadd.astroclearnet.core.encoder._encoder import weights_file
 
 from . import metrics
 from .alone import run_alone

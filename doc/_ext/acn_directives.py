@@ -92,7 +92,7 @@ class Columns(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Make the table of ``inputs`` or ``history``."""
-        from lsst.coadd.astroclearnet import _tables
+        from lsst.coadd.astroclearnet.outputs import _tables
 
         if self.arguments[0] == "inputs":
             table = _tables.make_inputs_table([], pixel_scale=1.0)

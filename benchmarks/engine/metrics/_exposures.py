@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from lsst.coadd.astroclearnet.core import CellStack
-from lsst.coadd.astroclearnet.core._decoder import Decoder
-from lsst.coadd.astroclearnet.core._fourier import FourierGrid
+from lsst.coadd.astroclearnet.core.fourier._decoder import Decoder
+from lsst.coadd.astroclearnet.core.fourier._grid import FourierGrid
 
 _FLOOR = 5.0
 """Prediction above which a pixel has a source, in units of its error."""

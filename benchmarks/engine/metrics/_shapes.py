@@ -17,7 +17,7 @@ import galsim
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm
 
-from lsst.coadd.astroclearnet._photometry import adaptive_fwhm
+from lsst.coadd.astroclearnet.comparison._photometry import adaptive_fwhm
 from lsst.coadd.astroclearnet.simulate import PIXEL_SCALE
 
 from ._fluxes import DELIVERED_RADIUS

@@ -20,7 +20,7 @@ import scipy.fft
 from scipy.ndimage import uniform_filter
 
 from lsst.coadd.astroclearnet._coadds import sample_gaussian
-from lsst.coadd.astroclearnet._photometry import Sources, select_isolated
+from lsst.coadd.astroclearnet.comparison._photometry import Sources, select_isolated
 from lsst.coadd.astroclearnet.core import CellStack
 from lsst.coadd.astroclearnet.simulate import StackTruth, source_profile
 

@@ -17,12 +17,14 @@ import scipy.ndimage
 import torch
 from torch.nn.functional import huber_loss
 
-from lsst.coadd.astroclearnet.core import CellStack, _finish, _mm
-from lsst.coadd.astroclearnet.core._decoder import Decoder
-from lsst.coadd.astroclearnet.core._finish import gaussian_kernel
-from lsst.coadd.astroclearnet.core._fourier import FourierGrid
+from lsst.coadd.astroclearnet.core import CellStack
 from lsst.coadd.astroclearnet.core._options import FitOptions
-from lsst.coadd.astroclearnet.core._statistic import Statistic, compute_statistic
+from lsst.coadd.astroclearnet.core.cell import _finish
+from lsst.coadd.astroclearnet.core.cell._finish import gaussian_kernel
+from lsst.coadd.astroclearnet.core.fourier._decoder import Decoder
+from lsst.coadd.astroclearnet.core.fourier._grid import FourierGrid
+from lsst.coadd.astroclearnet.core.methods import _mm
+from lsst.coadd.astroclearnet.core.statistic._statistic import Statistic, compute_statistic
 
 from ._linear import average
 from ._types import Delivery, FitInputs, stitch

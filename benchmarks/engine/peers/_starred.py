@@ -24,7 +24,7 @@ import scipy.fft
 import scipy.ndimage
 
 from lsst.coadd.astroclearnet.core import CellStack
-from lsst.coadd.astroclearnet.core._finish import gaussian_kernel
+from lsst.coadd.astroclearnet.core.cell._finish import gaussian_kernel
 
 from ..metrics import measure_fluxes
 from ._linear import average

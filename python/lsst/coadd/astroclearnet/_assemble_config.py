@@ -20,10 +20,10 @@ from lsst.pex.config import ChoiceField, ConfigField, Field, FieldValidationErro
 from lsst.pipe.base import PipelineTaskConfig
 
 from ._connections import AssembleAcnCoaddConnections
-from ._inputs_config import InputsConfig
 from ._trust_config import TrustConfig
 from .core import FitOptions
 from .core._options import DEVICES, LEAST_HALO, LINEAR_METHODS, METHODS, RECIPES
+from .inputs._config import InputsConfig
 
 _LOG = logging.getLogger(__name__)
 

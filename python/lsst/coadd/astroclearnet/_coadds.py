@@ -29,7 +29,7 @@ import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
 
 from .core import InputExposure, InvalidExposureError, PixelSkyMap, Plane
-from .core._frame import measure_pixel
+from .core.warp._frame import measure_pixel
 
 if TYPE_CHECKING:
     from lsst.images import Image

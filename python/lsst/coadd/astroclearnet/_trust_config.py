@@ -16,7 +16,7 @@ import dataclasses
 
 from lsst.pex.config import Config, FieldValidationError, RangeField
 
-from .core._trust import TrustLimits
+from .core.patch._trust import TrustLimits
 
 _DEFAULTS = TrustLimits()
 

@@ -36,20 +36,21 @@ from lsst.pipe.base import (
 )
 from lsst.utils.timer import timeMethod
 
-from ._about import describe_run, make_seed, summarize_run
 from ._assemble_config import AssembleAcnCoaddConfig
-from ._collect import collect_inputs, read_geometry
 from ._connections import AssembleAcnCoaddConnections
 from ._errors import CellFailures, FitFailedError, UnusableInputsError
-from ._inputs import CoaddInput, prepare_inputs
-from ._inputs_scratch import open_scratch
-from ._products import CellRecorder, make_coadds, make_planes
-from ._tables import InputRecord, make_history_table, make_inputs_table, report_oddities
 from .adapters import PatchGeometry, choose_cell_size, make_n_image
 from .core import FitError, FitOptions
-from .core._frame import measure_pixel
 from .core._options import LINEAR_METHODS
-from .core._register import WarpedExposure, cut_stack
+from .core.warp._frame import measure_pixel
+from .core.warp._register import WarpedExposure, cut_stack
+from .inputs._collect import collect_inputs, read_geometry
+from .inputs._input import CoaddInput
+from .inputs._prepare import prepare_inputs
+from .inputs._scratch import open_scratch
+from .outputs._about import describe_run, make_seed, summarize_run
+from .outputs._products import CellRecorder, make_coadds, make_planes
+from .outputs._tables import InputRecord, make_history_table, make_inputs_table, report_oddities
 
 if TYPE_CHECKING:
     from .core import CellStack, PatchFit, Tile
@@ -73,7 +74,7 @@ class AssembleAcnCoaddTask(PipelineTask):
         # Here, where it stops a run before its first patch, and each patch
         # before its exposures are read.
         if (self.config.method, self.config.recipe) == ("acn", "trained"):
-            from .core._encoder import load_encoder
+            from .core.encoder._encoder import load_encoder
 
             load_encoder(weights=self.config.weights)
 

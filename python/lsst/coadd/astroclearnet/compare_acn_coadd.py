@@ -27,14 +27,14 @@ from lsst.images import Image
 from lsst.pipe.base import AlgorithmError, AnnotatedPartialOutputsError, PipelineTask, QuantumContext, Struct
 from lsst.utils.timer import timeMethod
 
-from ._compare_connections import PATCH, CompareAcnCoaddConfig, CompareAcnCoaddConnections
 from ._errors import ReasonError
+from .comparison._connections import PATCH, CompareAcnCoaddConfig, CompareAcnCoaddConnections
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
     from ._coadds import CoaddView
-    from ._metrics import Comparison, Truth
+    from .comparison._metrics import Comparison, Truth
 
 _NAMES = {"reference": "deepCoadd", "coadd": "acn_coadd", "latent": "acn_latent"}
 
@@ -147,7 +147,7 @@ class CompareAcnCoaddTask(PipelineTask):
         from astropy.table import vstack
 
         from ._coadds import view_coadd
-        from ._metrics import compare_views
+        from .comparison._metrics import compare_views
         from .comparison._rows import make_table
         from .comparison._run import make_exposure_rows, make_run_rows
 
@@ -224,8 +224,8 @@ class CompareAcnCoaddTask(PipelineTask):
         title: str,
     ) -> dict[str, Any]:
         """Make the pictures of the planes."""
-        from ._plots import make_comparison_figure
-        from .comparison._diagrams import make_flux_figure, make_psf_figure
+        from .comparison.pictures._diagrams import make_flux_figure, make_psf_figure
+        from .comparison.pictures._plots import make_comparison_figure
 
         title = _title(title, views)
         return {
@@ -245,7 +245,7 @@ class CompareAcnCoaddTask(PipelineTask):
         self, inputs_table: Table | None, fit_history: Table | None, *, title: str
     ) -> dict[str, Any]:
         """Make the pictures of the tables, as far as there are any."""
-        from .comparison._diagrams import make_exposure_figure, make_fit_figure
+        from .comparison.pictures._diagrams import make_exposure_figure, make_fit_figure
 
         figures = {"fit_plot": None, "exposure_plot": None}
         if fit_history is not None:

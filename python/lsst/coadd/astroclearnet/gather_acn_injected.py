@@ -28,9 +28,9 @@ from lsst.pipe.base import (
 )
 from lsst.utils.timer import timeMethod
 
-from ._collect import read_geometry
 from ._connections import PATCH
 from .adapters import PatchGeometry
+from .inputs._collect import read_geometry
 
 
 class GatherAcnInjectedConnections(

@@ -196,7 +196,7 @@ class InjectAcnSourcesTask(PipelineTask):
             catalogue lacks a column.
         """
         from .adapters import exposure_from_visit_image
-        from .core._frame import Frame
+        from .core.warp._frame import Frame
         from .injection import InjectionError, draw_light
 
         try:

@@ -41,10 +41,10 @@ from lsst.images import Box
 
 from ..core._errors import InvalidExposureError
 from ..core._exposure import InputExposure, PixelSkyMap, PsfModel
-from ..core._frame import measure_pixel
 from ..core._planes import Plane
-from ..core._register import WarpedExposure
-from ..core._warped_psf import kernel_fwhm, normalise_kernel
+from ..core.warp._frame import measure_pixel
+from ..core.warp._register import WarpedExposure
+from ..core.warp._warped_psf import kernel_fwhm, normalise_kernel
 from ._masks import PlaneTranslator
 
 

@@ -34,7 +34,7 @@ from lsst.images import Box
 from ..core._errors import InvalidExposureError, SkippedExposureError, UncalibratedExposureError
 from ..core._exposure import InputExposure, PixelSkyMap
 from ..core._planes import Plane
-from ..core._register import WarpedExposure
+from ..core.warp._register import WarpedExposure
 from ._adapter import NO_EXTRAS, ArtifactMask, FaultyDetector, InputExtras, InputSummary, label_of, read_image
 from ._afw_models import (
     ExposurePsf,

@@ -20,8 +20,8 @@ import numpy as np
 
 from lsst.images import Box
 
-from ..core._register import WarpedExposure
 from ..core._stack import CellStack
+from ..core.warp._register import WarpedExposure
 
 _LOG = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from lsst.images.serialization import ArchiveReadError
 from ..core._errors import InvalidExposureError, UncalibratedExposureError
 from ..core._exposure import InputExposure, PixelSkyMap
 from ..core._planes import Plane
-from ..core._register import WarpedExposure
+from ..core.warp._register import WarpedExposure
 from ._adapter import (
     NO_EXTRAS,
     ArtifactMask,

@@ -22,8 +22,8 @@ from lsst.images import Box
 
 from ..core._errors import InvalidExposureError, UncalibratedExposureError
 from ..core._exposure import InputExposure, PixelSkyMap, PsfModel, ScalarField
-from ..core._holed_psf import find_kernel, sample_positions
 from ..core._planes import Plane
+from ..core.warp._holed_psf import find_kernel, sample_positions
 
 _LOG = logging.getLogger(__name__)
 

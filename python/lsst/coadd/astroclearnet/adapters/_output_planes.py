@@ -28,7 +28,7 @@ import scipy.ndimage
 from lsst.images import MaskPlane
 
 from ..core._planes import Plane
-from ..core._register import WarpedExposure
+from ..core.warp._register import WarpedExposure
 
 UNTRUSTED = "ACN_UNTRUSTED"
 """Plane of pixels whose latent must not be used."""

@@ -23,8 +23,8 @@ import shapely
 from lsst.images import Box, Polygon
 from lsst.images.cells import CoaddProvenance
 
-from ..core._register import WarpedExposure
 from ..core._stack import CellStack
+from ..core.warp._register import WarpedExposure
 from ._geometry import PatchGeometry
 
 

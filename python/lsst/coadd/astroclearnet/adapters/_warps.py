@@ -28,11 +28,11 @@ from lsst.images import Box, NoOverlapError
 
 from ..core._errors import InvalidExposureError
 from ..core._exposure import PixelSkyMap, ScalarField
-from ..core._frame import Frame
-from ..core._grid_map import GridMap
 from ..core._planes import Plane
-from ..core._premade_warp import find_gain, place_exposure
-from ..core._register import WarpedExposure, WarpedField
+from ..core.warp._frame import Frame
+from ..core.warp._grid_map import GridMap
+from ..core.warp._premade_warp import find_gain, place_exposure
+from ..core.warp._register import WarpedExposure, WarpedField
 from ._adapter import FaultyDetector, read_image
 from ._afw_models import ExposurePsf, SkyWcsMap, check_njy, read_aperture_corrections, translate_mask
 from ._masks import PlaneTranslator

@@ -93,14 +93,14 @@ def _compare(
     """Write all files; return the metrics, lines about what was taken for
     granted, and the names of the pictures.
     """
-    from .._metrics import compare_views
-    from .._photometry import adaptive_fwhm
-    from .._plots import make_comparison_figure
     from .._progress import StepCounter
-    from ..comparison._diagrams import make_flux_figure, make_psf_figure
     from ..comparison._fits import FitsCoaddError, find_common_scale, find_unit, view_from_fits
+    from ..comparison._metrics import compare_views
     from ..comparison._page import Section, make_page, pivot_metrics
+    from ..comparison._photometry import adaptive_fwhm
     from ..comparison._rows import restate_units
+    from ..comparison.pictures._diagrams import make_flux_figure, make_psf_figure
+    from ..comparison.pictures._plots import make_comparison_figure
 
     names = [path.stem for path in paths]
     if names[0] == names[1]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .._injection_options import InjectionConfig
+from ..injection._options import InjectionConfig
 from ._butler import find_datasets, label_dataset, open_butler, read_dataset, split_collections
 from ._progress import Progress
 

@@ -22,7 +22,7 @@ import sep
 from scipy.signal import oaconvolve
 
 from .._coadds import CoaddView, sample_gaussian
-from .._photometry import Sources, half_width, middle_psf
+from ._photometry import Sources, half_width, middle_psf
 
 _SOURCE, _DIRECTIONS = 21, 8
 """Length in pixels that a faint source does not have in each of so many

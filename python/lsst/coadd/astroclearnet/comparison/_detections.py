@@ -20,9 +20,9 @@ import scipy.ndimage
 import scipy.spatial
 
 from .._coadds import CoaddView
-from .._photometry import Sources
 from ._detect import extract
 from ._fluxes import label_bin
+from ._photometry import Sources
 from ._rows import Row, make_row
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from .._coadds import CoaddView
 from ..core import InvalidExposureError, Plane
-from ..core._register import WarpPlan
+from ..core.warp._register import WarpPlan
 
 if TYPE_CHECKING:
     from astropy.table import Table

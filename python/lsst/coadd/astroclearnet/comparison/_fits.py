@@ -27,10 +27,10 @@ from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from .._coadds import CoaddView, sample_gaussian
-from .._photometry import adaptive_moments, half_width
 from ..core import CoreError
-from ..core._warped_psf import MOST_OFFSET, find_star
+from ..core.warp._warped_psf import MOST_OFFSET, find_star
 from ._detect import detect_sources
+from ._photometry import adaptive_moments, half_width
 
 _NO_DATA_PLANES = ("NO_DATA",)
 _SATURATED_PLANES = ("SAT", "SATURATED")

@@ -16,8 +16,8 @@ import numpy as np
 
 from .._coadds import CoaddView
 from .._magnitudes import mag_from_flux
-from .._photometry import Sources, half_width, middle_psf
 from ._detect import filter_psf, is_restored
+from ._photometry import Sources, half_width, middle_psf
 from ._rows import Row, make_row
 
 _MIN_PIXELS = 100

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.ndimage
 
 from .._coadds import CoaddView
-from .._photometry import Moments, Sources, adaptive_moments, half_width
+from ._photometry import Moments, Sources, adaptive_moments, half_width
 from ._rows import Row, make_row, measure_median
 
 _HALF = 12  # half the side of the stamps, in pixels

@@ -20,7 +20,7 @@ from astropy.table import Table, vstack
 from matplotlib.figure import Figure
 
 from ._rows import PER_EXPOSURE
-from ._style import COLOURS, MARKERS, choose_places
+from .pictures._style import COLOURS, MARKERS, choose_places
 
 
 def stack_patches(metrics: Mapping[int, Table]) -> Table:

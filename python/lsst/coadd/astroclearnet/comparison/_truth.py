@@ -21,7 +21,7 @@ import numpy as np
 
 from .._coadds import CoaddView
 from .._magnitudes import flux_from_mag
-from .._metrics import Truth
+from ._metrics import Truth
 
 if TYPE_CHECKING:
     from astropy.table import Table

@@ -11,23 +11,20 @@ Nothing here imports ``lsst``; the adapters and tasks around it do. What
 needs torch is imported when it is first used, so that graphs can be built
 without it.
 
-The modules, in the order of the data:
+In the order of the data:
 
 - `_exposure`, `_planes`: one detector image and its mask, as adapters give it;
-- `_register`, `_frame`, `_grid_map`, `_resample`, `_warped_psf`, `_holed_psf`,
-  `_premade_warp`: exposures and PSFs on the pixel grid of the patch;
-- `_tiles`, `_stack`, `_batches`, `_device`: cells, their stacks, where to fit;
-- `_fit`, `_options`: the method and recipe for a cell;
-- `_statistic`, `_first_look`, `_clip`, `_sky_planes`, `_trail`, `_neighbours`,
-  `_wiener`, `_noise_level`, `_coverage_noise`: artifacts clipped, holes
-  filled, D and P;
-- `_encoder_inputs`, `_encoder`, `_unet`, `_flux`, `_scatter`: the latent, its
-  fluxes and its scatter (`_mm`, `_self*`, `_paper`, `_kaiser`: other ways;
-  `_step_line`: their progress);
-- `_finish`, `_deliver`, `_filters`, `_fourier`, `_decoder`: the products at
-  the target PSF;
-- `_canvas`, `_holes`, `_expected_variance`, `_misfit`, `_diagnose`,
-  `_correlation`, `_trust`: cells stitched, and how far to trust the result;
+- `warp`: exposures and PSFs on the pixel grid of the patch;
+- `patch`: the patch cut into cells, and their products stitched;
+- `_stack`, `_diagnosis`: the exposures of a cell, and what a fit makes of
+  them;
+- `methods`: the method and recipe for a cell, as `_options` says, on the
+  device and in batches of `_device` and `_batches`;
+- `clip`, `statistic`: artifacts clipped, holes filled, D and P;
+- `encoder`: the latent, its fluxes and its scatter;
+- `cell`: the products at the target PSF, and how the exposures agree with
+  them;
+- `fourier`: what statistic, encoder and products calculate with;
 - `_errors`: what all of them raise.
 """
 
@@ -40,7 +37,7 @@ from ._stack import *
 
 def __getattr__(name: str):
     if name in ("ExposureSummary", "PatchFit", "Tile", "fit_patch", "make_tiles"):
-        from . import _tiles
+        from .patch import _tiles
 
         return getattr(_tiles, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

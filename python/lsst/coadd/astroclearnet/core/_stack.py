@@ -14,14 +14,11 @@ __all__ = ("CellFit", "CellStack", "HistoryRow")
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ._diagnosis import Diagnosis
 from ._errors import InvalidStackError
-
-if TYPE_CHECKING:
-    from ._diagnose import Diagnosis
 
 type HistoryRow = dict[str, float | int | str]
 """A row of the fit history: ``stage``, ``step``, ``loss``, ``held_out_loss``,

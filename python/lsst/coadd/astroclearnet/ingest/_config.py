@@ -37,8 +37,8 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from .._visit_images import VISIT_PLANES
 from ..core._planes import Plane
+from ..repository._visit_images import VISIT_PLANES
 
 Hdu = Annotated[int | str, pydantic.Field(union_mode="left_to_right")]
 """HDU of a FITS file: its number, 0 for the primary HDU, or its name. Digits

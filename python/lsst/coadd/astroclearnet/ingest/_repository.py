@@ -31,10 +31,9 @@ from lsst.images import YX, Box, VisitImage
 from lsst.images.psfs import PiffWrapper
 
 from .._progress import StepCounter
-from .._sky_level import describe_sky
-from .._visit_images import DetectorInfo, make_visit_image
 from ..adapters._geometry import PatchBoxes, TractDefinition, geometry_to_dict
 from ..core._planes import Plane
+from ..inputs._sky_level import describe_sky
 from ..repository import (
     InstrumentInfo,
     VisitInfo,
@@ -45,6 +44,7 @@ from ..repository import (
     write_geometry,
     write_visit,
 )
+from ..repository._visit_images import DetectorInfo, make_visit_image
 from ._config import Exposure, IngestConfig, Instrument, NoSky, SkyMapConfig
 from ._errors import IngestError
 from ._read import Footprint, PlainExposure, read_footprint, read_plain_exposure

@@ -15,13 +15,13 @@ format of ``lsst.source_injection``, so that either package can use those of
 the other.
 """
 
-from .._injection_options import *
 from ._area import *
 from ._catalog import *
 from ._draw import *
 from ._errors import *
 from ._measure import *
 from ._noise import *
+from ._options import *
 from ._origin import *
 from ._prepare import *
 from ._profiles import *

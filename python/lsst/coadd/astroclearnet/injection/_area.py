@@ -20,7 +20,7 @@ import scipy.ndimage
 
 from ..comparison._detect import extract
 from ..core import InputExposure, PixelSkyMap, Plane
-from ..core._frame import measure_pixel
+from ..core.warp._frame import measure_pixel
 
 _UNUSABLE = Plane.NO_DATA | Plane.BAD | Plane.SATURATED
 

@@ -21,12 +21,12 @@ import numpy as np
 from astropy.table import MaskedColumn, Table
 from scipy.spatial import KDTree
 
-from .._injection_options import InjectionConfig
 from ..adapters import PatchGeometry
-from ..core._frame import measure_pixel
+from ..core.warp._frame import measure_pixel
 from ..simulate._scene import SERSIC_INDICES, SERSIC_TRUNCATION
 from ._area import CoverageMap
 from ._errors import InjectionError
+from ._options import InjectionConfig
 
 _CANDIDATES = 30
 """Places that are tried for each source that is wanted."""

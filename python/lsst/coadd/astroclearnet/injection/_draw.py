@@ -20,8 +20,8 @@ import numpy as np
 from astropy.table import Table
 
 from ..core import InvalidExposureError, PsfModel
-from ..core._frame import Frame, measure_pixel
-from ..core._warped_psf import normalise_kernel
+from ..core.warp._frame import Frame, measure_pixel
+from ..core.warp._warped_psf import normalise_kernel
 from ..simulate import draw_scene, flux_from_mag
 from ..simulate._draw import MAX_STAMP
 from ._profiles import FLAGS, check_catalog, flag_sources, make_profile

@@ -22,8 +22,8 @@ import scipy.spatial
 from astropy.table import Table
 
 from .._coadds import CoaddView
-from .._photometry import Sources, aperture_fluxes, broadest_fwhm, homogenize
 from ..comparison._detect import detect_sources, is_restored, point_source_error
+from ..comparison._photometry import Sources, aperture_fluxes, broadest_fwhm, homogenize
 
 DEFINITIONS = {
     "completeness": "Share of the injected sources with a new detection of their own; without those on "

@@ -30,7 +30,6 @@ from astropy.table import Table
 from lsst.daf.butler import Butler, DatasetRef, DatasetType, EmptyQueryResultError, MissingDatasetTypeError
 from lsst.sphgeom import HtmPixelization, LonLat, UnitVector3d
 
-from .._injection_options import InjectionConfig
 from .._progress import StepCounter
 from ..adapters import GEOMETRY_DATASET, PatchGeometry, make_adapter
 from ..core import InvalidExposureError
@@ -38,6 +37,7 @@ from ..repository import put_dataset
 from ._area import map_coverage
 from ._catalog import make_injection_catalog
 from ._errors import InjectionError
+from ._options import InjectionConfig
 from ._profiles import check_catalog
 
 if TYPE_CHECKING:

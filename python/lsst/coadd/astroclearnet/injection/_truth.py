@@ -23,7 +23,7 @@ from lsst.images import Image
 from .._coadds import sample_gaussian
 from ..adapters import PatchGeometry
 from ..comparison._truth import SERSIC_OF_TYPE
-from ..core._frame import Frame
+from ..core.warp._frame import Frame
 from ..simulate import flux_from_mag
 from ._draw import draw_light
 

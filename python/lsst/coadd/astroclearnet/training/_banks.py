@@ -19,8 +19,8 @@ import numpy as np
 import scipy.ndimage
 import torch
 
-from ..core._encoder_inputs import LATENT_FWHM
-from ..core._fourier import FWHM_TO_SIGMA, FourierGrid
+from ..core.encoder._inputs import LATENT_FWHM
+from ..core.fourier._grid import FWHM_TO_SIGMA, FourierGrid
 
 _STAMP = 81
 _PSF_SIZE = 61

@@ -17,10 +17,10 @@ import dataclasses
 import numpy as np
 import torch
 
-from ..core._encoder_inputs import LATENT_FWHM
 from ..core._errors import FitError
-from ..core._flux import match_and_quieten
-from ..core._fourier import FWHM_TO_SIGMA, FourierGrid
+from ..core.encoder._flux import match_and_quieten
+from ..core.encoder._inputs import LATENT_FWHM
+from ..core.fourier._grid import FWHM_TO_SIGMA, FourierGrid
 from ._skies import Source, TrainingBatch
 
 FLUX_BINS = ((5, 8, 0.03), (8, 14, 0.025), (14, 30, 0.015), (30, 100, 0.01), (100, 1e5, 0.005))

@@ -18,13 +18,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ..core._deliver import Delivered, deliver, residual_response
-from ..core._encoder import StatisticEncoder
-from ..core._encoder_inputs import LATENT_FWHM, EncoderInputs
-from ..core._filters import filtered_variance
-from ..core._flux import match_and_quieten
-from ..core._fourier import FourierGrid
-from ..core._step_line import describe_time
+from ..core.encoder._encoder import StatisticEncoder
+from ..core.encoder._flux import match_and_quieten
+from ..core.encoder._inputs import LATENT_FWHM, EncoderInputs
+from ..core.fourier._deliver import Delivered, deliver, residual_response
+from ..core.fourier._filters import filtered_variance
+from ..core.fourier._grid import FourierGrid
+from ..core.methods._step_line import describe_time
 from ._loss import read_loss
 from ._skies import SkyGenerator, TrainingBatch
 

@@ -17,8 +17,8 @@ import dataclasses
 import numpy as np
 import torch
 
-from ..core._encoder_inputs import LATENT_FWHM
-from ..core._fourier import FWHM_TO_SIGMA, FourierGrid
+from ..core.encoder._inputs import LATENT_FWHM
+from ..core.fourier._grid import FWHM_TO_SIGMA, FourierGrid
 from ._banks import GalaxyBank, StackBank
 
 _SHARE_WITH_GAPS = 0.3

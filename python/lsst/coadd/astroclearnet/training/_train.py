@@ -23,11 +23,11 @@ import safetensors.torch
 import torch
 
 from .._files import write_whole
-from ..core._encoder import StatisticEncoder
-from ..core._encoder_inputs import EncoderInputs
 from ..core._errors import CoreError
-from ..core._fourier import FourierGrid
-from ..core._step_line import describe_time
+from ..core.encoder._encoder import StatisticEncoder
+from ..core.encoder._inputs import EncoderInputs
+from ..core.fourier._grid import FourierGrid
+from ..core.methods._step_line import describe_time
 from ._banks import make_galaxy_bank, make_stack_bank
 from ._loss import TrainingLoss, read_loss
 from ._scatter import train_scatter

@@ -1,0 +1,321 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From a latent on the padded grid to the products of a cell."""
+
+from __future__ import annotations
+
+__all__ = (
+    "draw_noise",
+    "finish_latent",
+    "finish_linear",
+    "finish_mean",
+    "gaussian_kernel",
+)
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from .._options import FitOptions
+from .._stack import CellFit, CellStack, HistoryRow
+from ..encoder._scatter import Scatter
+from ..fourier._decoder import Decoder
+from ..fourier._deliver import Delivered, deliver, residual_response
+from ..fourier._filters import filtered_variance
+from ..fourier._grid import FWHM_TO_SIGMA, FourierGrid
+from ..statistic._statistic import Statistic, fit_quality
+from ..warp._warped_psf import kernel_fwhm
+from ._diagnose import diagnose
+from ._misfit import measure_misfit
+
+_SOURCE_REACH, _FAINT, _EVEN_FWHM = 6.0, 0.3, 16.0
+"""FWHM in pixels to which light of a source is spread; S/N of it from which
+on a place belongs to a source; and FWHM of the mean over other places."""
+
+_SEEING_REACH = 20
+"""Pixels from the centre of a PSF within which its width is measured."""
+
+_DETAIL_FWHM, _DETAIL_STRENGTH, _BROADEST = 2.5, 0.1, 20.0
+"""FWHM in pixels of what is to be seen, noise of the Wiener filter that tells
+how much of it is, relative to the largest power, and width that stands for all
+that are broader. So measured, PSFs beyond the limit of `TrustLimits` are those
+that stars lose 1 % of their light with or more, alike or not."""
+
+_LEAST_POWER = 1e-3
+"""Least noise power of a place, in units of the sky's: none is without."""
+
+_LEAST_PASSED = 1e-3
+"""Least part of the variance of a latent that is told: nowhere is it sure."""
+
+
+def gaussian_kernel(fwhm: float) -> np.ndarray:
+    """Gaussian PSF kernel, float32 ``(p, p)``, sampled, sum 1."""
+    radius = int(np.ceil(3.5 * fwhm))
+    axis = np.arange(-radius, radius + 1)
+    profile = np.exp(-0.5 * (axis / (fwhm * FWHM_TO_SIGMA)) ** 2)
+    kernel = np.outer(profile, profile)
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def _compare(statistic: Statistic, model: torch.Tensor) -> dict[str, Any]:
+    """Make what a `CellFit` says of exposures and model."""
+    misfit, local_chi2 = measure_misfit(statistic, model)
+    return {"diagnosis": diagnose(statistic, model), "misfit": misfit, "local_chi2": local_chi2}
+
+
+def draw_noise(statistic: Statistic, generator: np.random.Generator) -> torch.Tensor:
+    """Noise of every exposure, ``(n, h, w)``, in its good pixels' variance."""
+    white = generator.standard_normal(statistic.image.shape, dtype=np.float32)
+    return torch.as_tensor(white, device=statistic.image.device) * statistic.variance.sqrt()
+
+
+class _DataNoise:
+    """Noise of the D of a stack.
+
+    The noise of all exposures passes one mean PSF, the root of den: exact on
+    blank sky, where the noise of D has the power den, and good to a few per
+    cent on sources, whose photon noise is a part of the whole.
+    """
+
+    def __init__(self, statistic: Statistic):
+        self._grid = statistic.grid
+        self._transfer = statistic.den.sqrt()
+        sky = statistic.sky_variance[:, None, None]
+        excess = statistic.variance / sky - 1.0
+        # Power that each place adds, (rows, columns), at frequency 0 and in
+        # units of its weight: 1 on blank sky under full coverage, more where
+        # sources shine or pixels are missing.
+        self._power = statistic.noise_power.clone()
+        self._grid.crop(self._power)[:] += (excess * statistic.used / sky).sum(0) / statistic.den0
+        self._power.clamp_min_(_LEAST_POWER)
+
+    def draw(self, generator: np.random.Generator) -> torch.Tensor:
+        """Draw one realization, ``(rows, columns // 2 + 1)``."""
+        white = generator.standard_normal(self._grid.shape, dtype=np.float32)
+        white = torch.as_tensor(white, device=self._power.device)
+        return self._grid.transform(white * self._power.sqrt()) * self._transfer
+
+    def filtered_variance(self, response: torch.Tensor) -> torch.Tensor:
+        """Variance of D times a filter ``(rows, columns // 2 + 1)``, as an
+        image ``(rows, columns)``.
+        """
+        transfer = response * self._transfer
+        # What the FFT rounds off may not make a variance negative.
+        least = 1e-4 * self._grid.mean_power(transfer**2)
+        return filtered_variance(self._power, transfer, self._grid).clamp_min(least)
+
+
+def _even_out(ratio: torch.Tensor, signal: torch.Tensor, grid: FourierGrid) -> torch.Tensor:
+    """Smooth a ratio of variances where there is no source.
+
+    There it would follow the peaks of the noise, and a variance that knows
+    of the noise biases what is weighted with it.
+
+    Parameters
+    ----------
+    ratio
+        Of variances, ``(rows, columns)``.
+    signal
+        S/N of the latent, same shape.
+    grid
+        Their grid.
+    """
+    around = grid.inverse(grid.transform(signal) * grid.gaussian(_SOURCE_REACH)).clamp_min(0.0)
+    empty = 1.0 / (1.0 + (around / _FAINT) ** 2)
+    wide = grid.gaussian(_EVEN_FWHM)
+    mean, share = (grid.inverse(grid.transform(values) * wide) for values in (empty * ratio, empty))
+    # Amid large sources there is no empty place to take a mean from.
+    mean = torch.where(share > 0.02, mean / share.clamp_min(0.02), ratio).clamp_min(1e-6)
+    return empty * mean + (1.0 - empty) * ratio
+
+
+def _passed(share: torch.Tensor | float) -> torch.Tensor:
+    """Part of the variance of a latent that passes `quieten`.
+
+    The derivative of ``l s^4 / (s^4 + c^4)``, s in proportion to l, is
+    ``share (1 + 4 (1 - share))``. Noise reaches beyond the steep part, where
+    the curve is flat: half of that slope gives the scatter that is seen.
+    """
+    share = torch.as_tensor(share)
+    return (share * (1.0 + 2.0 * (1.0 - share))).square().clamp_min(_LEAST_PASSED)
+
+
+def finish_latent(
+    statistic: Statistic,
+    latent: torch.Tensor,
+    *,
+    latent_fwhm: float,
+    options: FitOptions,
+    generator: np.random.Generator,
+    scatter_of: Callable[[torch.Tensor, torch.Tensor], Scatter] | None = None,
+    share: torch.Tensor | float = 1.0,
+    restore: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    history: tuple[HistoryRow, ...] = (),
+) -> CellFit:
+    """Deliver a latent at the target PSF, with residual and uncertainty.
+
+    Parameters
+    ----------
+    statistic
+        The stack.
+    latent
+        Non-negative image on the padded grid.
+    latent_fwhm
+        FWHM of its Gaussian PSF, in pixels.
+    options
+        ``target_fwhm``.
+    generator
+        Source of the noise realization.
+    scatter_of
+        Gives, for the delivered latent and the standard deviation of its
+        linearly filtered noise, both ``(1, rows, columns)``, how the
+        products scatter relative to the latter. `None` if the fit does not
+        know: both variances are then those of the filtered noise.
+    share
+        Part of the latent that `quieten` has left, ``(rows, columns)``: where
+        there is little, the latent scatters little.
+    restore
+        Gives the latent for another D: the noise realization is then what
+        noise added to D changes in the coadd, so that it hangs together on
+        sources as their own noise does. `None` if that would cost too much:
+        it is then filtered noise.
+    history
+        Rows for the fit history.
+    """
+    grid, fwhm = statistic.grid, options.target_fwhm
+
+    def deliver_from(data: torch.Tensor, latent: torch.Tensor) -> Delivered:
+        return deliver(latent, data=data, den=statistic.den, grid=grid, latent_fwhm=latent_fwhm, fwhm=fwhm)
+
+    delivered = deliver_from(statistic.data, latent)
+    response = residual_response(statistic.den, grid, fwhm=fwhm)
+    data_noise = _DataNoise(statistic)
+    latent_variance = coadd_variance = variance = data_noise.filtered_variance(response)
+    if scatter_of:
+        scatter = scatter_of(delivered.latent[None], variance.sqrt()[None])
+        signal = delivered.latent / variance.sqrt()
+        latent_variance, coadd_variance = (
+            variance * _even_out(ratio[0] ** 2, signal, grid) for ratio in (scatter.latent, scatter.coadd)
+        )
+        latent_variance = latent_variance * _passed(share)
+    added = data_noise.draw(generator)
+    if restore:
+        noisier = statistic.data + added
+        noise = deliver_from(noisier, restore(noisier)).coadd - delivered.coadd
+    else:
+        noise = grid.inverse(added * response)
+    model = Decoder(statistic.psf_transfer, grid, latent_fwhm=latent_fwhm).forward(latent)
+    last = fit_quality("latent", 0, statistic.image, model, statistic.variance, statistic.used)
+    kernel = gaussian_kernel(fwhm)
+    return _make_fit(
+        statistic,
+        latent=grid.crop(delivered.latent),
+        coadd=grid.crop(delivered.coadd),
+        latent_variance=grid.crop(latent_variance),
+        coadd_variance=grid.crop(coadd_variance),
+        noise=grid.crop(noise),
+        latent_psf=kernel,
+        coadd_psf=kernel,
+        history=(*statistic.history, *history, last),
+        **_compare(statistic, model),
+    )
+
+
+def finish_mean(stack: CellStack, statistic: Statistic, *, generator: np.random.Generator) -> CellFit:
+    """Weighted mean of the exposures without the clipped pixels.
+
+    The mean has no latent: both products are the mean, at its own PSF, the
+    weighted mean of the kernels.
+    """
+    weight = statistic.used / statistic.sky_variance[:, None, None]
+    total = weight.sum(0)
+    safe = total.clamp_min(1e-12 * float(total.max()))
+    mean = (weight * statistic.image).sum(0) / safe
+    variance = (weight**2 * statistic.variance).sum(0) / safe**2
+    covered = total > 0
+    variance = torch.where(covered, variance, 1.0 / statistic.den0)
+    noise = (weight * draw_noise(statistic, generator)).sum(0) / safe
+    share = weight.sum((1, 2)).cpu().numpy()
+    psf = np.tensordot(share / share.sum(), stack.psf, axes=1)
+    psf = (psf / psf.sum()).astype(np.float32)
+    return finish_linear(statistic, image=mean, variance=variance, noise=noise, psf=psf)
+
+
+def finish_linear(
+    statistic: Statistic,
+    *,
+    image: torch.Tensor,
+    variance: torch.Tensor,
+    noise: torch.Tensor,
+    psf: np.ndarray,
+) -> CellFit:
+    """Make the result of a linear coadd: it has no latent, so that both
+    products are the coadd, at its own PSF.
+
+    Parameters
+    ----------
+    statistic
+        The stack; exposures are compared with its Wiener model.
+    image, variance, noise
+        The coadd, its variance and a realization of its noise, ``(h, w)``.
+    psf
+        Its PSF kernel, ``(p, p)``, sum 1.
+    """
+    decoder = Decoder(statistic.psf_transfer, statistic.grid, latent_fwhm=0.0)
+    model = decoder.predict(statistic.data / (statistic.den + 1e-3 * statistic.den0))
+    return _make_fit(
+        statistic,
+        latent=image,
+        coadd=image,
+        latent_variance=variance,
+        coadd_variance=variance,
+        noise=noise,
+        latent_psf=psf,
+        coadd_psf=psf,
+        history=statistic.history,
+        **_compare(statistic, model),
+    )
+
+
+def _measure_seeing(den: torch.Tensor, grid: FourierGrid) -> tuple[float, float]:
+    """Return `CellFit.seeing` of a transfer function of D."""
+    kernel = torch.fft.fftshift(grid.inverse(den.sqrt())).cpu().numpy()
+    y, x = (side // 2 for side in kernel.shape)
+    reach = min(_SEEING_REACH, y - 1, x - 1)
+    wanted = grid.gaussian(_DETAIL_FWHM) ** 2
+
+    def shown(power: torch.Tensor) -> float:
+        return float(grid.mean_power(wanted * power / (power + _DETAIL_STRENGTH * power[0, 0])))
+
+    low, high, here = 0.0, _BROADEST, shown(den)
+    while high - low > 0.01:
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if shown(grid.kolmogorov(middle) ** 2) > here else (low, middle)
+    return kernel_fwhm(kernel[y - reach : y + reach + 1, x - reach : x + reach + 1]), high
+
+
+def _make_fit(statistic: Statistic, **values) -> CellFit:
+    """Bring tensors home; pixels that no exposure has seen become 0."""
+    values["fill"] = values["latent"]
+    seen = statistic.used.sum(0) > 0
+    for name in ("latent", "coadd", "noise"):
+        values[name] = torch.where(seen, values[name], 0.0)
+    arrays = {
+        name: value.cpu().numpy().astype(np.float32) if isinstance(value, torch.Tensor) else value
+        for name, value in values.items()
+    }
+    return CellFit(
+        seeing=_measure_seeing(statistic.den, statistic.grid),
+        rejected=statistic.rejected.cpu().numpy(),
+        weight=(1.0 / statistic.sky_variance).cpu().numpy().astype(float),
+        noise_scale=statistic.noise_scale.cpu().numpy().astype(float),
+        **arrays,
+    )

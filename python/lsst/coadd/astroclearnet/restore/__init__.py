@@ -1,0 +1,13 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Restore a stack that is already on one pixel grid: ``.npz`` to FITS."""
+
+from ._input import *
+from ._output import *
+from ._restore import *
