@@ -6,7 +6,11 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Coadds in FITS files: units, masks and PSFs that they bring along."""
+"""Coadds in FITS files: units, masks and PSFs that they bring along, and
+what is written about them.
+"""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,3 +70,21 @@ def test_coadds_of_this_package_bring_their_mask_and_psf(small_patch, tmp_path):
     x, y = (start + side // 2 for start, side in zip(told.box[:2], told.box[2:], strict=True))
     expected = adaptive_fwhm(told.psf(x=x, y=y))
     assert adaptive_fwhm(found.psf(x=0, y=0)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("name", ["metrics.ecsv", "psf.png", "report.html"])
+def test_full_disk_names_the_file(name, tmp_path):
+    """First as a link to the device, then as a file, which is kept."""
+    view, _ = draw_view("a", gaussian(4.2), seed=1)
+    image, path = write_fits(tmp_path / "a.fits", view), tmp_path / name
+    path.symlink_to("/dev/full")
+    for is_file in (False, True):
+        if is_file:
+            path.unlink()
+            path.write_bytes(b"precious")
+            path.with_name(f"{name}.part").symlink_to("/dev/full")
+        result = CliRunner().invoke(main, ["compare", "-q", str(image), str(image), "-o", str(tmp_path)])
+        assert result.exit_code == 1
+        assert result.output.splitlines()[-1] == f"Error: No space left on device: {path}"
+    assert path.read_bytes() == b"precious" and not list(tmp_path.glob("*.part"))

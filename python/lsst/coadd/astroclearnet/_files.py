@@ -31,14 +31,20 @@ def write_whole(path: Path, content: bytes) -> None:
         If it cannot be written, as on a full disk; it names the file.
     """
     target = path.resolve()  # a link stays one
-    if target.exists() and not target.is_file():
-        target.write_bytes(content)
-        return
+    try:
+        if target.exists() and not target.is_file():
+            target.write_bytes(content)
+        else:
+            _replace(target, content)
+    except OSError as error:  # it names none, or one that nobody knows
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _replace(target: Path, content: bytes) -> None:
+    """Write beside a file, then put it in its place."""
     part = target.with_name(f"{target.name}.part")
     try:
         part.write_bytes(content)
         part.replace(target)
-    except OSError as error:  # nobody knows the file that it names
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         part.unlink(missing_ok=True)

@@ -14,16 +14,19 @@ __all__ = ("compare",)
 
 import contextlib
 import dataclasses
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from .._files import write_whole
 from ._progress import Progress
 
 if TYPE_CHECKING:
     from astropy.table import Table
+    from matplotlib.figure import Figure
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -120,7 +123,6 @@ def _compare(
     comparison = dataclasses.replace(comparison, metrics=metrics)
     n_sources = len(comparison.sources.x)
     count(f"Measured {n_sources} source{'s' * (n_sources != 1)}")
-    comparison.metrics.write(output / "metrics.ecsv", overwrite=True)
     files = " and ".join(path.name for path in paths)
     how = [f"{view.name}: {view.configuration}" for view in views]
     title = "\n".join([files, *how])
@@ -129,16 +131,26 @@ def _compare(
         "fluxes": make_flux_figure(views, comparison, title=title),
         "psf": make_psf_figure(views, comparison, title=title),
     }
-    pictures = [f"{name}.png" for name in figures]
-    for name, figure in zip(pictures, figures.values(), strict=True):
-        figure.savefig(output / name)
+    pictures = {name: _draw(figure) for name, figure in figures.items()}
     count(f"Drew {len(figures)} pictures")
     section = Section(
         title=" and ".join(names),
-        tables=[("Metrics", pivot_metrics(comparison.metrics))],
-        pictures=[(Path(name).stem, (output / name).read_bytes()) for name in pictures],
+        tables=[("Metrics", pivot_metrics(metrics))],
+        pictures=list(pictures.items()),
     )
     page = make_page(section.title, f"{paths[0]} (reference) and {paths[1]}", [section])
-    (output / "report.html").write_text(page, encoding="utf-8")
-    count("Wrote the page")
-    return comparison.metrics, how, pictures
+    text = io.StringIO()
+    metrics.write(text, format="ascii.ecsv")
+    write_whole(output / "metrics.ecsv", text.getvalue().encode())
+    for name, picture in pictures.items():
+        write_whole(output / f"{name}.png", picture)
+    write_whole(output / "report.html", page.encode())
+    count("Wrote the files")
+    return metrics, how, [f"{name}.png" for name in pictures]
+
+
+def _draw(figure: Figure) -> bytes:
+    """Return a picture as a PNG file holds it."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()
