@@ -8,6 +8,7 @@
 
 """Training of the encoder, and the weights that are shipped."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -18,9 +19,16 @@ from lsst.coadd.astroclearnet.core._errors import CoreError, FitError
 from lsst.coadd.astroclearnet.core.encoder._encoder import StatisticEncoder, load_encoder
 from lsst.coadd.astroclearnet.core.encoder._inputs import LATENT_FWHM, EncoderInputs
 from lsst.coadd.astroclearnet.core.fourier._grid import FourierGrid
-from lsst.coadd.astroclearnet.training import TrainingOptions, _banks, _train, train_encoder
+from lsst.coadd.astroclearnet.training import (
+    TrainingOptions,
+    _banks,
+    _checkpoint,
+    _scatter,
+    _train,
+    train_encoder,
+)
 from lsst.coadd.astroclearnet.training._banks import make_galaxy_bank, make_stack_bank
-from lsst.coadd.astroclearnet.training._loss import TrainingLoss
+from lsst.coadd.astroclearnet.training._loss import TrainingLoss, read_loss
 from lsst.coadd.astroclearnet.training._scatter import train_scatter
 from lsst.coadd.astroclearnet.training._skies import SkyGenerator, SkyOptions
 
@@ -132,25 +140,36 @@ def test_training_is_reproducible():
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_interrupted_training_goes_on(tmp_path, monkeypatch):
-    """To the same bits, with the same options."""
-    whole = train_encoder(_SMALL, report=lambda line: None).state_dict()
-    checkpoint, lines = tmp_path / "checkpoint", []
+def test_training_that_is_interrupted_again_and_again_goes_on(tmp_path, monkeypatch):
+    """To the same bits, wherever it was stopped, with the same options; steps
+    that a checkpoint tells of are not done again.
+    """
+    monkeypatch.setattr(_train, "_FLUX_FROM", 0)  # what the loss has followed counts
+    options = dataclasses.replace(_SMALL, scatter_steps=6)
+    whole = train_encoder(options, report=lambda line: None).state_dict()
+    checkpoint, lines, done = tmp_path / "checkpoint", [], []
 
-    def stop(*args, **options):
-        raise KeyboardInterrupt
+    def stop_at_the_third(loss, phase, step):
+        done[-1].append((phase, step))
+        if len(done[-1]) == 3:
+            raise KeyboardInterrupt
+        return read_loss(loss, phase, step)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(_train, "train_scatter", stop)
-        train_encoder(_SMALL, report=lines.append, checkpoint=checkpoint)
-    lines.clear()
-    with monkeypatch.context() as patch:
-        patch.setattr(_train, "_run_phase", stop)  # What was done is not done again.
-        resumed = train_encoder(_SMALL, report=lines.append, checkpoint=checkpoint).state_dict()
-    assert any("going on after part 4" in line for line in lines)
+    monkeypatch.setattr(_checkpoint, "EVERY", 2)
+    for module in (_train, _scatter):
+        monkeypatch.setattr(module, "read_loss", stop_at_the_third)
+    resumed = None
+    while resumed is None and len(done) < 20:
+        done.append([])
+        with contextlib.suppress(KeyboardInterrupt):
+            resumed = train_encoder(options, report=lines.append, checkpoint=checkpoint).state_dict()
+        assert list(tmp_path.iterdir()) == [checkpoint]
+    assert done[1] == [("all skies", step) for step in (2, 3, 4)]
+    assert {phase for phase, step in (run[0] for run in done) if step == 2} > {"mixed", "scatter"}
+    assert any("going on after step 2 of part 5" in line for line in lines)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     with pytest.raises(CoreError, match="other options .* remove it to begin anew"):
-        train_encoder(dataclasses.replace(_SMALL, seed=2), report=lines.append, checkpoint=checkpoint)
+        train_encoder(dataclasses.replace(options, seed=2), report=lines.append, checkpoint=checkpoint)
 
 
 def test_training_stops_when_the_loss_is_no_number(monkeypatch):
@@ -209,6 +228,16 @@ def test_seed_decides_the_scatter_too(skies):
         torch.manual_seed(4)
         encoder = StatisticEncoder()
         generator = SkyGenerator(*banks, grid=grid, options=_SKIES, seed=3)
-        train_scatter(encoder, generator, grid, steps=3, batch=2, seed=seed, report=lambda line: None)
+        train_scatter(
+            encoder,
+            generator,
+            grid,
+            steps=3,
+            batch=2,
+            seed=seed,
+            report=lambda line: None,
+            checkpoint=_checkpoint.Checkpoint(None, {}),
+            part=4,
+        )
         states.append(torch.cat([p.detach().flatten() for p in encoder.scatter.parameters()]))
     assert torch.equal(states[0], states[1]) and not torch.equal(states[0], states[2])

@@ -27,6 +27,7 @@ from lsst.coadd.astroclearnet.core._errors import CoreError
 from lsst.coadd.astroclearnet.core.encoder import _encoder
 from lsst.coadd.astroclearnet.core.encoder._encoder import StatisticEncoder, load_encoder, weights_file
 from lsst.coadd.astroclearnet.training import TrainingOptions, train_encoder, write_weights
+from lsst.coadd.astroclearnet.training._checkpoint import Checkpoint
 
 _SMALL = TrainingOptions(n_galaxies=12, n_stacks=4, size=64, batch=2)
 
@@ -179,19 +180,21 @@ def test_weights_can_be_read_by_whom_the_user_lets(tmp_path):
     assert len(modes) == 1
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [(b"garbage", "is damaged"), (None, "is no checkpoint of acn train")],
-)
-def test_checkpoint_that_cannot_be_used_is_told_at_once(content, reason, tmp_path):
+@pytest.mark.parametrize("how", ["garbage", "weights", "short", "other", "object"])
+def test_checkpoint_that_cannot_be_used_is_told_at_once(how, tmp_path):
     """Before the banks are drawn, in one line that says what to do."""
     path = tmp_path / "w.safetensors.checkpoint"
-    if content is None:
+    if how == "garbage":
+        path.write_bytes(b"garbage")
+    elif how == "weights":
         write_weights(StatisticEncoder(), path, options=_SMALL)  # of a training that is done
+    elif how == "short":
+        Checkpoint(path, dataclasses.asdict(_SMALL)).keep(1, 0, encoder=StatisticEncoder())
+        path.write_bytes(path.read_bytes()[:-5000])
     else:
-        path.write_bytes(content)
+        torch.save({"parts": 1} if how == "other" else StatisticEncoder(), path)
     lines = []
-    with pytest.raises(CoreError, match=f"{reason}.*: remove it to begin anew"):
+    with pytest.raises(CoreError, match="is no checkpoint of .*, or a damaged one: remove it to begin anew"):
         train_encoder(_SMALL, report=lines.append, checkpoint=path)
     assert not lines
 

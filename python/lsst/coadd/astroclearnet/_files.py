@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __all__ = ("write_whole",)
 
+import os
 from pathlib import Path
 
 
@@ -44,7 +45,10 @@ def _replace(target: Path, content: bytes) -> None:
     """Write beside a file, then put it in its place."""
     part = target.with_name(f"{target.name}.part")
     try:
-        part.write_bytes(content)
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # a loss of power must not find the name alone
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

@@ -54,8 +54,9 @@ def train(weights: Path, threads: int, overwrite: bool, **counts: int) -> None:
 
     The shipped weights took these steps, part by part; the whole takes about
     150 minutes on one core. The skies and stacks are simulated: nothing is
-    read. After each part WEIGHTS.checkpoint is written: the same command goes
-    on from there.
+    read. Every 100 steps WEIGHTS.checkpoint is written, and removed at the
+    end: after an interruption the same command goes on from there, to the
+    same weights.
 
     \b
     Example, to try it in some minutes:

@@ -109,6 +109,14 @@ class TrainingLoss:
         )
         self.bias = np.zeros((2, len(FLUX_BINS), _N_KINDS))
 
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the means that it has followed so far."""
+        return {"bias": torch.as_tensor(self.bias)}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on with the means of another."""
+        self.bias[:] = state["bias"].numpy()
+
     def __call__(
         self, latent: torch.Tensor, batch: TrainingBatch, unit: torch.Tensor, *, with_flux: bool
     ) -> torch.Tensor:

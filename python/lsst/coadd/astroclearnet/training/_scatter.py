@@ -25,6 +25,7 @@ from ..core.fourier._deliver import Delivered, deliver, residual_response
 from ..core.fourier._filters import filtered_variance
 from ..core.fourier._grid import FourierGrid
 from ..core.methods._step_line import describe_time
+from ._checkpoint import EVERY, Checkpoint
 from ._loss import read_loss
 from ._skies import SkyGenerator, TrainingBatch
 
@@ -47,6 +48,8 @@ def train_scatter(
     batch: int,
     seed: int,
     report: Callable[[str], None],
+    checkpoint: Checkpoint,
+    part: int,
 ) -> None:
     """Train ``encoder.scatter``; all else stays as it is.
 
@@ -68,27 +71,36 @@ def train_scatter(
         Seed of the widths of the targets.
     report
         Takes a line of progress.
+    checkpoint
+        To go on from, and to keep what was done in.
+    part
+        Parts of the training before this.
     """
     encoder.requires_grad_(False)
     head = encoder.scatter.train().requires_grad_(True)
     optimiser = torch.optim.AdamW(head.parameters(), lr=_LEARNING_RATE, betas=(0.9, 0.98))
     rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, _LEARNING_RATE, total_steps=max(steps, 2))
     rng = np.random.default_rng(seed)
+    widths = [
+        2.5 if rng.uniform() < 0.5 else float(np.exp(rng.uniform(*np.log(_FWHM)))) for _ in range(steps)
+    ]
+    members = {"encoder": encoder, "optimiser": optimiser, "rates": rates, "skies": skies}
+    first = checkpoint.resume(part, **members)
     losses, started = [], time.monotonic()
-    for step in range(steps):
-        fwhm = 2.5 if rng.uniform() < 0.5 else float(np.exp(rng.uniform(*np.log(_FWHM))))
-        loss = _scatter_loss(encoder, skies.draw(batch, observations=2), grid, fwhm)
+    for step in range(first, steps):
+        loss = _scatter_loss(encoder, skies.draw(batch, observations=2), grid, widths[step])
         losses.append(read_loss(loss, "scatter", step))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
         optimiser.step()
         rates.step()
-        if (step + 1) % 100 == 0:
+        if (step + 1) % EVERY == 0:
             report(
-                f"scatter: step {step + 1}/{steps} loss {np.mean(losses[-100:]):.4f} "
-                f"{describe_time(done=step + 1, steps=steps, started=started)}"
+                f"scatter: step {step + 1}/{steps} loss {np.mean(losses[-EVERY:]):.4f} "
+                f"{describe_time(done=step + 1 - first, steps=steps - first, started=started)}"
             )
+        checkpoint.keep(part, step + 1, **members)
     encoder.requires_grad_(True)
 
 

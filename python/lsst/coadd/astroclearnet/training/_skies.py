@@ -13,6 +13,7 @@ from __future__ import annotations
 __all__ = ("SkyGenerator", "SkyOptions", "Source", "TrainingBatch")
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,6 +118,15 @@ class SkyGenerator:
         self._options = options
         self._rng = np.random.default_rng(seed)
         self._torch = torch.Generator().manual_seed(seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that decides on the skies to come."""
+        return {"numpy": self._rng.bit_generator.state, "torch": self._torch.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another generator was."""
+        self._rng.bit_generator.state = state["numpy"]
+        self._torch.set_state(state["torch"])
 
     def draw(self, count: int, *, observations: int = 1) -> TrainingBatch:
         """Draw a batch.

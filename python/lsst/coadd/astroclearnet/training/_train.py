@@ -23,12 +23,12 @@ import safetensors.torch
 import torch
 
 from .._files import write_whole
-from ..core._errors import CoreError
 from ..core.encoder._encoder import StatisticEncoder
 from ..core.encoder._inputs import EncoderInputs
 from ..core.fourier._grid import FourierGrid
 from ..core.methods._step_line import describe_time
 from ._banks import make_galaxy_bank, make_stack_bank
+from ._checkpoint import EVERY, Checkpoint
 from ._loss import TrainingLoss, read_loss
 from ._scatter import train_scatter
 from ._skies import SkyGenerator, SkyOptions
@@ -149,8 +149,8 @@ def train_encoder(
     report
         Takes a line of progress.
     checkpoint
-        File that is written after each part of the training, and from which
-        it goes on if it exists: to the same weights.
+        File that is written again and again, and from which the training
+        goes on if it exists: to the same weights.
 
     Returns
     -------
@@ -168,18 +168,28 @@ def train_encoder(
     grid = FourierGrid(height=options.size, width=options.size, shape=(options.size, options.size))
     encoder = StatisticEncoder().to(memory_format=torch.channels_last)
     # Before the banks, whose drawing takes minutes: it can fail.
-    done = _resume(encoder, checkpoint, options) if checkpoint else 0
-    if done:
-        report(f"going on after part {done} of {checkpoint}")
+    kept = Checkpoint(checkpoint, dataclasses.asdict(options))
+    kept.resume(kept.part, encoder=encoder)
+    if kept.part or kept.step:
+        report(f"going on after step {kept.step} of part {kept.part + 1} of {kept.path}")
     report(f"drawing {options.n_galaxies} galaxies and {options.n_stacks} stacks")
     banks = make_galaxy_bank(rng, options.n_galaxies), make_stack_bank(rng, options.n_stacks, grid=grid)
-    for number, phase in enumerate(_phases(options)):
-        if number < done or not phase.steps:
+    phases = _phases(options)
+    for number, phase in enumerate(phases):
+        if number < kept.part or not phase.steps:
             continue
         skies = SkyGenerator(*banks, grid=grid, options=phase.skies, seed=options.seed + 1000 * number)
-        _run_phase(encoder.train(), phase, skies, grid, batch=options.batch, report=report)
-        if checkpoint:
-            write_weights(encoder, checkpoint, options=options, parts=number + 1)
+        _run_phase(
+            encoder.train(),
+            phase,
+            skies,
+            grid,
+            batch=options.batch,
+            report=report,
+            checkpoint=kept,
+            part=number,
+        )
+        kept.keep(number + 1, 0, encoder=encoder)
     skies = SkyGenerator(*banks, grid=grid, options=_SCATTER_SKIES, seed=options.seed + 9000)
     train_scatter(
         encoder,
@@ -189,29 +199,10 @@ def train_encoder(
         batch=options.batch,
         seed=options.seed,
         report=report,
+        checkpoint=kept,
+        part=len(phases),
     )
     return encoder.eval()
-
-
-def _resume(encoder: StatisticEncoder, checkpoint: Path, options: TrainingOptions) -> int:
-    """Load what was trained before; return how many parts were done."""
-    if not checkpoint.exists():
-        return 0
-    try:
-        with safetensors.safe_open(checkpoint, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CoreError(f"{checkpoint} is damaged ({error}): remove it to begin anew.") from error
-    if not {"options", "parts"} <= metadata.keys():
-        raise CoreError(f"{checkpoint} is no checkpoint of acn train: remove it to begin anew.")
-    if json.loads(metadata["options"]) != dataclasses.asdict(options):
-        raise CoreError(
-            f"{checkpoint} was written with other options ({metadata['options']}): give these, or "
-            "remove it to begin anew."
-        )
-    encoder.load_state_dict(state)
-    return int(metadata["parts"])
 
 
 def _run_phase(
@@ -222,16 +213,19 @@ def _run_phase(
     *,
     batch: int,
     report: Callable[[str], None],
+    checkpoint: Checkpoint,
+    part: int,
 ) -> None:
     """Train through one phase and leave the mean weights in the encoder."""
     loss_of = TrainingLoss(grid, sharp_weight=phase.sharp_weight, psf_flux_weight=phase.psf_flux_weight)
     optimiser = torch.optim.AdamW(
         _trunk(encoder), lr=phase.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4
     )
-    before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    average: dict[str, torch.Tensor] = {}
+    mean = _MeanWeights(encoder)
+    members = {"encoder": encoder, "optimiser": optimiser, "skies": skies, "loss": loss_of, "mean": mean}
+    first = checkpoint.resume(part, **members)
     losses, started = [], time.monotonic()
-    for step in range(phase.steps):
+    for step in range(first, phase.steps):
         _set_rate(optimiser, phase, step)
         drawn = skies.draw(batch)
         inputs = EncoderInputs.from_statistic(drawn.data, drawn.den, grid, inflation=drawn.inflation)
@@ -244,13 +238,12 @@ def _run_phase(
         torch.nn.utils.clip_grad_norm_(_trunk(encoder), 1.0)
         optimiser.step()
         if step >= _AVERAGE_FROM * phase.steps:
-            _accumulate(average, encoder)
-        if (step + 1) % 100 == 0:
-            _report_progress(report, phase, step + 1, losses, loss_of, started)
-    if average:
-        encoder.load_state_dict(
-            {name: torch.lerp(before[name], value, phase.share) for name, value in average.items()}
-        )
+            mean.add(encoder)
+        if (step + 1) % EVERY == 0:
+            time_left = describe_time(done=step + 1 - first, steps=phase.steps - first, started=started)
+            _report_progress(report, phase, step + 1, losses, loss_of, time_left)
+        checkpoint.keep(part, step + 1, **members)
+    mean.put(encoder, share=phase.share)
 
 
 def _trunk(encoder: StatisticEncoder) -> list[torch.nn.Parameter]:
@@ -262,42 +255,55 @@ def _set_rate(optimiser: torch.optim.Optimizer, phase: _Phase, step: int) -> Non
     cosine = 0.5 * (1.0 + np.cos(np.pi * step / phase.steps))
     rate = phase.learning_rate * min(1.0, (step + 1) / _WARM_UP) * (0.02 + 0.98 * cosine)
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = float(rate)  # a checkpoint holds no scalars of numpy
 
 
-def _accumulate(average: dict[str, torch.Tensor], encoder: StatisticEncoder) -> None:
-    for name, value in encoder.state_dict().items():
-        if name in average:
-            average[name].lerp_(value, 1.0 - _AVERAGE_WEIGHT)
-        else:
-            average[name] = value.clone()
+class _MeanWeights:
+    """Weights before a phase, and the running mean of those of its end."""
+
+    def __init__(self, encoder: StatisticEncoder):
+        self._before = {name: value.clone() for name, value in encoder.state_dict().items()}
+        self._mean: dict[str, torch.Tensor] = {}
+
+    def state_dict(self) -> dict[str, dict[str, torch.Tensor]]:
+        return {"before": self._before, "mean": self._mean}
+
+    def load_state_dict(self, state: dict[str, dict[str, torch.Tensor]]) -> None:
+        self._before, self._mean = state["before"], state["mean"]
+
+    def add(self, encoder: StatisticEncoder) -> None:
+        for name, value in encoder.state_dict().items():
+            if name in self._mean:
+                self._mean[name].lerp_(value, 1.0 - _AVERAGE_WEIGHT)
+            else:
+                self._mean[name] = value.clone()
+
+    def put(self, encoder: StatisticEncoder, *, share: float) -> None:
+        """Leave the mean in the encoder, mixed with what was before."""
+        mixed = {name: torch.lerp(self._before[name], value, share) for name, value in self._mean.items()}
+        if mixed:
+            encoder.load_state_dict(mixed)
 
 
-def _report_progress(report, phase: _Phase, step: int, losses, loss_of: TrainingLoss, started: float) -> None:
+def _report_progress(report, phase: _Phase, step: int, losses, loss_of: TrainingLoss, time_left: str) -> None:
     bias, of_psf = (
         " ".join("/".join(f"{100 * b:+.1f}" for b in row) for row in measure) for measure in loss_of.bias
     )
     report(
-        f"{phase.name}: step {step}/{phase.steps} loss {np.mean(losses[-100:]):.4f} "
-        f"flux bias % (star/small/large/odd) {bias}, of PSF fluxes {of_psf}, "
-        f"{describe_time(done=step, steps=phase.steps, started=started)}"
+        f"{phase.name}: step {step}/{phase.steps} loss {np.mean(losses[-EVERY:]):.4f} "
+        f"flux bias % (star/small/large/odd) {bias}, of PSF fluxes {of_psf}, {time_left}"
     )
 
 
-def write_weights(
-    encoder: StatisticEncoder, path: Path, *, options: TrainingOptions, parts: int | None = None
-) -> None:
-    """Write weights as safetensors, with the options that made them and, if
-    it is not the whole, the number of parts of the training; what is there is
-    replaced only by a whole file.
+def write_weights(encoder: StatisticEncoder, path: Path, *, options: TrainingOptions) -> None:
+    """Write weights as safetensors, with the options that made them; what is
+    there is replaced only by a whole file.
     """
     metadata = {
         "command": "acn train",
         "options": json.dumps(dataclasses.asdict(options)),
         "torch": torch.__version__,
     }
-    if parts is not None:
-        metadata["parts"] = str(parts)
     state = {name: value.contiguous() for name, value in encoder.state_dict().items()}
     # The library's own file would be for its owner's eyes only.
     write_whole(path, safetensors.torch.save(state, metadata=metadata))
