@@ -10,9 +10,16 @@
 
 import numpy as np
 import pytest
+from astropy.wcs import WCS
 
 from lsst.coadd.astroclearnet.adapters import exposure_from_visit_image
-from lsst.coadd.astroclearnet.injection import InjectionConfig, make_injection_catalog, map_coverage
+from lsst.coadd.astroclearnet.injection import (
+    CoverageMap,
+    InjectionConfig,
+    make_injection_catalog,
+    map_coverage,
+)
+from lsst.coadd.astroclearnet.injection._area import to_unit_vectors
 
 
 def make_coverage(small_patch, **options):
@@ -59,3 +66,79 @@ def test_places_are_covered_apart_and_off_bright_sources(small_patch, avoid):
     bright = truth[(truth["mag"] < 22) & truth["in_patch"]]
     distance = np.hypot(x[:, None] - np.asarray(bright["x"]), y[:, None] - np.asarray(bright["y"]))
     assert (distance.min() * 0.168 > 1.0) == (avoid > 0)
+
+
+class TurnedFrame:
+    """Pixels of a frame that lies turned on a patch, and a count of the places
+    that were looked up in them.
+    """
+
+    def __init__(self, patch_wcs, *, x, y, angle):
+        self._wcs, self._middle, self._turn = patch_wcs, x + 1j * y, np.exp(1j * angle)
+        self.n_asked = 0
+
+    def pixel_to_sky(self, *, x, y):
+        place = self._middle + self._turn * (np.asarray(x) + 1j * np.asarray(y))
+        return self._wcs.pixel_to_sky(x=place.real, y=place.imag)
+
+    def sky_to_pixel(self, *, ra, dec):
+        self.n_asked += len(ra)
+        x, y = self._wcs.sky_to_pixel(ra=ra, dec=dec)
+        place = (x + 1j * y - self._middle) / self._turn
+        return place.real, place.imag
+
+
+def test_only_places_near_a_frame_are_looked_up(small_patch, monkeypatch):
+    """The catalogue is that of looking up all of them, bit by bit."""
+    geometry, rng = small_patch.geometry, np.random.default_rng(8)
+    box, coverage = geometry.outer_bbox, []
+    for k in range(24):
+        x, y = rng.uniform(box.x.start, box.x.stop), rng.uniform(box.y.start, box.y.stop)
+        frame = TurnedFrame(geometry.wcs, x=x, y=y, angle=rng.uniform(0, 2 * np.pi))
+        height, width = (45, 80) if k % 2 else (70, 25)
+        occupied = rng.uniform(size=(height, width)) < 0.1
+        planes = {"usable": np.ones_like(occupied), "occupied": occupied}
+        coverage.append(CoverageMap(band="i", x0=-width // 2, y0=-height // 2, wcs=frame, **planes))
+    config = InjectionConfig(density=500, separation=0.5)
+    table = make_injection_catalog(config, patches=[geometry], coverage=coverage)
+    n_asked = sum(one.wcs.n_asked for one in coverage)
+    with monkeypatch.context() as patch:
+        patch.setattr(CoverageMap, "find_near", lambda self, places: np.arange(len(places)))
+        whole = make_injection_catalog(config, patches=[geometry], coverage=coverage)
+    assert len(table) > 100 and all(np.array_equal(table[n], whole[n]) for n in table.colnames)
+    assert n_asked < 0.2 * (sum(one.wcs.n_asked for one in coverage) - n_asked)
+
+
+@pytest.mark.parametrize("right_ascension", [150.0, 0.0])
+@pytest.mark.parametrize("declination", [0.0, 89.99])
+def test_no_place_on_a_frame_is_far_from_it(right_ascension, declination):
+    """Across 0 in right ascension and at the pole, too; and if nobody knows
+    where the frame is, all places are near.
+    """
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.cdelt = ["RA---TAN", "DEC--TAN"], [-0.168 / 3600, 0.168 / 3600]
+    wcs.wcs.crval = [right_ascension, declination]
+    wcs.wcs.set()
+    plane = np.ones((400, 200), bool)
+    frame = CoverageMap(band="i", x0=-100, y0=-200, wcs=PlainMap(wcs), usable=plane, occupied=plane)
+    y, x = np.mgrid[-300:301, -300:301].reshape(2, -1) * 1.0
+    sky = PlainMap(wcs).pixel_to_sky(x=x, y=y)
+    places = to_unit_vectors(*sky)
+    here, _ = frame.look(ra=sky[0], dec=sky[1])
+    near = np.isin(np.arange(len(places)), frame.find_near(places))
+    assert near[here].all() and not near[np.hypot(x, y) > 240].any()
+    lost = CoverageMap(band="i", x0=0, y0=0, wcs=PlainMap(None), usable=plane, occupied=plane)
+    assert len(lost.find_near(places)) == len(places)
+
+
+class PlainMap:
+    """A FITS WCS as a sky map; without one, places are not known."""
+
+    def __init__(self, wcs):
+        self._wcs = wcs
+
+    def pixel_to_sky(self, *, x, y):
+        return self._wcs.all_pix2world(x, y, 0) if self._wcs else (np.full_like(x, np.nan),) * 2
+
+    def sky_to_pixel(self, *, ra, dec):
+        return self._wcs.all_world2pix(ra, dec, 0)

@@ -22,6 +22,12 @@ from ..comparison._detect import extract
 from ..core import InputExposure, PixelSkyMap, Plane
 from ..core.warp._frame import measure_pixel
 
+_N_ALONG = 9
+"""Points along each side of a frame that say how far it reaches."""
+
+_MARGIN = 1.02
+"""For what lies between them."""
+
 _UNUSABLE = Plane.NO_DATA | Plane.BAD | Plane.SATURATED
 
 
@@ -47,6 +53,31 @@ class CoverageMap:
     occupied: np.ndarray
     """Pixels that are too near a bright source, bool ``(y, x)``."""
 
+    def find_near(self, places: np.ndarray) -> np.ndarray:
+        """Return which places can be on the frame: those of a circle around
+        it, which is far cheaper than looking them up.
+
+        Parameters
+        ----------
+        places
+            Points of the unit sphere, ``(n, 3)``.
+
+        Returns
+        -------
+        `numpy.ndarray`
+            Rows of `places`, in order.
+        """
+        height, width = self.usable.shape
+        ends = np.linspace(-0.5, height - 0.5, _N_ALONG), np.linspace(-0.5, width - 0.5, _N_ALONG)
+        y, x = (grid.ravel() for grid in np.meshgrid(*ends, indexing="ij"))
+        frame = to_unit_vectors(*self.wcs.pixel_to_sky(x=self.x0 + x, y=self.y0 + y))
+        middle = frame.mean(axis=0)
+        far = _MARGIN * np.linalg.norm(frame - middle, axis=1).max()
+        if not np.isfinite(far):  # nobody knows where it ends
+            return np.arange(len(places))
+        # |a - b| < r in one product, for |a| = 1.
+        return np.flatnonzero(places @ middle >= (1 + middle @ middle - far**2) / 2)
+
     def look(self, *, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Look places up.
 
@@ -68,6 +99,18 @@ class CoverageMap:
         column = np.where(inside, np.round(np.where(inside, x, 0)) - self.x0, 0).astype(int)
         row = np.where(inside, np.round(np.where(inside, y, 0)) - self.y0, 0).astype(int)
         return inside & self.usable[row, column], inside & self.occupied[row, column]
+
+
+def to_unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """Return points of the unit sphere ``(n, 3)``.
+
+    Parameters
+    ----------
+    ra, dec
+        Positions in degrees, ``(n,)``.
+    """
+    ra, dec = np.radians(ra), np.radians(dec)
+    return np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
 
 
 def map_coverage(

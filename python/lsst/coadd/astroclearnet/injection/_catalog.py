@@ -24,7 +24,7 @@ from scipy.spatial import KDTree
 from ..adapters import PatchGeometry
 from ..core.warp._frame import measure_pixel
 from ..simulate._scene import SERSIC_INDICES, SERSIC_TRUNCATION
-from ._area import CoverageMap
+from ._area import CoverageMap, to_unit_vectors
 from ._errors import InjectionError
 from ._options import InjectionConfig
 
@@ -76,7 +76,7 @@ def make_injection_catalog(
             "lower avoid or min_exposures, or choose other patches."
         )
     if len(ras) > 1:  # patches of two tracts may overlap
-        kept = _thin(_to_unit_vectors(ra, dec), 2 * np.sin(np.radians(config.separation / 3600) / 2))
+        kept = _thin(to_unit_vectors(ra, dec), 2 * np.sin(np.radians(config.separation / 3600) / 2))
         ra, dec = ra[kept], dec[kept]
     return _describe(config, ra, dec, np.random.default_rng([config.seed, 7]))
 
@@ -126,29 +126,29 @@ def _is_free(
     """
     seen = {one.band: np.zeros(len(ra), int) for one in coverage}
     occupied = np.zeros(len(ra), bool)
+    places = to_unit_vectors(ra, dec)
     for one in coverage:
-        here, taken = one.look(ra=ra, dec=dec)
-        seen[one.band] += here
-        occupied |= taken
+        near = one.find_near(places)
+        if not len(near):
+            continue
+        here, taken = one.look(ra=ra[near], dec=dec[near])
+        seen[one.band][near] += here
+        occupied[near] |= taken
     enough = [count >= min_exposures for count in seen.values()]
     return np.all(enough, axis=0) & ~occupied if enough else np.zeros(len(ra), bool)
 
 
-def _to_unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-    """Return points of the unit sphere ``(n, 3)``."""
-    ra, dec = np.radians(ra), np.radians(dec)
-    return np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
-
-
 def _thin(place: np.ndarray, distance: float) -> np.ndarray:
     """Return the places that keep a distance from those before them."""
-    kept = np.ones(len(place), bool)
+    kept = [True] * len(place)
     if distance > 0 and len(place) > 1:
         pairs = KDTree(place).query_pairs(distance, output_type="ndarray")
         pairs.sort(axis=1)
-        for first, second in pairs[np.lexsort(pairs.T)]:
-            kept[second] &= not kept[first]
-    return kept
+        # Millions of steps, which take a tenth of the time with plain lists.
+        for first, second in pairs[np.lexsort(pairs.T)].tolist():
+            if kept[first]:
+                kept[second] = False
+    return np.array(kept, bool)
 
 
 def _describe(config: InjectionConfig, ra: np.ndarray, dec: np.ndarray, rng: np.random.Generator) -> Table:
