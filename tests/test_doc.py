@@ -115,25 +115,30 @@ def read_text(page):
 
 
 def find_settings():
-    """Find each ``-c LABEL:FIELD=VALUE`` of the guide."""
-    found = set()
+    """Find each ``-c LABEL:FIELD=VALUE`` of the guide; those that stand side
+    by side are given together.
+    """
+    one, found = r"-c (\w+):([\w.]+)=([^\s`\"]+)", set()
     for text in TEXT.values():
-        found |= set(re.findall(r"-c (\w+):([\w.]+)=([^\s`\"]+)", text))
+        found |= {tuple(re.findall(one, group[0])) for group in re.finditer(rf"(?:{one}[\s\\]*)+", text)}
     return sorted(found)
 
 
-@pytest.mark.parametrize(("label", "field", "value"), find_settings())
-def test_every_setting_of_the_guide_exists(label, field, value):
-    if label == "parameters":
+@pytest.mark.parametrize("settings", find_settings(), ids=str)
+def test_every_setting_of_the_guide_exists(settings):
+    labels = {label for label, *_ in settings}
+    if "parameters" in labels:
         pytest.skip("a parameter, which test_pipelines sets")
-    name = "acn-measure" if label == "detectAcnCoadd" else "acn"
+    name = "acn-measure" if "detectAcnCoadd" in labels else "acn"
     if name == "acn-measure":
         pytest.importorskip("lsst.pipe.tasks.multiBand", reason="its tasks are part of the full stack")
     pipeline = Pipeline.from_uri(str(ROOT / f"pipelines/{name}.yaml"))
-    # Dots stand for what the reader chooses.
-    pipeline.addConfigOverride(label, field, "name" if value == "..." else yaml.safe_load(value))
-    config = pipeline.to_graph().tasks[label].config
-    config.validate()
+    for label, field, value in settings:
+        # Dots stand for what the reader chooses.
+        pipeline.addConfigOverride(label, field, "name" if value == "..." else yaml.safe_load(value))
+    tasks = pipeline.to_graph().tasks
+    for label in labels:
+        tasks[label].config.validate()
 
 
 def test_every_file_of_the_guide_exists():

@@ -221,7 +221,8 @@ def test_what_the_stack_knows_beside_can_be_used(stack_repo, obs_packages):
     found = build(stack_repo, pipeline, inputs="LSSTCam/defaults")
     assert found["visit_image_background"] == N_IMAGES and found["deep_coadd_visit_selection"] == 1
     pipeline = load("LSSTCam/acn")
-    pipeline.addConfigOverride("assembleAcnCoadd", "connections.calexp_type", "preliminary_visit_image")
+    for label in ("assembleAcnCoadd", "compareAcnCoadd"):
+        pipeline.addConfigOverride(label, "connections.calexp_type", "preliminary_visit_image")
     pipeline.addConfigOverride("assembleAcnCoadd", "use_visit_summary_photo_calib", True)
     found = build(stack_repo, pipeline, inputs="LSSTCam/defaults")
     assert found["preliminary_visit_image"] == N_IMAGES and "visit_image" not in found
@@ -255,6 +256,8 @@ def test_instrument_is_that_of_the_data_id(obs_packages):
         ("acn-from-warps", "parameters", "image_model", "images", "(warps|Warps)"),
         ("HSC/acn", "compareAcnCoadd", "image_model", "images", "must read one image model"),
         ("LSSTCam/acn", "assembleAcnCoadd", "connections.coadd_name", "mine", "coadd_name differs"),
+        ("LSSTCam/acn", "assembleAcnCoadd", "connections.calexp_type", "mine", "calexp_type of both"),
+        ("HSC/acn", "compareAcnCoadd", "connections.calexp_type", "mine", "calexp_type of both"),
     ],
 )
 def test_settings_that_do_not_fit_stop_before_anything_runs(obs_packages, name, label, field, value, text):
