@@ -15,8 +15,9 @@ import astropy.table
 import numpy as np
 import pytest
 import scipy.stats
+from matplotlib.text import Text
 
-from benchmarks.engine import report, summary, targets
+from benchmarks.engine import pictures, report, summary, targets
 from benchmarks.engine.measure import TABLES
 from benchmarks.engine.pool import SECOND_WEIGHTS
 from benchmarks.engine.run import Results
@@ -195,6 +196,24 @@ def test_a_written_run_is_reported_alike(good, tmp_path):
     lines = (tmp_path / "summary.csv").read_text().splitlines()
     assert lines[0] == "peer,plane,group,scene,quantity,value,error,n" and len(lines) > 100
     assert len(astropy.table.Table.read(tmp_path / "targets.csv")) > 40
+
+
+def test_legend_of_the_completeness_covers_nothing(table, tmp_path, monkeypatch):
+    """It stands above the axes, beside the title."""
+    drawn = []
+    monkeypatch.setattr(pictures, "_finish", lambda figure, target: drawn.append(figure))
+    pictures._draw_completeness(table, tmp_path / "completeness.png")
+    (figure,) = drawn
+    figure.tight_layout()
+    figure.canvas.draw()
+    (axis,) = figure.axes
+    legends = [*figure.legends, *filter(None, [axis.get_legend()])]
+    (legend,) = (one.get_window_extent() for one in legends)
+    box = axis.get_window_extent()
+    words = [one for one in axis.get_children() if isinstance(one, Text) and one.get_text()]
+    (title,) = (one.get_window_extent() for one in words)
+    assert not legend.overlaps(box) and not legend.overlaps(title)
+    assert box.x0 <= legend.x0 and legend.x1 <= box.x1 and legend.y1 <= figure.bbox.y1
 
 
 def test_a_missing_run_is_told(tmp_path):

@@ -194,8 +194,9 @@ def _draw_completeness(summary: astropy.table.Table, target: Path) -> Path:
     axis.set_xticks(range(len(scenes)), scenes, rotation=30, ha="right", fontsize=8)
     axis.set_ylabel("completeness at S/N > 3")
     axis.set_title("at thresholds without a false detection", fontsize=9, loc="left")
-    if planes:
-        figure.legend(fontsize=7, loc="upper right", ncols=2)
+    if planes:  # above the axes, for points may lie anywhere in them
+        corner = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.3}
+        axis.legend(fontsize=7, ncols=2, frameon=False, **corner)
     return _finish(figure, target)
 
 
