@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __all__ = ("make_comparison_figure",)
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -261,12 +262,14 @@ def _label(axes: np.ndarray, zooms: Sequence[Zoom], pixel: str) -> None:
         axis.set_xlabel(f"x [{pixel}]", fontsize=7)
     names = ["patch", *(f"{letter}: {zoom.label}" for letter, zoom in zip("ABCDEFG", zooms, strict=False))]
     for axis, name in zip(axes[:, 0], names, strict=True):
-        axis.set_ylabel(f"{name}\ny [px]", fontsize=8)
+        # A name of two lines is as long as a row, and a third has no room.
+        text = f"{name}\ny [px]" if len(name) <= 36 else textwrap.fill(f"{name}; y [px]", 36)
+        axis.set_ylabel(text, fontsize=8)
     for k, (letter, zoom) in enumerate(zip("ABCDEFG", zooms, strict=False)):
         x0, y0, width, height = zoom.box
         x0, y0 = x0 - 0.5, y0 - 0.5  # from the edge of its pixels
         # Inside, where no end of the picture cuts it, and in another corner
-        # than the next, whose box may lie on this one.
+        # than the next, whose box may touch this one.
         right, low = k % 2, k // 2 % 2
         corner = x0 + right * width, y0 + (1 - low) * height
         for axis in axes[0]:

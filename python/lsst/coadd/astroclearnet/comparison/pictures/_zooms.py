@@ -13,7 +13,8 @@ from __future__ import annotations
 __all__ = ("Zoom", "choose_zooms")
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import scipy.ndimage
@@ -23,8 +24,10 @@ from ..._coadds import CoaddView
 from .._metrics import Comparison
 from .._photometry import adaptive_fwhm, adaptive_moments, middle_psf
 
-_WORST = "worst residual"
 _HALF = 12  # half the side of the stamps on which widths are measured, in pixels
+
+_Place = tuple[float, float] | None
+_Corner = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,15 +40,11 @@ class Zoom:
     box: tuple[int, int, int, int]
     """``(x0, y0, width, height)`` in patch pixels."""
 
-    def holds(self, x: float, y: float) -> bool:
-        """Say whether a place is well inside."""
-        x0, y0, width, height = self.box
-        return abs(x - x0 - width / 2) < 0.3 * width and abs(y - y0 - height / 2) < 0.3 * height
-
 
 def choose_zooms(views: Sequence[CoaddView], comparison: Comparison, *, side: int) -> list[Zoom]:
     """Choose a blended pair, a bright galaxy, a faint source, a saturated
-    star and the worst residual, as far as there are any.
+    star and the worst residual, as far as there are any and as they find room
+    beside each other.
 
     Parameters
     ----------
@@ -59,7 +58,8 @@ def choose_zooms(views: Sequence[CoaddView], comparison: Comparison, *, side: in
     Returns
     -------
     `list` [`Zoom`]
-        One or more; the centre of the patch if there is nothing else.
+        One or more, of which none lies on another; the centre of the patch if
+        there is nothing else.
     """
     reference = views[0]
     fwhm = adaptive_fwhm(middle_psf(reference))
@@ -67,29 +67,72 @@ def choose_zooms(views: Sequence[CoaddView], comparison: Comparison, *, side: in
     places = {
         "blended pair": _find_pair(views, comparison, fwhm),
         "bright galaxy": _find_galaxy(views, comparison, fwhm),
-        "faint source": _find_faint(comparison, fwhm),
+        "faint source": None,  # of many, one that is not beside the others
         "saturated star": _find_saturated(views),
-        _WORST: _find_residual(views, comparison, fwhm),
+        "worst residual": _find_residual(views, comparison, fwhm),
     }
     x0, y0, width, height = reference.box
+    side = min(side, width, height)
+    others = [place for place in places.values() if place is not None]
+    places["faint source"] = _find_faint(comparison, fwhm, others=others, side=side)
     found = {label: place for label, place in places.items() if place is not None}
     if not found:
         found = {"centre": (x0 + width / 2, y0 + height / 2)}
-    side = min(side, width, height)
-    zooms: list[Zoom] = []
-    for label, (x, y) in found.items():
-        shown = [k for k, zoom in enumerate(zooms) if zoom.holds(x, y)]
-        if label == _WORST and shown:
-            # No place is shown twice.
-            zooms[shown[0]] = dataclasses.replace(zooms[shown[0]], label=f"{zooms[shown[0]].label}, {label}")
-            continue
-        left = int(np.clip(round(x) - side // 2, x0, x0 + width - side))
-        bottom = int(np.clip(round(y) - side // 2, y0, y0 + height - side))
-        zooms.append(Zoom(label=label, box=(left, bottom, side, side)))
-    return zooms
+    corners = _arrange(found, side=side, box=reference.box)
+    labels: dict[_Corner, list[str]] = {}
+    for label in found:  # no place is shown twice
+        if label in corners:
+            labels.setdefault(corners[label], []).append(label)
+    return [Zoom(label=", ".join(names), box=(*corner, side, side)) for corner, names in labels.items()]
 
 
-_Place = tuple[float, float] | None
+def _arrange(
+    places: Mapping[str, tuple[float, float]], *, side: int, box: tuple[int, int, int, int]
+) -> dict[str, _Corner]:
+    """Find the corner of the zoom of each place; those that come first have it
+    in the middle, and another order is tried where one finds no room.
+    """
+    most: dict[str, _Corner] = {}
+    for order in itertools.permutations(places):
+        corners: dict[str, _Corner] = {}
+        for label in order:
+            corner = _find_room(places[label], list(corners.values()), side=side, box=box)
+            if corner is not None:
+                corners[label] = corner
+        if len(corners) > len(most):
+            most = corners
+        if len(most) == len(places):
+            break
+    return most
+
+
+def _find_room(
+    place: tuple[float, float], taken: Sequence[_Corner], *, side: int, box: tuple[int, int, int, int]
+) -> _Corner | None:
+    """Find the lower left corner of a zoom that shows a place: one that does,
+    or a new one, with the place as near to its middle as the ends of the patch
+    and the others let it.
+    """
+    at = [
+        min(max(round(value), start), start + size - 1)
+        for value, start, size in zip(place, box[:2], box[2:], strict=True)
+    ]
+    for corner in taken:
+        if all(low <= value < low + side for low, value in zip(corner, at, strict=True)):
+            return corner
+    x, y = np.meshgrid(
+        *(
+            np.arange(max(start, value - side + 1), min(start + size - side, value) + 1)
+            for value, start, size in zip(at, box[:2], box[2:], strict=True)
+        )
+    )
+    distance = np.hypot(x + side // 2 - at[0], y + side // 2 - at[1])
+    for left, bottom in taken:
+        distance[(abs(x - left) < side) & (abs(y - bottom) < side)] = np.inf
+    if not np.isfinite(distance).any():
+        return None
+    best = np.argmin(distance)
+    return int(x.flat[best]), int(y.flat[best])
 
 
 def _find_pair(views: Sequence[CoaddView], comparison: Comparison, fwhm: float) -> _Place:
@@ -138,8 +181,12 @@ def _find_galaxy(views: Sequence[CoaddView], comparison: Comparison, fwhm: float
     return split
 
 
-def _find_faint(comparison: Comparison, fwhm: float) -> _Place:
-    """Find a source of S/N 5 to 12 that is far from its neighbours."""
+def _find_faint(
+    comparison: Comparison, fwhm: float, *, others: Sequence[tuple[float, float]], side: int
+) -> _Place:
+    """Find a source of S/N 5 to 12 that is far from its neighbours, and whose
+    zoom has room beside the other places, if there is one.
+    """
     sources, snr = comparison.sources, comparison.snr
     faint = np.flatnonzero((snr > 5) & (snr < 12))
     if not len(faint):
@@ -148,7 +195,10 @@ def _find_faint(comparison: Comparison, fwhm: float) -> _Place:
         return sources.x[faint[0]], sources.y[faint[0]]
     places = np.column_stack([sources.x, sources.y])
     distance = scipy.spatial.KDTree(places).query(places[faint], k=2)[0][:, 1]
-    best = faint[int(np.argmax(np.minimum(distance, 10 * fwhm)))]
+    score = np.minimum(distance, 10 * fwhm)
+    for other in others:
+        score[np.abs(places[faint] - other).max(axis=1) < side] -= 10 * fwhm
+    best = faint[int(np.argmax(score))]
     return sources.x[best], sources.y[best]
 
 
