@@ -156,6 +156,29 @@ def _end(n: int, column: int):
     return hide
 
 
+@pytest.mark.parametrize("n_left", [2, 4])
+def test_star_that_few_of_many_exposures_see_is_not_clipped(n_left):
+    """At the end of a deep field, where the model takes longer to know it."""
+    stars = ((68.3, 47.8, 20_000.0), _STARS[0])
+    stack = _make_stack(np.linspace(3.0, 5.0, 24), stars=stars)
+    stack.good[n_left:, :, _HALO + 30 :] = False
+    stack.image[~stack.good] = 0.0
+    assert not compute_statistic(stack, halo=_HALO).rejected.any()
+    assert _fluxes(stack, stars=stars) == pytest.approx(1.0, abs=0.04)
+
+
+def test_wings_of_a_saturated_star_stay_in_deep_stacks():
+    """Its core is in no exposure, and larger in the sharper ones."""
+    star = (47.3, 48.2, 20_000.0)
+    fwhms = np.linspace(3.0, 5.0, 24)
+    stack = _make_stack(fwhms, stars=(star,))
+    light = np.array([star[2] * _star(*star[:2], fwhm) for fwhm in fwhms])
+    stack.good[light > 100.0] = False
+    stack.image[~stack.good] = 0.0
+    assert not stack.good.any(0).all()
+    assert not compute_statistic(stack, halo=_HALO).rejected.any()
+
+
 @pytest.mark.parametrize("sharp", [3.0, 3.5])
 def test_sigma_where_the_sharp_exposures_are_missing(sharp):
     fwhms = [sharp] * 4 + [4.5] * 6

@@ -60,10 +60,14 @@ Fewer stages would save a tenth of the time, but which pixels are clipped would
 depend on the size of the cell; so it would if models of few exposures, which
 need more steps, stopped earlier."""
 
-_MANY, _STEPS = 22, 4
-"""Exposures from which on the tolerance is that of `_STAGES`, and so many
-steps are enough to clip. Of fewer a hole takes more of the light, and a
-filling that stopped early would depend on the size of the cell."""
+_MANY = 22
+"""Exposures from which on the tolerance is that of `_STAGES`. Of fewer a hole
+takes more of the light, and a filling that stopped early would depend on the
+size of the cell."""
+
+_CORNER = 0.01
+"""Part of the pixels that count as a place where few of many exposures see: a
+model that stopped early there would leave stars in all of them."""
 
 _PART_STRENGTH, _PART_STEPS, _PART_TOLERANCE = 3e-5, 8, 0.05
 """The same for a part of the exposures, which starts from nothing."""
@@ -147,6 +151,16 @@ def _sky_variance(stack: CellStack) -> np.ndarray:
     return np.array(levels, dtype=np.float32)
 
 
+def _exactness(good: np.ndarray) -> float:
+    """Tolerance of the models that artifacts are clipped against, relative to
+    that of many exposures everywhere.
+    """
+    n, depth = len(good), good.sum(0)
+    if n < _MANY or not depth.any():
+        return min(1.0, n / _MANY) ** 2.5
+    return min(1.0, float(np.quantile(depth[depth > 0], _CORNER)) / _MANY)
+
+
 def leave_out_weightless(stack: CellStack) -> CellStack:
     """Return a stack without the exposures whose weight is next to nothing."""
     level = _sky_variance(stack)
@@ -211,10 +225,9 @@ def compute_statistic(
     noise_scale = torch.as_tensor(understated, device=device)
     used = look.find_used() if n > 1 else good
     history: list[HistoryRow] = []
+    exact = _exactness(stack.good)
     for number, (strength, steps, tolerance, clips) in enumerate(_STAGES):
-        error = tolerance * min(1.0, n / _MANY) ** 2.5
-        if clips and n >= _MANY:
-            steps = _STEPS
+        error = tolerance * (exact if clips else min(1.0, n / _MANY) ** 2.5)
         strength = strength or fill_strength
         left = solver.solve(used, strength=strength, steps=steps, tolerance=error)
         if number == len(_STAGES) - 2:
