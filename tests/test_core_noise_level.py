@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import scipy.signal
+import torch
 
 from lsst.coadd.astroclearnet.core import CellStack
 from lsst.coadd.astroclearnet.core.statistic._statistic import compute_statistic
+from lsst.coadd.astroclearnet.core.statistic._understated_noise import _medians_of_others
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 
@@ -127,6 +129,44 @@ def test_variance_far_too_small(simulated, factor):
     assert np.delete(scale, 5) == pytest.approx(1.0, abs=0.1)
     assert statistic.sky_variance.numpy() == pytest.approx(truth.sky_sigma**2, rel=0.12)
     assert (statistic.rejected != compute_statistic(stack).rejected)[5].float().mean() < 0.002
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.1])
+def test_crowded_field_is_no_noise(factor):
+    """Stars on most of the pixels differ by the seeing of the exposures; one
+    exposure that seems deeper than it is shows between them all the same.
+    """
+    rng, n, side = np.random.default_rng(3), 8, 192
+    points = np.zeros((side, side))
+    np.add.at(points, tuple(rng.integers(side, size=(2, 800))), 10 ** rng.uniform(1.0, 4.0, 800))
+    sigmas = np.linspace(1.3, 2.3, n)
+    light = np.array([scipy.ndimage.gaussian_filter(points, sigma, mode="wrap") for sigma in sigmas])
+    point = np.zeros((31, 31))
+    point[15, 15] = 1.0
+    factors = np.ones(n)
+    factors[2] = factor
+    stack = CellStack(
+        image=rng.normal(light, 1.0).astype(np.float32),
+        variance=np.broadcast_to(factors[:, None, None], light.shape).astype(np.float32),
+        good=np.ones(light.shape, bool),
+        psf=np.array([scipy.ndimage.gaussian_filter(point, sigma) for sigma in sigmas], np.float32),
+        labels=tuple(f"exposure {t}" for t in range(n)),
+    )
+    scale = compute_statistic(stack).noise_scale.numpy() * factors
+    assert np.delete(scale, 2) == pytest.approx(1.0, abs=0.1)
+    assert scale[2] == pytest.approx(1.0, rel=0.2)
+
+
+def test_medians_of_others_leave_out_one():
+    rng = np.random.default_rng(5)
+    for n in (3, 4, 9):
+        # Equal values, and places that one or none of them sees.
+        images = rng.normal(size=(n, 20, 30)).round(1).astype(np.float32)
+        images[rng.uniform(size=images.shape) < 0.4] = np.nan
+        for t, median in enumerate(_medians_of_others(images, np.arange(n))):
+            others = torch.as_tensor(np.sort(np.delete(images, t, 0), axis=0)).double()
+            expected = others.nanquantile(0.5, dim=0).numpy()
+            np.testing.assert_allclose(median, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_all_variances_far_too_small(simulated):

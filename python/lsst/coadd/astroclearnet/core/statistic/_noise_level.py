@@ -10,18 +10,16 @@
 
 from __future__ import annotations
 
-__all__ = ("find_understated_noise", "measure_noise_scale")
-
-import warnings
+__all__ = ("measure_noise_scale",)
 
 import numpy as np
 import torch
 
 from .._batches import parts
-from .._stack import CellStack
 from ..clip._neighbours import brightest_nearby
 from ..clip._sky_planes import take_plane
 from ..fourier._grid import FourierGrid
+from ._understated_noise import MIN_MODES, find_width
 
 _REACH = 4
 """Pixels around a hole or a source in which nothing is measured."""
@@ -29,12 +27,6 @@ _REACH = 4
 _FAINT = 3.0
 """Filtered prediction, in sigma of its exposure, above which there is a
 source."""
-
-_CENTRAL = (15.866, 84.134)
-"""Percentiles of a normal distribution one sigma below and above its mean."""
-
-_MIN_MODES = 40.0
-"""Independent samples below which an exposure says nothing."""
 
 _SIGNIFICANCE = 3.0
 """Errors by which the mean noise must be off to be half corrected, and its
@@ -48,67 +40,6 @@ one share of the noise in the model holds for all."""
 
 _LIMITS = (0.2, 5.0)
 """Least and largest correction of a variance."""
-
-_FAR_OFF = 1.8
-"""Noise power relative to what is said, as pixels show it, from which on the
-residuals of a model cannot tell it: too much of the noise is clipped."""
-
-_APART = 3
-"""Pixels between those that are compared within an exposure: more than the
-noise of resampled images is correlated."""
-
-
-def find_understated_noise(stack: CellStack, sky_variance: np.ndarray) -> np.ndarray:
-    """Find exposures whose variances are far too small.
-
-    Such an exposure would rule the coadd, and its noise be clipped as
-    artifacts. Noise shows in the exposure itself, to second differences
-    between pixels, and against the median of the others, which knows the
-    sources: both must tell.
-
-    Parameters
-    ----------
-    stack
-        The exposures.
-    sky_variance
-        What their variances say of the sky, ``(n,)``.
-
-    Returns
-    -------
-    `numpy.ndarray`
-        Factors ``(n,)``, float32, for their variances: 1 where they are not
-        far off.
-    """
-    n = len(stack.image)
-    factors = np.ones(n, dtype=np.float32)
-    if n < 3:
-        return factors
-    images = np.where(stack.good, stack.image, np.nan)[:, ::8]
-    relative = images / np.sqrt(np.where(stack.good, stack.variance, 1.0)[:, ::8])
-    step = _APART
-    curved = (2 * relative[..., step:-step] - relative[..., : -2 * step] - relative[..., 2 * step :]) / 6**0.5
-    for t, one in enumerate(curved):
-        alone = _width(one) ** 2
-        if alone > _FAR_OFF:
-            others = np.arange(n) != t
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "All-NaN slice")
-                median = np.nanmedian(images[others], axis=0)
-            # Variance of the median of normal deviates of these widths.
-            of_median = 0.5 * np.pi * (n - 1) / (sky_variance[others] ** -0.5).sum() ** 2
-            beside = (_width(images[t] - median) ** 2 - of_median) / sky_variance[t]
-            if beside > _FAR_OFF:
-                factors[t] = min(alone, beside)
-    return factors
-
-
-def _width(values: np.ndarray) -> float:
-    """Half the width of the central 68 %, without NaN; 0 for too few."""
-    values = values[np.isfinite(values)]
-    if len(values) < _MIN_MODES:
-        return 0.0
-    low, high = np.percentile(values, _CENTRAL)
-    return 0.5 * (high - low)
 
 
 def measure_noise_scale(
@@ -194,14 +125,14 @@ def measure_noise_scale(
             kept = take_plane(values, where).cpu().numpy()
             modes[t] = 2 * independent[t] * len(kept)
             # Two of them went with the plane, of twice the mean power.
-            width[t] = _width(kept) * (1.0 + 2.0 / max(modes[t], _MIN_MODES))
+            width[t] = find_width(kept) * (1.0 + 2.0 / max(modes[t], MIN_MODES))
             if len(kept):
                 beside = variance[t, ::4, ::2][where]
                 told[t] = beside.clamp_max(2.0 * beside.median()).mean()
     scale = (mixing @ told).cpu().numpy().astype(float)
     share = (mixing * told).cpu().numpy().astype(float) / scale[:, None].clip(1e-30)
     # Without any noise, as of exposures that are 0, nothing is known.
-    known = (modes > _MIN_MODES) & (scale > 0) & (width > 0)
+    known = (modes > MIN_MODES) & (scale > 0) & (width > 0)
     ratio = np.where(known, width**2 / scale.clip(1e-30), 1.0)
     # Asymptotic variance of the squared width between these percentiles; 1.3
     # times less since what lies beyond them is less correlated.

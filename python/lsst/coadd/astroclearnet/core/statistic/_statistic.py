@@ -37,7 +37,8 @@ from ..clip._first_look import FirstLook
 from ..fourier._filters import wiener_response
 from ..fourier._grid import FourierGrid
 from ._coverage_noise import measure_inflation, measure_noise_power, measure_share
-from ._noise_level import find_understated_noise, measure_noise_scale
+from ._noise_level import measure_noise_scale
+from ._understated_noise import find_understated_noise
 from ._wiener import WienerSolver
 
 FILL_STRENGTH = 6e-6
