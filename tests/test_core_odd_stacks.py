@@ -185,6 +185,23 @@ def test_sigma_where_the_sharp_exposures_are_missing(sharp):
     assert _scatter(fwhms, np.s_[34:], _end(4, 24)).mean() == pytest.approx(1.0, abs=0.12)
 
 
+@pytest.mark.parametrize("n_left", [8, 2])
+def test_sigma_of_a_star_whose_own_photons_are_its_noise(n_left):
+    """Of fewer exposures they are fewer, as those of the sky."""
+    star = (61.6, 47.8, 20_000.0)
+    variances = []
+    for n in (16, n_left):
+        stack = _make_stack([3.8] * 16, stars=(star,), gain=20.0)
+        stack.good[n:, :, 48:] = False
+        stack.image[~stack.good] = 0.0
+        chosen = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1)
+        fit = fit_patch(lambda tile, halo, stack=stack: stack, height=_SIZE, width=_SIZE, options=chosen)
+        core = np.hypot(*(np.indices(fit.coadd.shape) + _HALO - np.array([47.8, 61.6])[:, None, None])) < 2
+        variances.append([fit.coadd_variance[core].mean(), fit.latent_variance[core].mean()])
+    rise = np.divide(variances[1], variances[0]) * n_left / 16
+    assert (rise > 0.45).all() and (rise < 1.2).all()
+
+
 def test_sigma_beside_the_end_of_coverage():
     """The fill of what is beyond adds its error to the last pixels."""
     fwhms = np.linspace(3.2, 4.6, 16)

@@ -94,7 +94,9 @@ class _DataNoise:
         # units of its weight: 1 on blank sky under full coverage, more where
         # sources shine or pixels are missing.
         self._power = statistic.noise_power.clone()
-        self._grid.crop(self._power)[:] += (excess * statistic.used / sky).sum(0) / statistic.den0
+        # Where few see, the noise of the sources rises as that of the sky.
+        weight = (statistic.used / sky).sum(0).clamp_min(1e-12 * statistic.den0)
+        self._grid.crop(self._power)[:] *= 1.0 + (excess * statistic.used / sky).sum(0) / weight
         self._power.clamp_min_(_LEAST_POWER)
 
     def draw(self, generator: np.random.Generator) -> torch.Tensor:

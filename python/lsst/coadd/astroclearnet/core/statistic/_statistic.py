@@ -153,12 +153,10 @@ def _sky_variance(stack: CellStack) -> np.ndarray:
 
 
 def _exactness(good: np.ndarray) -> float:
-    """Tolerance of the models that artifacts are clipped against, relative to
-    that of many exposures everywhere.
-    """
-    n, depth = len(good), good.sum(0)
-    if n < _MANY or not depth.any():
-        return min(1.0, n / _MANY) ** 2.5
+    """Tolerance of models to clip against, relative to that of `_STAGES`."""
+    if len(good) < _MANY:
+        return (len(good) / _MANY) ** 2.5
+    depth = good.sum(0)
     return min(1.0, float(np.quantile(depth[depth > 0], _CORNER)) / _MANY)
 
 
