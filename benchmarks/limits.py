@@ -11,9 +11,9 @@
 ``python -m benchmarks.limits`` prints tables of stars of known flux: seen
 through PSFs that are too narrow or too broad; through few sharp and many broad
 ones; in the half of a cell that the sharpest exposures do not cover; in stacks
-of which one exposure has another flux scale than it says; and on skies that
-were not taken away alike. ``--out FILE`` writes them. Four minutes on one
-core.
+of which one exposure has another flux scale than it says; on skies that were
+not taken away alike; and in deep stacks, also where few of many exposures
+see. ``--out FILE`` writes them. Six minutes on one core.
 """
 
 from __future__ import annotations
@@ -59,8 +59,12 @@ _SKIES = (*((0.0, tilt) for tilt in (0.0, 0.1, 0.2, 0.35, 0.5, 0.7)), (0.5, 0.0)
 """Scatter of the levels of skies, and of their slopes per 100 px, in units of
 the noise of a pixel."""
 
+_DEPTHS = ((16, 16), (66, 66), (132, 132), (60, 14), (60, 5), (60, 2))
+"""Exposures of a stack, and of its right half."""
+
 _FAINTER = 0.03
-"""Fluxes of stars on these skies, relative to those of `_FLUXES`."""
+"""Fluxes of stars on these skies and in deep stacks, relative to those of
+`_FLUXES`: S/N 15, 45 and 450 behind twelve exposures."""
 
 
 def _make_stars() -> list[tuple[float, float, float]]:
@@ -129,6 +133,15 @@ def _width(image: np.ndarray, chosen: np.ndarray) -> float:
     return float(np.mean(widths))
 
 
+def _find_sky(column: float) -> np.ndarray:
+    """Pixels without a star, to the right of a column of the stack."""
+    y, x = np.mgrid[_HALO : _HALO + _SIDE, _HALO : _HALO + _SIDE]
+    sky = x > column
+    for star_x, star_y, _ in _STARS:
+        sky &= np.hypot(x - star_x, y - star_y) > 13
+    return sky
+
+
 def _compare_widths() -> Iterator[str]:
     everything = np.ones(len(_STARS), bool)
     yield "| exposures | " + " | ".join(f"target {target:g} px" for target in _TARGETS) + " |"
@@ -162,11 +175,7 @@ def _compare_few_sharp() -> Iterator[str]:
 
 def _compare_mixtures() -> Iterator[str]:
     right = np.array([x > _HALO + _SIDE / 2 + 10 for x, *_ in _STARS])
-    sky = np.ones((_SIDE, _SIDE), bool)
-    y, x = np.mgrid[_HALO : _HALO + _SIDE, _HALO : _HALO + _SIDE]
-    for star_x, star_y, _ in _STARS:
-        sky &= np.hypot(x - star_x, y - star_y) > 13
-    sky &= x > _HALO + _SIDE / 2 + 15
+    sky = _find_sky(_HALO + _SIDE / 2 + 15)
     yield "| exposures | prior | flux, coadd and latent | FWHM | scatter | noise realization |"
     yield "|---|---|---|---|---|---|"
     for (sharp, n_sharp, n_broad), strength in itertools.product(_MIXTURES, _STRENGTHS):
@@ -239,6 +248,34 @@ def _compare_skies() -> Iterator[str]:
         yield "| " + " | ".join(row) + " |"
 
 
+def _compare_depths() -> Iterator[str]:
+    yield "| exposures | clipped | scatter | FWHM | faint | medium | bright |"
+    yield "|---|---|---|---|---|---|---|"
+    right = np.array([x > _HALO + _SIDE / 2 for x, *_ in _STARS])
+    sky, bright = _find_sky(_HALO + _SIDE // 2), np.array([flux for *_, flux in _STARS])
+    for n, n_right in _DEPTHS:
+        psfs = [galsim.Gaussian(fwhm=fwhm) for fwhm in np.linspace(3.0, 5.0, n)]
+        # Those that reach the right half have the seeing of all.
+        order = np.random.default_rng(n_right).permutation(n)
+        brightness = _FAINTER * (12 / n_right) ** 0.5
+        clipped, scatter, found, widths = [], [], [], []
+        for seed in range(4):
+            stack, _ = _make_stack([psfs[k] for k in order], seed, brightness=brightness)
+            stack.good[n_right:, :, _HALO + _SIDE // 2 :] = False
+            stack.image[~stack.good] = 0.0
+            fit = _run(stack)
+            clipped.append(fit.n_rejected[:, _SIDE // 2 :].mean() / n_right)
+            scatter.append(np.mean(fit.coadd[sky] ** 2 / fit.coadd_variance[sky]))
+            found.append(_fluxes(fit.coadd / brightness, 2.5) - 1)
+            widths.append(_width(fit.coadd, right & (bright == max(_FLUXES))) / 2.5 - 1)
+        cells = []
+        for flux in _FLUXES:
+            each = 100 * np.array(found)[:, right & (bright == flux)]
+            cells.append(f"{each.mean():+.1f} ± {each.std() / each.size**0.5:.1f} %")
+        row = (f"{n_right} of {n}", f"{100 * np.mean(clipped):.2f} %", f"{np.mean(scatter) ** 0.5:.2f}")
+        yield "| " + " | ".join((*row, f"{100 * np.mean(widths):+.1f} %", *cells)) + " |"
+
+
 def _report() -> Iterator[str]:
     yield from ("## Width of the PSF", "")
     yield "Eight exposures alike. Fluxes with the declared PSF, in per cent above the true ones, in"
@@ -258,7 +295,11 @@ def _report() -> Iterator[str]:
     yield "Twelve exposures of 3 to 5 px, noise 1. Scatter of the levels of their skies and of the slopes,"
     yield "per 100 px; pixels clipped; factors found for the variances; PSF fluxes in `acn_coadd` above the"
     yield "true ones, of stars of S/N 15, 45 and 450, without the mean of the skies."
-    yield from ("", *_compare_skies())
+    yield from ("", *_compare_skies(), "", "## Many exposures, and few of many", "")
+    yield "Exposures of 3 to 5 px, of which some reach the right half. That half: pixels clipped; scatter of"
+    yield "the sky of `acn_coadd` over its sigma; FWHM of the bright stars above the declared, and PSF fluxes"
+    yield "above the true ones, of stars of S/N 15, 45 and 450 there."
+    yield from ("", *_compare_depths())
 
 
 def main() -> None:

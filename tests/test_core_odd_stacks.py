@@ -167,6 +167,16 @@ def test_star_that_few_of_many_exposures_see_is_not_clipped(n_left):
     assert _fluxes(stack, stars=stars) == pytest.approx(1.0, abs=0.04)
 
 
+@pytest.mark.parametrize(("n", "n_left"), [(24, 2), (60, 2), (60, 1)])
+def test_star_that_the_broadest_of_many_see_keeps_its_light(n, n_left):
+    stars = ((68.3, 47.8, 3000.0), _STARS[0])
+    stack = _make_stack(np.linspace(5.0, 3.0, n), stars=stars)
+    stack.good[n_left:, :, _HALO + 30 :] = False
+    stack.image[~stack.good] = 0.0
+    assert not compute_statistic(stack, halo=_HALO).rejected[:, :, _HALO + 30 :].any()
+    assert _fluxes(stack, stars=stars) == pytest.approx(1.0, abs=0.06)
+
+
 def test_wings_of_a_saturated_star_stay_in_deep_stacks():
     """Its core is in no exposure, and larger in the sharper ones."""
     star = (47.3, 48.2, 20_000.0)

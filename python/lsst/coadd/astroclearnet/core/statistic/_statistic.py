@@ -66,9 +66,11 @@ _MANY = 22
 takes more of the light, and a filling that stopped early would depend on the
 size of the cell."""
 
-_CORNER = 0.01
-"""Part of the pixels that count as a place where few of many exposures see: a
-model that stopped early there would leave stars in all of them."""
+_CORNER, _THIN = 0.01, 0.25
+"""Part of the pixels that count as a place where few exposures see, and share
+of the exposures below which they are few. There priors are the weaker, and
+models as exact as for so few: they would leave stars in all exposures that
+see them, which then are clipped, or filled with too little light."""
 
 _PART_STRENGTH, _PART_STEPS, _PART_TOLERANCE = 3e-5, 8, 0.05
 """The same for a part of the exposures, which starts from nothing."""
@@ -152,12 +154,10 @@ def _sky_variance(stack: CellStack) -> np.ndarray:
     return np.array(levels, dtype=np.float32)
 
 
-def _exactness(good: np.ndarray) -> float:
-    """Tolerance of models to clip against, relative to that of `_STAGES`."""
-    if len(good) < _MANY:
-        return (len(good) / _MANY) ** 2.5
+def _find_corner(good: np.ndarray) -> int:
+    """Return how many exposures see where fewest do."""
     depth = good.sum(0)
-    return min(1.0, float(np.quantile(depth[depth > 0], _CORNER)) / _MANY)
+    return int(np.quantile(depth[depth > 0], _CORNER, method="lower"))
 
 
 def leave_out_weightless(stack: CellStack) -> CellStack:
@@ -224,10 +224,13 @@ def compute_statistic(
     noise_scale = torch.as_tensor(understated, device=device)
     used = look.find_used() if n > 1 else good
     history: list[HistoryRow] = []
-    exact = _exactness(stack.good)
+    corner = _find_corner(stack.good)
+    share = min(1.0, corner / (_THIN * n))
+    fill_strength *= share
+    exact = min(1.0, corner / _MANY) if n >= _MANY else (n / _MANY) ** 2.5
     for number, (strength, steps, tolerance, clips) in enumerate(_STAGES):
-        error = tolerance * (exact if clips else min(1.0, n / _MANY) ** 2.5)
-        strength = strength or fill_strength
+        error = tolerance * exact
+        strength = strength * share if strength else fill_strength
         left = solver.solve(used, strength=strength, steps=steps, tolerance=error)
         if number == len(_STAGES) - 2:
             # Its residuals are the last to be clipped.
