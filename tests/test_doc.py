@@ -144,9 +144,35 @@ def test_every_setting_of_the_guide_exists(settings):
 def test_every_file_of_the_guide_exists():
     named = set()
     for text in TEXT.values():
-        named |= set(re.findall(r"\b(?:pipelines|config|bps)/[\w/-]+\.(?:yaml|py)\b", text))
+        named |= set(re.findall(r"\b(?:pipelines|config|bps|benchmarks)/[\w/-]+\.(?:yaml|py|md)\b", text))
     assert len(named) > 6
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def find_figures(text):
+    """Find all figures with errors, without their signs."""
+    return set(re.findall(r"([\d.]*\d) (?:±|\+-) ([\d.]*\d)", " ".join(text.split())))
+
+
+def is_rounded_from(figure, known):
+    """Tell whether value and error are those of a longer one, rounded."""
+    return all(
+        f"{float(long):.{len(short.partition('.')[2])}f}" == short
+        for short, long in zip(figure, known, strict=True)
+    )
+
+
+def test_figures_of_the_page_on_limits_are_those_of_the_results_that_it_names():
+    """Each row of its table, and each point, names the file of its figures."""
+    page = TEXT[GUIDE / "how-to/when-not.rst"]
+    checked = 0
+    for part in re.split(r"^(?:   \* - |- |\n)", page, flags=re.MULTILINE):
+        results = re.findall(r"benchmarks/results/\w+\.md", part)
+        known = {figure for path in results for figure in find_figures((ROOT / path).read_text())}
+        for figure in find_figures(part):
+            assert any(is_rounded_from(figure, one) for one in known), (figure, results)
+            checked += 1
+    assert checked > 10
 
 
 def test_every_file_and_name_of_the_page_on_the_code_exists():
