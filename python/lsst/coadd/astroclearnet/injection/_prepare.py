@@ -21,7 +21,7 @@ __all__ = (
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +34,7 @@ from .._progress import StepCounter
 from ..adapters import GEOMETRY_DATASET, PatchGeometry, make_adapter
 from ..core import InvalidExposureError
 from ..repository import put_dataset
-from ._area import map_coverage
+from ._area import CoverageMap, map_coverage
 from ._catalog import make_injection_catalog
 from ._errors import InjectionError
 from ._options import InjectionConfig
@@ -190,8 +190,17 @@ def make_catalog_for_site(
     InjectionError
         If there is room for none.
     """
+    coverage = _map_exposures(butler, site, config, StepCounter(len(site.exposures), report))
+    return make_injection_catalog(config, patches=site.patches, coverage=coverage)
+
+
+def _map_exposures(
+    butler: Butler, site: InjectionSite, config: InjectionConfig, count: StepCounter
+) -> Iterator[CoverageMap]:
+    """Yield what each exposure covers: one at a time, because all planes of
+    a tract do not fit into memory.
+    """
     adapter = make_adapter(site.image_model)
-    coverage, count = [], StepCounter(len(site.exposures), report)
     for ref in site.exposures:
         data_id = dict(ref.dataId.required)
         try:
@@ -199,9 +208,9 @@ def make_catalog_for_site(
         except InvalidExposureError as error:
             _LOG.warning("Left out: %s", error)
         else:
-            coverage.append(map_coverage(exposure, band=str(ref.dataId["band"]), avoid=config.avoid))
+            yield map_coverage(exposure, band=str(ref.dataId["band"]), avoid=config.avoid)
+            del exposure  # before the next is read
         count(f"Free sky of {label_exposure(ref)}")
-    return make_injection_catalog(config, patches=site.patches, coverage=coverage)
 
 
 def put_injection_catalog(
