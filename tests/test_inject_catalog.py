@@ -9,11 +9,12 @@
 """Catalogues of sources to inject: columns, places, the same for a seed."""
 
 import weakref
+from unittest import mock
 
 import numpy as np
 import pytest
 from astropy.wcs import WCS
-from conftest import WHERE
+from conftest import DATA_ID, WHERE
 
 from lsst.coadd.astroclearnet.adapters import exposure_from_visit_image
 from lsst.coadd.astroclearnet.injection import (
@@ -98,6 +99,15 @@ def test_planes_of_one_exposure_are_kept_at_a_time(small_repo, small_patch, monk
     coverage = make_coverage(small_patch, avoid=config.avoid)
     whole = make_injection_catalog(config, patches=[small_patch.geometry], coverage=coverage)
     assert len(table) > 5 and all(np.array_equal(table[name], whole[name]) for name in ("ra", "dec", "mag"))
+
+
+def test_sky_map_of_many_patches_is_read_once(small_repo):
+    """That of a survey takes seconds to read, and a tract has 81 patches."""
+    place = DATA_ID["skymap"], DATA_ID["tract"], DATA_ID["patch"]
+    with Butler.from_config(str(small_repo)) as butler:
+        with mock.patch.object(butler, "get", wraps=butler.get) as get:
+            geometries = _prepare._read_geometries(butler, ["HSC/defaults"], [place] * 3)
+    assert get.call_count == 1 and [one.patch for one in geometries] == [place[2]] * 3
 
 
 @pytest.mark.parametrize("number", [0, 3, 60, 10_000])
