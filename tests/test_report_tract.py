@@ -21,21 +21,23 @@ from lsst.coadd.astroclearnet.cli._patches import Lack
 from lsst.daf.butler import Butler, CollectionType, DatasetType
 
 PATCH = ("skymap", "tract", "patch", "band")
-COMPARED, FAILED, IDLE, PLAIN, BROKEN, NEVER = range(21), (21, 22, 24), (23,), (25,), (26,), (27,)
+COMPARED, FAILED, IDLE, PLAIN, BROKEN, STOPPED = range(21), (21, 22, 24), (23,), (25,), (26,), (27,)
 
 
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory):
-    """A repository with what a run of 28 patches leaves."""
+    """A repository with what a run of 29 patches leaves; of the last one there
+    is nothing.
+    """
     root = tmp_path_factory.mktemp("tract") / "repo"
     Butler.makeRepo(str(root))
     with Butler.from_config(str(root), writeable=True) as butler:
         insert = butler.registry.insertDimensionData
-        insert("skymap", dict(name="s", hash=b"s", tract_max=1, patch_nx_max=7, patch_ny_max=4))
+        insert("skymap", dict(name="s", hash=b"s", tract_max=1, patch_nx_max=7, patch_ny_max=5))
         insert("tract", dict(skymap="s", id=0))
         insert("instrument", dict(name="HSC", class_name="not.installed", visit_system=0))
         insert("physical_filter", dict(instrument="HSC", name="HSC-I", band="i"))
-        insert("patch", *(dict(skymap="s", tract=0, id=k, cell_x=k % 7, cell_y=k // 7) for k in range(28)))
+        insert("patch", *(dict(skymap="s", tract=0, id=k, cell_x=k % 7, cell_y=k // 7) for k in range(29)))
         butler.collections.register("u/test/run")
         butler.collections.register("u/test", CollectionType.CHAINED)
         butler.collections.redefine_chain("u/test", ["u/test/run"])
@@ -43,7 +45,7 @@ def repo(tmp_path_factory):
         for name, kind, patches in (
             ("assembleAcnCoadd_log", "ButlerLogRecords", (*ended, *FAILED)),
             ("assembleAcnCoadd_metadata", "TaskMetadata", ended),
-            ("acn_coadd", "CellCoadd", (*COMPARED, *PLAIN, *BROKEN)),
+            ("acn_coadd", "CellCoadd", (*COMPARED, *PLAIN, *BROKEN, *STOPPED)),
             ("compareAcnCoadd_log", "ButlerLogRecords", (*COMPARED, *BROKEN)),
             ("compareAcnCoadd_metadata", "TaskMetadata", COMPARED),
         ):
@@ -76,9 +78,10 @@ def test_summary_ends_with_what_is_lacking(repo):
     assert [line.removeprefix(start) for line in result.output.splitlines() if line.startswith(start)] == [
         "3 patches (assembleAcnCoadd failed): 21-22, 24",
         "1 patch (assembleAcnCoadd had nothing to do): 23",
+        "1 patch (assembleAcnCoadd was stopped): 27",
         "1 patch (coadd made, but not compared): 25",
         "1 patch (compareAcnCoadd failed): 26",
-        "1 patch (nothing there: not run, stopped, or too few exposures): 27",
+        "1 patch (nothing there: not run, stopped, or too few exposures): 28",
     ]
     where = "skymap='s' AND tract=0 AND patch IN (1, 22)"
     result = run("summary", repo, "--collections", "u/test", "--where", where)
@@ -92,7 +95,7 @@ def test_page_tells_what_is_lacking_and_a_tract_has_more_pages(repo, tmp_path):
     assert result.exit_code == 0 and f"(21 patches in {tmp_path / 'my #1_patches'}, " in result.output
     page = Page(path.read_text(encoding="utf-8"))
     (table,) = page.find("table")
-    assert "Patches without a comparison" in page.text and {"21-22, 24", "27"} <= set(page.text)
+    assert "Patches without a comparison" in page.text and {"21-22, 24", "27", "28"} <= set(page.text)
     links = [unquote(address) for address in page.addresses if address.startswith("my")]
     files = [tmp_path / link for link in links]
     assert len(set(files)) == 21 and set(files) == set((tmp_path / "my #1_patches").iterdir())

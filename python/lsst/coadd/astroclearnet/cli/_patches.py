@@ -99,16 +99,22 @@ def find_lacks(
         return {_place(ref) for ref in refs if is_within(ref.run, collections)}
 
     compared = {_place(ref) for ref in metrics}
-    # A task that fails leaves its log, but no metadata.
+    # A task that fails leaves its log, but no metadata; one that is killed
+    # leaves neither.
     begun, ended = find(f"{_ASSEMBLE}_log"), find(f"{_ASSEMBLE}_metadata")
-    coadds = find(f"{coadd_name}_coadd")
-    broken = find(f"{_COMPARE}_log") - find(f"{_COMPARE}_metadata")
-    reasons = {}
-    for place in (begun | ended | coadds) - compared:
-        if place in coadds:
-            reasons[place] = f"{_COMPARE} failed" if place in broken else "coadd made, but not compared"
-        else:
-            reasons[place] = f"{_ASSEMBLE} had nothing to do" if place in ended else f"{_ASSEMBLE} failed"
+    coadds, judged = find(f"{coadd_name}_coadd"), find(f"{_COMPARE}_metadata")
+    broken = find(f"{_COMPARE}_log") - judged
+    states = {
+        f"{_COMPARE} failed": broken,
+        f"{_ASSEMBLE} failed": begun - ended,
+        f"{_ASSEMBLE} was stopped": coadds - ended,
+        f"{_ASSEMBLE} had nothing to do": ended - coadds,
+        f"{_COMPARE} had nothing to do": judged,
+        "coadd made, but not compared": coadds,
+    }
+    reasons: dict[tuple[_Tract, int], str] = {}
+    for reason, places in states.items():
+        reasons |= {place: reason for place in places - compared - reasons.keys()}
     for place in _find_untouched(butler, compared | set(reasons)) if not where else ():
         reasons[place] = "nothing there: not run, stopped, or too few exposures"
     grouped: dict[tuple[_Tract, str], list[int]] = {}
