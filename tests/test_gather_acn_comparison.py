@@ -60,6 +60,18 @@ def test_figure_has_a_panel_for_each_metric(result, tmp_path):
     result.tract_plot.savefig(tmp_path / "figure.png", dpi=40)
 
 
+@pytest.mark.parametrize(("patches", "places"), [((10, 11, 13, 14), (0, 1, 3, 4)), ((3, 40, 77), (0, 1, 2))])
+def test_patches_that_lack_leave_gaps_in_the_figure(patches, places):
+    """Unless most would: then those that there are stand side by side."""
+    tables = {patch: make_metrics(0.4, 3.0) for patch in patches}
+    figure = GatherAcnComparisonTask().run(metrics=tables).tract_plot
+    axis = next(one for one in figure.axes if one.get_ylabel().startswith("sky_rms"))
+    (markers,) = (line for line in axis.lines if len(line.get_xdata()) == len(patches))
+    assert markers.get_xdata() == pytest.approx(places, abs=0.2)
+    labels = dict(zip(axis.get_xticks(), axis.get_xticklabels(), strict=True))
+    assert [labels[k].get_text() for k in places] == [str(patch) for patch in patches]
+
+
 def test_title_says_how_the_planes_were_made():
     tables = {patch: make_metrics(0.4, 3.0) for patch in range(3)}
     for patch, table in tables.items():

@@ -8,18 +8,27 @@
 
 """Catalogues of sources to inject: columns, places, the same for a seed."""
 
+import weakref
+from unittest import mock
+
 import numpy as np
 import pytest
 from astropy.wcs import WCS
+from conftest import DATA_ID, WHERE
 
 from lsst.coadd.astroclearnet.adapters import exposure_from_visit_image
 from lsst.coadd.astroclearnet.injection import (
     CoverageMap,
     InjectionConfig,
+    _prepare,
+    find_site,
+    make_catalog_for_site,
     make_injection_catalog,
     map_coverage,
 )
 from lsst.coadd.astroclearnet.injection._area import to_unit_vectors
+from lsst.coadd.astroclearnet.injection._catalog import _take_apart
+from lsst.daf.butler import Butler
 
 
 def make_coverage(small_patch, **options):
@@ -66,6 +75,50 @@ def test_places_are_covered_apart_and_off_bright_sources(small_patch, avoid):
     bright = truth[(truth["mag"] < 22) & truth["in_patch"]]
     distance = np.hypot(x[:, None] - np.asarray(bright["x"]), y[:, None] - np.asarray(bright["y"]))
     assert (distance.min() * 0.168 > 1.0) == (avoid > 0)
+
+
+def test_planes_of_one_exposure_are_kept_at_a_time(small_repo, small_patch, monkeypatch):
+    """Those of a tract would fill hundreds of gigabytes; the catalogue is that
+    of having all of them at once, bit by bit.
+    """
+    made, most = [], 0
+
+    def map_and_count(*args, **options):
+        nonlocal most
+        most = max(most, sum(one() is not None for one in made))
+        coverage = map_coverage(*args, **options)
+        made.append(weakref.ref(coverage))
+        return coverage
+
+    monkeypatch.setattr(_prepare, "map_coverage", map_and_count)
+    config, lines = InjectionConfig(density=60, seed=2), []
+    with Butler.from_config(str(small_repo)) as butler:
+        site = find_site(butler, inputs=["HSC/defaults"], where=WHERE, dataset_type="calexp")
+        table = make_catalog_for_site(butler, site, config, report=lines.append)
+    assert len(made) == len(lines) == len(small_patch.inputs) and most <= 1
+    coverage = make_coverage(small_patch, avoid=config.avoid)
+    whole = make_injection_catalog(config, patches=[small_patch.geometry], coverage=coverage)
+    assert len(table) > 5 and all(np.array_equal(table[name], whole[name]) for name in ("ra", "dec", "mag"))
+
+
+def test_sky_map_of_many_patches_is_read_once(small_repo):
+    """That of a survey takes seconds to read, and a tract has 81 patches."""
+    place = DATA_ID["skymap"], DATA_ID["tract"], DATA_ID["patch"]
+    with Butler.from_config(str(small_repo)) as butler:
+        with mock.patch.object(butler, "get", wraps=butler.get) as get:
+            geometries = _prepare._read_geometries(butler, ["HSC/defaults"], [place] * 3)
+    assert get.call_count == 1 and [one.patch for one in geometries] == [place[2]] * 3
+
+
+@pytest.mark.parametrize("number", [0, 3, 60, 10_000])
+def test_places_that_keep_their_distance_are_the_first_ones(number):
+    """The same as of comparing each with all that were taken before it."""
+    place, taken = np.random.default_rng(4).uniform(0, 10, (1500, 2)), []
+    for k, one in enumerate(place):
+        if all(np.hypot(*(one - place[j])) > 1.0 for j in taken):
+            taken.append(k)
+    assert _take_apart(place, 1.0, number).tolist() == taken[:number] and 40 < len(taken) < 100
+    assert _take_apart(place[:0], 1.0, number).tolist() == []
 
 
 class TurnedFrame:

@@ -304,3 +304,18 @@ def test_exposure_figure_tells_used_from_dropped(tmp_path):
     assert [label.get_text() for label in width.get_xticklabels()] == ["20 / 1", "25 / 1", "30 / 2"]
     figure.savefig(tmp_path / "figure.png", dpi=40)
     assert make_exposure_figure(inputs[:0], title="") is None
+
+
+@pytest.mark.parametrize("n", [12, 540])
+@pytest.mark.parametrize("chi2", [np.nan, 1.3])
+def test_exposure_figure_keeps_its_room(n, chi2, tmp_path):
+    """For as many exposures as a deep patch has, and if all that was dropped
+    is known.
+    """
+    inputs = Table({"visit": np.arange(n), "detector": np.arange(n) % 81, "kept": np.arange(n) != 3})
+    inputs["chi2"], inputs["psf_fwhm_arcsec"] = np.where(inputs["kept"], 1.0, chi2), 0.7
+    figure = make_exposure_figure(inputs, title="a patch")
+    figure.savefig(tmp_path / "figure.png", dpi=40)
+    assert [axis.get_position().height > 0.2 for axis in figure.axes] == [True, True]
+    points = figure.axes[0].lines[0].get_markersize()
+    assert points * n < 1.2 * 72 * figure.get_figwidth()  # one beside the other

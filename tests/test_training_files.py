@@ -199,6 +199,17 @@ def test_checkpoint_that_cannot_be_used_is_told_at_once(how, tmp_path):
     assert not lines
 
 
+@pytest.mark.parametrize(("part", "step"), [(1, 0), (0, 100)])
+def test_checkpoint_of_another_network_is_told_at_once(part, step, tmp_path):
+    """Such as that of an older version with the same options."""
+    path = tmp_path / "w.safetensors.checkpoint"
+    Checkpoint(path, dataclasses.asdict(_SMALL)).keep(part, step, encoder=torch.nn.Conv2d(1, 3, 5))
+    lines = []
+    with pytest.raises(CoreError, match="another version of acn train, .* or remove it") as raised:
+        train_encoder(_SMALL, report=lines.append, checkpoint=path)
+    assert str(path) in str(raised.value) and "\n" not in str(raised.value) and not lines
+
+
 def test_command_takes_no_seed_that_torch_cannot(tmp_path):
     """Said by the command, with the range, before anything begins."""
     result = CliRunner().invoke(main, ["train", str(tmp_path / "w"), "--seed", str(2**64)])

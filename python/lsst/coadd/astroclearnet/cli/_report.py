@@ -12,14 +12,16 @@ from __future__ import annotations
 
 __all__ = ("report",)
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 
 from .._files import write_whole
 from ._butler import find_datasets, find_metrics, label_dataset, open_butler, read_dataset, split_collections
+from ._patches import Lack, count_patches, find_lacks, is_within
 from ._progress import Progress
 
 if TYPE_CHECKING:
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
     from .._progress import StepCounter
     from ..comparison._page import Section
+
+_MOST_PATCHES = 20
+"""Patches on one page, at one to two megabytes each: no browser opens the
+hundreds of megabytes of a whole tract."""
 
 _PICTURES = {
     "plot": "The same sky at one stretch, with zooms on places that were chosen automatically",
@@ -59,9 +65,11 @@ def report(repo: str, collections: str, where: str, coadd_name: str, output: Pat
     """Write one page about the coadds of a run in the Butler repository REPO.
 
     The page holds the tables and pictures that the tasks compareAcnCoadd and
-    gatherAcnComparison wrote, tract by tract and patch by patch. It is one
-    file that needs no network: pictures are inside, and tables are sorted by
-    a press on the head of a column.
+    gatherAcnComparison wrote, tract by tract and patch by patch, and says
+    which patches of the run have no comparison. It is one file that needs no
+    network: pictures are inside, and tables are sorted by a press on the head
+    of a column. Of more than 20 patches each has a page of its own, in the
+    folder report_patches beside report.html.
 
     \b
     Example:
@@ -75,19 +83,82 @@ def report(repo: str, collections: str, where: str, coadd_name: str, output: Pat
     named = split_collections(collections, option="--collections")
     patches = find_metrics(butler, coadd_name, named, where)
     tracts = find_datasets(butler, f"{base}_tract_metrics", named, where)
+    lacks = find_lacks(butler, patches, coadd_name, named, where)
+    title, introduction = f"Coadds of {collections}", f"Butler repository: {repo}"
     with Progress(quiet=quiet) as progress:
         for line in _find_other_runs(butler, patches, named, coadd_name):
             progress.warn(line)
+        for line in _find_ungathered(butler, patches, tracts):
+            progress.warn(line)
         count = StepCounter(len(tracts) + len(patches), progress)
         sections = [_describe_tract(butler, ref, base, named, count) for ref in tracts]
-        of_patches = [_describe_patch(butler, ref, base, named, count) for ref in patches]
-    # The tract of a single patch says nothing that the patch does not.
-    sections = of_patches + sections if len(patches) <= len(tracts) else sections + of_patches
-    page = make_page(f"Coadds of {collections}", f"Butler repository: {repo}", sections)
-    output.parent.mkdir(parents=True, exist_ok=True)
+        of_patches = (_describe_patch(butler, ref, base, named, count) for ref in patches)
+        links, number = [], f"{len(patches)} patch{'es' if len(patches) > 1 else ''}"
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if len(patches) > _MOST_PATCHES:
+            folder = output.with_name(f"{output.stem}_patches")
+            links = _write_pages(of_patches, patches, folder, introduction, index=output.name)
+            number += f" in {folder}"
+        elif len(patches) <= len(tracts):
+            # The tract of a single patch says nothing that the patch does not.
+            sections = [*of_patches, *sections]
+        else:
+            sections += of_patches
+    page = make_page(title, introduction, [*_describe_lacks(lacks), *sections], links=links)
     write_whole(output, page.encode())
-    number = f"{len(patches)} patch{'es' if len(patches) > 1 else ''}"
     click.echo(f"Wrote {output} ({number}, {len(page) / 1e6:.1f} MB).")
+
+
+def _write_pages(
+    sections: Iterable[Section], refs: Sequence[DatasetRef], folder: Path, introduction: str, *, index: str
+) -> list[tuple[str, str]]:
+    """Write a page for each patch, one at a time; return titles and addresses
+    for the page that they lie beside.
+    """
+    from ..comparison._page import make_page
+
+    folder.mkdir(exist_ok=True)
+    links = []
+    for ref, section in zip(refs, sections, strict=True):
+        name = "_".join(str(value) for value in ref.dataId.required_values) + ".html"
+        page = make_page(
+            section.title, introduction, [section], links=[("All patches", quote(f"../{index}"))]
+        )
+        write_whole(folder / name, page.encode())
+        links.append((section.title, quote(f"{folder.name}/{name}")))
+    return links
+
+
+def _describe_lacks(lacks: Sequence[Lack]) -> list[Section]:
+    """Make the section of the patches that have no comparison, if any."""
+    from astropy.table import Table
+
+    from ..comparison._page import Section
+
+    if not lacks:
+        return []
+    rows = [(one.skymap, one.tract, one.band, one.reason, len(one.patches), one.numbers) for one in lacks]
+    table = Table(rows=rows, names=("skymap", "tract", "band", "why", "number", "patches"))
+    return [Section(title="Patches without a comparison", tables=[("Why there is none", table)])]
+
+
+def _find_ungathered(
+    butler: Butler, patches: Sequence[DatasetRef], tracts: Sequence[DatasetRef]
+) -> list[str]:
+    """Say which tracts were gathered before all of their patches were there,
+    or, of several patches, not at all: a failed patch prevents it.
+    """
+    gathered = {}
+    for ref in tracts:
+        numbers = read_dataset(butler, ref)["n_patches"]
+        place = str(ref.dataId["skymap"]), int(ref.dataId["tract"]), str(ref.dataId["band"])
+        gathered[place] = int(max(numbers, default=0))
+    return [
+        f"skymap={place[0]}, tract={place[1]}, band={place[2]}: {gathered.get(place, 0)} of {n} compared "
+        "patches are in the figures of the tract; run gatherAcnComparison again"
+        for place, n in sorted(count_patches(patches).items())
+        if n > 1 and gathered.get(place, 0) < n
+    ]
 
 
 def _find_other_runs(
@@ -97,7 +168,7 @@ def _find_other_runs(
     one that was among their inputs.
     """
     runs = {ref.run for ref in refs}
-    others = {run for run in runs if not any(f"{run}/".startswith(f"{name}/") for name in collections)}
+    others = {run for run in runs if not is_within(run, collections)}
     if not others:
         return []
     line = (

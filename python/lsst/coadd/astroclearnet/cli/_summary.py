@@ -20,6 +20,7 @@ import click
 
 from .._files import write_whole
 from ._butler import find_datasets, find_metrics, label_dataset, open_butler, read_dataset, split_collections
+from ._patches import find_lacks
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 def summary(repo: str, collections: str, where: str, coadd_name: str, output: Path | None) -> None:
     """Print the comparison of the coadds in the Butler repository REPO.
 
-    The tables and pictures are those that the task compareAcnCoadd wrote. A
+    The tables and pictures are those that the task compareAcnCoadd wrote; the
+    last lines tell of patches of the run that have none, and why. A
     picture is exported as comparison.png, or, where there are several, as
     comparison_TRACT_PATCH_BAND.png (of several sky maps, as
     comparison_SKYMAP_TRACT_PATCH_BAND.png); files of that name are replaced.
@@ -57,6 +59,11 @@ def summary(repo: str, collections: str, where: str, coadd_name: str, output: Pa
     for ref in metrics:
         click.echo(f"\n{label_dataset(ref)}")
         click.echo(format_metrics(read_dataset(butler, ref)))
+    lacks = find_lacks(butler, metrics, coadd_name, named, where)
+    for k, lack in enumerate(lacks):
+        number = f"{len(lack.patches)} patch{'es' if len(lack.patches) > 1 else ''}"
+        first = "" if k else "\n"
+        click.echo(f"{first}{lack.label}: no comparison of {number} ({lack.reason}): {lack.numbers}")
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         keys = _choose_keys(plots)

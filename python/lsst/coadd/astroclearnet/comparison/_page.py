@@ -138,7 +138,9 @@ def _render_cell(value: Any) -> str:
     return f'<td class="text">{text}</td>' if len(text) > 30 else f"<td>{text}</td>"
 
 
-def make_page(title: str, introduction: str, sections: Sequence[Section]) -> str:
+def make_page(
+    title: str, introduction: str, sections: Sequence[Section], *, links: Sequence[tuple[str, str]] = ()
+) -> str:
     """Write a page that needs no other file and no network.
 
     Parameters
@@ -149,6 +151,8 @@ def make_page(title: str, introduction: str, sections: Sequence[Section]) -> str
         A paragraph of plain text.
     sections
         In order.
+    links
+        Titles and addresses of other pages, named after the sections.
 
     Returns
     -------
@@ -157,13 +161,16 @@ def make_page(title: str, introduction: str, sections: Sequence[Section]) -> str
     """
     folder = importlib.resources.files("lsst.coadd.astroclearnet") / "resources" / "report"
     style, script = ((folder / name).read_text() for name in ("page.css", "page.js"))
-    links = "".join(f'<a href="#s{k}">{html.escape(one.title)}</a>' for k, one in enumerate(sections))
+    addresses = [(one.title, f"#s{k}") for k, one in enumerate(sections)]
+    anchors = "\n".join(
+        f'<a href="{html.escape(address)}">{html.escape(text)}</a>' for text, address in [*addresses, *links]
+    )
     body = "\n".join(_render_section(section, k) for k, section in enumerate(sections))
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width">\n<title>{html.escape(title)}</title>\n'
         f'<link rel="icon" href="data:,">\n<style>\n{style}</style></head>\n<body>\n'
-        f"<h1>{html.escape(title)}</h1>\n<p>{html.escape(introduction)}</p>\n<nav>{links}</nav>\n"
+        f"<h1>{html.escape(title)}</h1>\n<p>{html.escape(introduction)}</p>\n<nav>{anchors}</nav>\n"
         f"{body}\n<script>\n{script}</script>\n</body></html>\n"
     )
 

@@ -113,13 +113,14 @@ def make_tract_figure(table: Table, *, names: Sequence[str], title: str) -> Figu
     """
     known = np.asarray(table["name"]).astype(str)
     shown = [name for name in names if name in known]
-    patches = np.unique(np.asarray(table["patch"]))
+    patches = _spread(np.unique(np.asarray(table["patch"])))
+    n_patches = len(np.unique(np.asarray(table["patch"])))
     planes = list(dict.fromkeys(np.asarray(table["plane"]).astype(str).tolist()))
     n_columns = 2 if len(shown) > 1 else 1
     n_rows = max(1, -(-len(shown) // n_columns))
     height = 2.3 * n_rows + 0.9 + 0.2 * title.count("\n")
     figure = Figure(figsize=(5.6 * n_columns, height), dpi=110, layout="constrained")
-    figure.suptitle(f"{title}\npatches: {len(patches)}", fontsize=10)
+    figure.suptitle(f"{title}\npatches: {n_patches}", fontsize=10)
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     colours = choose_places(planes)
     for axis, name in zip(axes, shown, strict=False):
@@ -148,3 +149,11 @@ def make_tract_figure(table: Table, *, names: Sequence[str], title: str) -> Figu
     if shown:
         axes[0].legend(fontsize=7)
     return figure
+
+
+def _spread(patches: np.ndarray) -> np.ndarray:
+    """Return the patches that have a place on the axis: those that are lacking
+    leave theirs empty, unless most would be.
+    """
+    every = np.arange(patches.min(), patches.max() + 1) if len(patches) else patches
+    return every if len(every) <= 2 * len(patches) else patches

@@ -14,7 +14,7 @@ __all__ = ("make_injection_catalog",)
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import astropy.units as u
 import numpy as np
@@ -33,7 +33,7 @@ _CANDIDATES = 30
 
 
 def make_injection_catalog(
-    config: InjectionConfig, *, patches: Sequence[PatchGeometry], coverage: Sequence[CoverageMap]
+    config: InjectionConfig, *, patches: Sequence[PatchGeometry], coverage: Iterable[CoverageMap]
 ) -> Table:
     """Place synthetic sources on patches.
 
@@ -45,7 +45,8 @@ def make_injection_catalog(
         Where; those of one tract do not get sources twice where they
         overlap, those of two tracts do, at the separation of the options.
     coverage
-        What each exposure covers; the order does not matter.
+        What each exposure covers; the order does not matter. Each is looked
+        at once and not kept, so that they can be made as they are asked for.
 
     Returns
     -------
@@ -63,19 +64,22 @@ def make_injection_catalog(
     InjectionError
         If there is room for none.
     """
-    ras, decs = [], []
     tracts = itertools.groupby(sorted(patches, key=_order), key=lambda patch: (patch.skymap, patch.tract))
-    for (_, tract), members in tracts:
-        ra, dec = _place(config, list(members), coverage, np.random.default_rng([config.seed, 6, tract]))
-        ras.append(ra)
-        decs.append(dec)
-    ra, dec = np.concatenate(ras or [[]]), np.concatenate(decs or [[]])
+    candidates = [
+        _Candidates.draw(config, list(members), np.random.default_rng([config.seed, 6, tract]))
+        for (_, tract), members in tracts
+    ]
+    for one in coverage:
+        for places in candidates:
+            places.look(one)
+    chosen = [places.choose(config) for places in candidates]
+    ra, dec = (np.concatenate([place[k] for place in chosen] or [[]]) for k in range(2))
     if not len(ra):
         raise InjectionError(
             "There is no room for a source: no place is covered and free; "
             "lower avoid or min_exposures, or choose other patches."
         )
-    if len(ras) > 1:  # patches of two tracts may overlap
+    if len(chosen) > 1:  # patches of two tracts may overlap
         kept = _thin(to_unit_vectors(ra, dec), 2 * np.sin(np.radians(config.separation / 3600) / 2))
         ra, dec = ra[kept], dec[kept]
     return _describe(config, ra, dec, np.random.default_rng([config.seed, 7]))
@@ -85,57 +89,88 @@ def _order(patch: PatchGeometry) -> tuple[str, int, int]:
     return patch.skymap, patch.tract, patch.patch
 
 
-def _place(
-    config: InjectionConfig,
-    patches: Sequence[PatchGeometry],
-    coverage: Sequence[CoverageMap],
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return positions in degrees on the patches of one tract."""
-    wcs = patches[0].wcs
-    boxes = np.array(
-        [
-            (p.outer_bbox.x.start, p.outer_bbox.y.start, p.outer_bbox.x.stop, p.outer_bbox.y.stop)
-            for p in patches
-        ]
-    )
-    low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
-    middle = (low + high) / 2
-    scale = measure_pixel(wcs, x=middle[0], y=middle[1])
-    wanted = config.density * np.prod(high - low) * (scale / 60) ** 2
-    place = rng.uniform(low, high, (round(_CANDIDATES * max(wanted, 1)), 2)) - 0.5
-    inside = np.any(
-        [np.all((place >= box[:2] - 0.5) & (place < box[2:] - 0.5), axis=1) for box in boxes], axis=0
-    )
-    share = np.count_nonzero(inside) / len(inside)
-    place = place[inside]
-    if not len(place):
-        return np.zeros(0), np.zeros(0)
-    ra, dec = wcs.pixel_to_sky(x=place[:, 0], y=place[:, 1])
-    free = _is_free(ra, dec, coverage, min_exposures=config.min_exposures)
-    chosen = np.flatnonzero(free)
-    chosen = chosen[_thin(place[chosen], config.separation / scale)][: round(wanted * share)]
-    return ra[chosen], dec[chosen]
+@dataclasses.dataclass(kw_only=True, eq=False)
+class _Candidates:
+    """Places of one tract that are tried, and what exposures say of them."""
+
+    place: np.ndarray
+    """Pixel x and y of the tract, ``(n, 2)``."""
+
+    sky: tuple[np.ndarray, np.ndarray]
+    """Right ascension and declination in degrees, ``(n,)``."""
+
+    scale: float
+    """Side of a pixel, in arcsec."""
+
+    wanted: int
+    """Sources that the tract shall have."""
+
+    def __post_init__(self) -> None:
+        self._on_sphere = to_unit_vectors(*self.sky)
+        self._seen: dict[str, np.ndarray] = {}  # exposures by band
+        self._occupied = np.zeros(len(self.place), bool)
+
+    @classmethod
+    def draw(
+        cls, config: InjectionConfig, patches: Sequence[PatchGeometry], rng: np.random.Generator
+    ) -> _Candidates:
+        """Draw places on the patches of one tract."""
+        wcs = patches[0].wcs
+        boxes = np.array(
+            [
+                (p.outer_bbox.x.start, p.outer_bbox.y.start, p.outer_bbox.x.stop, p.outer_bbox.y.stop)
+                for p in patches
+            ]
+        )
+        low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+        middle = (low + high) / 2
+        scale = measure_pixel(wcs, x=middle[0], y=middle[1])
+        wanted = config.density * np.prod(high - low) * (scale / 60) ** 2
+        place = rng.uniform(low, high, (round(_CANDIDATES * max(wanted, 1)), 2)) - 0.5
+        inside = np.zeros(len(place), bool)
+        for box in boxes:
+            inside |= np.all((place >= box[:2] - 0.5) & (place < box[2:] - 0.5), axis=1)
+        share = np.count_nonzero(inside) / len(inside)
+        place = place[inside]
+        sky = wcs.pixel_to_sky(x=place[:, 0], y=place[:, 1]) if len(place) else (np.zeros(0), np.zeros(0))
+        return cls(place=place, sky=sky, scale=scale, wanted=round(wanted * share))
+
+    def look(self, one: CoverageMap) -> None:
+        """Note what one exposure says of the places."""
+        seen = self._seen.setdefault(one.band, np.zeros(len(self.place), np.int32))
+        near = one.find_near(self._on_sphere)
+        if len(near):
+            here, taken = one.look(ra=self.sky[0][near], dec=self.sky[1][near])
+            seen[near] += here
+            self._occupied[near] |= taken
+
+    def choose(self, config: InjectionConfig) -> tuple[np.ndarray, np.ndarray]:
+        """Return right ascension and declination of places that enough
+        exposures of each band see, that no exposure sees a bright source on,
+        and that keep their distance.
+        """
+        free = ~self._occupied if self._seen else np.zeros(len(self.place), bool)
+        for seen in self._seen.values():
+            free &= seen >= config.min_exposures
+        places = np.flatnonzero(free)
+        chosen = places[_take_apart(self.place[places], config.separation / self.scale, self.wanted)]
+        return self.sky[0][chosen], self.sky[1][chosen]
 
 
-def _is_free(
-    ra: np.ndarray, dec: np.ndarray, coverage: Sequence[CoverageMap], *, min_exposures: int
-) -> np.ndarray:
-    """Return the places that enough exposures of each band see, and that no
-    exposure sees a bright source on.
+def _take_apart(place: np.ndarray, distance: float, number: int) -> np.ndarray:
+    """Return the first places that keep a distance from those before them, up
+    to a number.
+
+    Later places do not matter to earlier ones, so that no more are compared
+    than are needed: the pairs of all those of a tract fill gigabytes.
     """
-    seen = {one.band: np.zeros(len(ra), int) for one in coverage}
-    occupied = np.zeros(len(ra), bool)
-    places = to_unit_vectors(ra, dec)
-    for one in coverage:
-        near = one.find_near(places)
-        if not len(near):
-            continue
-        here, taken = one.look(ra=ra[near], dec=dec[near])
-        seen[one.band][near] += here
-        occupied[near] |= taken
-    enough = [count >= min_exposures for count in seen.values()]
-    return np.all(enough, axis=0) & ~occupied if enough else np.zeros(len(ra), bool)
+    n_tried, chosen = 2 * number, np.zeros(0, int)
+    while len(place):
+        chosen = np.flatnonzero(_thin(place[:n_tried], distance))[:number]
+        if len(chosen) == number or n_tried >= len(place):
+            break
+        n_tried *= 2
+    return chosen
 
 
 def _thin(place: np.ndarray, distance: float) -> np.ndarray:

@@ -20,8 +20,9 @@ __all__ = (
 )
 
 import dataclasses
+import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +35,7 @@ from .._progress import StepCounter
 from ..adapters import GEOMETRY_DATASET, PatchGeometry, make_adapter
 from ..core import InvalidExposureError
 from ..repository import put_dataset
-from ._area import map_coverage
+from ._area import CoverageMap, map_coverage
 from ._catalog import make_injection_catalog
 from ._errors import InjectionError
 from ._options import InjectionConfig
@@ -118,7 +119,7 @@ def find_site(butler: Butler, *, inputs: Sequence[str], where: str, dataset_type
     refs = sorted(set(refs), key=lambda ref: (str(ref.dataId["instrument"]), *_number(ref)))
     return InjectionSite(
         exposures=tuple(refs),
-        patches=tuple(_read_geometry(butler, inputs, place) for place in sorted(places)),
+        patches=_read_geometries(butler, inputs, sorted(places)),
         bands=tuple(sorted({str(ref.dataId["band"]) for ref in refs})),
         image_model="images" if refs[0].datasetType.storageClass_name == "VisitImage" else "afw",
     )
@@ -144,19 +145,33 @@ def _number(ref: DatasetRef) -> tuple[int, int]:
     return int(ref.dataId["visit"]), int(ref.dataId["detector"])
 
 
-def _read_geometry(butler: Butler, inputs: Sequence[str], place: tuple[str, int, int]) -> PatchGeometry:
-    """Read a patch from whichever description of the sky map is there."""
-    skymap, tract, patch = place
-    for name, read in ((GEOMETRY_DATASET, PatchGeometry.from_dict), ("skyMap", None)):
+def _read_geometries(
+    butler: Butler, inputs: Sequence[str], places: Iterable[tuple[str, int, int]]
+) -> tuple[PatchGeometry, ...]:
+    """Read patches; a sky map of many is read once."""
+    sky_maps: dict[str, Callable[..., PatchGeometry]] = {}
+    geometries = []
+    for skymap, tract, patch in places:
+        if skymap not in sky_maps:
+            sky_maps[skymap] = _read_sky_map(butler, inputs, skymap)
+        geometries.append(sky_maps[skymap](tract=tract, patch=patch))
+    return tuple(geometries)
+
+
+def _read_sky_map(butler: Butler, inputs: Sequence[str], skymap: str) -> Callable[..., PatchGeometry]:
+    """Read whichever description of the sky map is there; return what makes
+    a patch of it.
+    """
+    for name in (GEOMETRY_DATASET, "skyMap"):
         try:
             ref = butler.find_dataset(name, skymap=skymap, collections=inputs)
         except MissingDatasetTypeError:
             continue
         if ref is None:
             continue
-        if read is not None:
-            return read(butler.get(ref), tract=tract, patch=patch)
-        return PatchGeometry.from_sky_map(butler.get(ref), skymap=skymap, tract=tract, patch=patch)
+        if name == GEOMETRY_DATASET:
+            return functools.partial(PatchGeometry.from_dict, butler.get(ref))
+        return functools.partial(PatchGeometry.from_sky_map, butler.get(ref), skymap=skymap)
     raise InjectionError(f"No {GEOMETRY_DATASET} or skyMap of {skymap!r} in {', '.join(inputs)}.")
 
 
@@ -190,8 +205,17 @@ def make_catalog_for_site(
     InjectionError
         If there is room for none.
     """
+    coverage = _map_exposures(butler, site, config, StepCounter(len(site.exposures), report))
+    return make_injection_catalog(config, patches=site.patches, coverage=coverage)
+
+
+def _map_exposures(
+    butler: Butler, site: InjectionSite, config: InjectionConfig, count: StepCounter
+) -> Iterator[CoverageMap]:
+    """Yield what each exposure covers: one at a time, because all planes of
+    a tract do not fit into memory.
+    """
     adapter = make_adapter(site.image_model)
-    coverage, count = [], StepCounter(len(site.exposures), report)
     for ref in site.exposures:
         data_id = dict(ref.dataId.required)
         try:
@@ -199,9 +223,9 @@ def make_catalog_for_site(
         except InvalidExposureError as error:
             _LOG.warning("Left out: %s", error)
         else:
-            coverage.append(map_coverage(exposure, band=str(ref.dataId["band"]), avoid=config.avoid))
+            yield map_coverage(exposure, band=str(ref.dataId["band"]), avoid=config.avoid)
+            del exposure  # before the next is read
         count(f"Free sky of {label_exposure(ref)}")
-    return make_injection_catalog(config, patches=site.patches, coverage=coverage)
 
 
 def put_injection_catalog(

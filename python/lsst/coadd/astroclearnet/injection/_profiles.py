@@ -67,7 +67,10 @@ def check_catalog(catalog: Table) -> None:
         If a column is missing; the text names all of them.
     """
     missing = [name for name in ("ra", "dec", "source_type", "mag") if name not in catalog.colnames]
-    for kind in sorted({str(kind) for kind in catalog["source_type"]} if not missing else ()):
+    # As a list, because one by one a column gives its values slowly, and a
+    # tract has hundreds of thousands for each exposure.
+    kinds = set(catalog["source_type"].tolist()) if not missing else ()
+    for kind in sorted(str(kind) for kind in kinds):
         missing += [name for name in SOURCE_TYPES.get(kind, ()) if name not in catalog.colnames]
     if missing:
         raise InjectionError(

@@ -84,13 +84,28 @@ class Checkpoint:
         -------
         `int`
             Steps of the part that were done.
+
+        Raises
+        ------
+        CoreError
+            If the file is of another version of the package, with another
+            network.
         """
         if self._kept is None or self.part != part:
             return 0
         for name, member in members.items():
             if name in self._kept["members"]:
-                member.load_state_dict(self._kept["members"][name])
+                self._load(member, self._kept["members"][name])
         return self.step
+
+    def _load(self, member: _Keepable, state: Any) -> None:
+        try:
+            member.load_state_dict(state)
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise CoreError(
+                f"{self.path} was written by another version of acn train, with another network: go on with "
+                "that version, or remove it to begin anew."
+            ) from error
 
     def keep(self, part: int, step: int, **members: _Keepable) -> None:
         """Write the file, if it is time to.

@@ -284,19 +284,23 @@ def make_exposure_figure(inputs: Table, *, title: str) -> Figure | None:
     kept = np.asarray(rows["kept"], dtype=bool)
     place = np.arange(len(rows))
     figure = _make_figure(title, width=max(7.0, min(0.32 * len(rows) + 2, 24)), height=5.6)
+    size = {"markersize": min(6.0, max(2.0, 1600 / len(rows)))}  # side by side, in points
     axes = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     for axis, name, label in (
         (axes[0], "chi2", "reduced chi2 against the model"),
         (axes[1], "psf_fwhm_arcsec", "PSF FWHM [arcsec]"),
     ):
         values = np.asarray(rows[name], dtype=float)
-        axis.plot(place[kept], values[kept], MARKERS[1], color=COLOURS[1], label=f"used ({kept.sum()})")
+        axis.plot(
+            place[kept], values[kept], MARKERS[1], color=COLOURS[1], label=f"used ({kept.sum()})", **size
+        )
         if not kept.all():
             text = f"dropped ({(~kept).sum()}; at the foot: not measured)"
-            axis.plot(place[~kept], values[~kept], "x", color=COLOURS[2], label=text)
+            axis.plot(place[~kept], values[~kept], "x", color=COLOURS[2], label=text, **size)
             unknown = place[~kept & ~np.isfinite(values)]
-            foot = {"transform": axis.get_xaxis_transform(), "clip_on": False}
-            axis.plot(unknown, np.zeros(len(unknown)), "x", color=COLOURS[2], **foot)
+            if len(unknown):  # the layout breaks over a line of no points
+                foot = {"transform": axis.get_xaxis_transform(), "clip_on": False}
+                axis.plot(unknown, np.zeros(len(unknown)), "x", color=COLOURS[2], **size, **foot)
         axis.set_ylabel(label, fontsize=8)
     axes[0].axhline(1, color="black", linewidth=0.8)
     _finish(axes[0], title=f"{kept.sum()} of {len(rows)} exposures used")
