@@ -31,7 +31,7 @@ _SEEDS = tuple(range(640, 646))
 _COUNT, _SPACING, _SNR = 5, 40, 300.0
 """Stars along a side of the patch, pixels between them, and their S/N."""
 
-_CHANGES, _CELLS = (0.1, 0.3), (200, 50)
+_CHANGES, _CELLS = (0.02, 0.1, 0.3), (200, 50)
 """Relative changes of the width of PSFs within 100 pixels, and cells."""
 
 _WIDE = 2.4
