@@ -18,8 +18,8 @@ from astropy.io import fits
 from astropy.table import Table
 from click.testing import CliRunner
 from test_assemble_acn_coadd import make_task, run
+from test_compare_command import write_fits
 from test_metrics import draw_view, gaussian
-from test_report import write_fits
 
 from lsst.coadd.astroclearnet._coadds import sample_gaussian, view_from_cell_coadd
 from lsst.coadd.astroclearnet.cli import main
