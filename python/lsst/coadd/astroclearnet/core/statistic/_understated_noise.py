@@ -29,9 +29,10 @@ _FAR_OFF = 1.8
 """Noise power relative to what is said, as pixels show it, from which on the
 residuals of a model cannot tell it: too much of the noise is clipped."""
 
-_DARK, _DARK_MEDIAN = 1.0, 2.0
+_DARK, _DARK_MEDIAN = 1.0, 3.0
 """Where the median of the others is below one of these, in sigma of an
-exposure and of that median, the sky is dark."""
+exposure and of that median, the sky is dark. With less than three the noise
+of the median decides on the places, and too little of it is found there."""
 
 _APART = 3
 """Pixels between those that are compared within an exposure: more than the
@@ -71,8 +72,9 @@ def find_understated_noise(stack: CellStack, sky_variance: np.ndarray) -> np.nda
     suspects = np.flatnonzero(alone > _FAR_OFF)
     for t, median in zip(suspects, _medians_of_others(images, suspects), strict=True):
         others = np.arange(n) != t
-        # Variance of the median of normal deviates of these widths.
-        of_median = 0.5 * np.pi * (n - 1) / (sky_variance[others] ** -0.5).sum() ** 2
+        # Variance of the median of normal deviates of these widths, right to
+        # 3 % for three of them.
+        of_median = 0.5 * np.pi * (n - 1) ** 2 / (n - 0.43) / (sky_variance[others] ** -0.5).sum() ** 2
         # On sources, and beside them, exposures differ by their seeing.
         dark = np.abs(median) < _find_dark_limit(median, sky_variance[t], of_median)
         dark = scipy.ndimage.binary_erosion(dark, np.ones((1, 3)))
