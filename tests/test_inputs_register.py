@@ -118,12 +118,13 @@ def test_error_is_that_of_the_first(small_patch):
 
     inputs = [change(small_patch.inputs[0], spoil), *small_patch.inputs[1:]]
     inputs[1] = dataclasses.replace(inputs[1], fault="cannot be read")
-    told = []
+    told, threads = [], set(threading.enumerate())
     for n_threads in (1, 2):
         with pytest.raises(UnusableInputsError) as caught:
             prepare(small_patch, inputs, n_threads=n_threads, on_bad_input="raise")
         told.append(str(caught.value))
     assert told[0] == told[1]
+    assert set(threading.enumerate()) <= threads  # none waits for more, while the error is kept
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __all__ = ("prepare_inputs",)
 
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -95,19 +96,20 @@ def prepare_inputs(
     started = time.monotonic()
     chosen = zip(ordered, summaries, reasons, strict=True)
     work = resample_ahead(chosen, lambda item: registrar.read(item[0], item[2]), n_threads=n_threads)
-    for count, (item, get) in enumerate(work, start=1):
-        found, new = registrar.register(*item, get, log=log, n_inputs=len(ordered))
-        warped += [scratch.keep(result) for result in found]
-        records += new
-        for result in found:
-            if trouble := describe_sky(
-                result.label, image=result.image, variance=result.variance, good=result.good
-            ):
-                log.warning("%s%s.", trouble[0].upper(), trouble[1:])
-            log.info(
-                "Registered %s (%d/%d): PSF FWHM %.2f px, %.0f s.",
-                *(result.label, count, len(ordered), result.psf_fwhm, time.monotonic() - started),
-            )
+    with contextlib.closing(work):  # what fails must not leave a thread behind
+        for count, (item, get) in enumerate(work, start=1):
+            found, new = registrar.register(*item, get, log=log, n_inputs=len(ordered))
+            warped += [scratch.keep(result) for result in found]
+            records += new
+            for result in found:
+                if trouble := describe_sky(
+                    result.label, image=result.image, variance=result.variance, good=result.good
+                ):
+                    log.warning("%s%s.", trouble[0].upper(), trouble[1:])
+                log.info(
+                    "Registered %s (%d/%d): PSF FWHM %.2f px, %.0f s.",
+                    *(result.label, count, len(ordered), result.psf_fwhm, time.monotonic() - started),
+                )
     for name in adapter.planes.find_absent():
         log.warning("No input has the mask plane %s of extra_bad_planes; check how it is spelt.", name)
     return warped, records

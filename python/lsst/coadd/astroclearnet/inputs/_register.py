@@ -17,7 +17,7 @@ __all__ = ("Reading", "Registrar", "resample_ahead")
 import dataclasses
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -81,7 +81,7 @@ class Reading:
 
 def resample_ahead[T](
     items: Iterable[T], read: Callable[[T], Reading], *, n_threads: int
-) -> Iterator[tuple[T, Callable[[], Reading]]]:
+) -> Generator[tuple[T, Callable[[], Reading]]]:
     """Resample what is read of each item while the next is read.
 
     Parameters
