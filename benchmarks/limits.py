@@ -31,6 +31,8 @@ from lsst.coadd.astroclearnet.comparison._photometry import adaptive_moments
 from lsst.coadd.astroclearnet.core import CellStack, FitOptions, PatchFit, fit_patch
 from lsst.coadd.astroclearnet.core.methods import _fit
 
+from .print_lines import print_lines
+
 _SIDE, _HALO, _STAMP, _STEP = 168, 24, 61, 42
 """Sides of the cell, of its halo, of PSF stamps and of the grid of stars."""
 
@@ -308,12 +310,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the tables to this file, too")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    lines = []
-    for line in _report():
-        lines.append(line)
-        print(line, flush=True)
-    if options.out:
-        options.out.write_text("\n".join(lines) + "\n")
+    print_lines(_report(), options.out)
 
 
 if __name__ == "__main__":

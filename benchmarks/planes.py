@@ -30,6 +30,7 @@ import torch
 from lsst.coadd.astroclearnet.core import PatchFit
 from lsst.coadd.astroclearnet.simulate import SceneConfig
 
+from .print_lines import print_lines
 from .simulated_patch import HALO, SimulatedPatch, simulate_patch
 
 _SIDE, _SMALLER = 400, (200, 100)
@@ -225,12 +226,7 @@ def main() -> None:
     stacks = {6: _STACKS[6][:1]} if options.quick else _STACKS
     skies, realisations, numbers = (_SKIES[:1], 6, _NUMBERS[:2]) if options.quick else (_SKIES, 16, _NUMBERS)
     seeds = _STARS_SEEDS[:2] if options.quick else _STARS_SEEDS
-    lines = []
-    for line in _report(stacks, skies, realisations, numbers, seeds):
-        lines.append(line)
-        print(line, flush=True)
-    if options.out:
-        options.out.write_text("\n".join(lines) + "\n")
+    print_lines(_report(stacks, skies, realisations, numbers, seeds), options.out)
 
 
 def _report(

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 
+from ..print_lines import print_lines
 from . import crowded, psfs, smooth, variables
 from .skies import N_EXPOSURES
 
@@ -49,12 +50,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the tables to this file, too")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    lines = []
-    for line in _report(options.quick):
-        lines.append(line)
-        print(line, flush=True)
-    if options.out:
-        options.out.write_text("\n".join(lines) + "\n")
+    print_lines(_report(options.quick), options.out)
 
 
 if __name__ == "__main__":
