@@ -66,7 +66,7 @@ _MANY = 22
 takes more of the light, and a filling that stopped early would depend on the
 size of the cell."""
 
-_CORNER, _THIN = 0.01, 0.25
+_LEAST_SEEN, _THIN = 0.01, 0.25
 """Part of the pixels that count as a place where few exposures see, and share
 of the exposures below which they are few. There priors are the weaker, and
 models as exact as for so few: they would leave stars in all exposures that
@@ -154,10 +154,10 @@ def _sky_variance(stack: CellStack) -> np.ndarray:
     return np.array(levels, dtype=np.float32)
 
 
-def _find_corner(good: np.ndarray) -> int:
+def _find_least_depth(good: np.ndarray) -> int:
     """Return how many exposures see where fewest do."""
     depth = good.sum(0)
-    return int(np.quantile(depth[depth > 0], _CORNER, method="lower"))
+    return int(np.quantile(depth[depth > 0], _LEAST_SEEN, method="lower"))
 
 
 def leave_out_weightless(stack: CellStack) -> CellStack:
@@ -224,10 +224,10 @@ def compute_statistic(
     noise_scale = torch.as_tensor(understated, device=device)
     used = look.find_used() if n > 1 else good
     history: list[HistoryRow] = []
-    corner = _find_corner(stack.good)
-    share = min(1.0, corner / (_THIN * n))
+    least_depth = _find_least_depth(stack.good)
+    share = min(1.0, least_depth / (_THIN * n))
     fill_strength *= share
-    exact = min(1.0, corner / _MANY) if n >= _MANY else (n / _MANY) ** 2.5
+    exact = min(1.0, least_depth / _MANY) if n >= _MANY else (n / _MANY) ** 2.5
     for number, (strength, steps, tolerance, clips) in enumerate(_STAGES):
         error = tolerance * exact
         strength = strength * share if strength else fill_strength
