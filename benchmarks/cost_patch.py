@@ -34,7 +34,8 @@ from lsst.coadd.astroclearnet.core.fourier._grid import FourierGrid
 from lsst.coadd.astroclearnet.core.methods import _fit
 from lsst.coadd.astroclearnet.core.statistic import _statistic
 from lsst.coadd.astroclearnet.core.statistic._wiener import WienerSolver
-from lsst.coadd.astroclearnet.core.warp._register import WarpedExposure, cut_stack
+from lsst.coadd.astroclearnet.core.warp._cut_stack import cut_stack
+from lsst.coadd.astroclearnet.core.warp._register import WarpedExposure
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 MOST = 33

@@ -54,27 +54,28 @@ class SimulatedPatch:
         return float(np.sum(1 / self.truth.sky_sigma**2) ** -0.5)
 
     def fit(self, **options) -> PatchFit:
-        """Fit the patch in cells; each has the PSFs of its centre."""
+        """Fit the patch in cells; each has the PSFs of its centre, and their
+        change around it.
+        """
         chosen = FitOptions(**({"n_threads": 1} | options))
         return fit_patch(self._cut, height=self.size, width=self.size, options=chosen)
 
     def _cut(self, tile, halo) -> CellStack | None:
         start = HALO - halo
-        part = np.s_[
-            :,
-            tile.y0 + start : tile.y0 + start + tile.height + 2 * halo,
-            tile.x0 + start : tile.x0 + start + tile.width + 2 * halo,
-        ]
+        x0, y0 = tile.x0 + start, tile.y0 + start
+        part = np.s_[:, y0 : y0 + tile.height + 2 * halo, x0 : x0 + tile.width + 2 * halo]
         seen = np.flatnonzero(self.stack.good[part].any((1, 2)))
         if not len(seen):
             return None
         centre = {"x": HALO + tile.x0 + (tile.width - 1) / 2, "y": HALO + tile.y0 + (tile.height - 1) / 2}
+        gradient = self.truth.find_gradient(**centre, x0=x0, y0=y0)
         return CellStack(
             image=self.stack.image[part][seen],
             variance=self.stack.variance[part][seen],
             good=self.stack.good[part][seen],
             psf=self.truth.kernels(**centre)[seen],
             labels=tuple(self.stack.labels[k] for k in seen),
+            psf_gradient=None if gradient is None else gradient.take(seen),
         )
 
 

@@ -171,7 +171,7 @@ def test_aperture_corrections(linear, tmp_path):
         # Without corrections, and off the first column of cells.
         make_warped(geometry, visit=3, offset=(50, -20), size=(160, 200)),
     ]
-    from lsst.coadd.astroclearnet.core.warp._register import cut_stack
+    from lsst.coadd.astroclearnet.core.warp._cut_stack import cut_stack
     from lsst.images import Box
 
     stacker = ApertureCorrectionStacker(warped, linear=linear)
@@ -205,7 +205,7 @@ def average_corrections(warped, *, halo=0, **scales):
     """Return the correction of the first cell of a mean."""
     from _output_data import CELL
 
-    from lsst.coadd.astroclearnet.core.warp._register import cut_stack
+    from lsst.coadd.astroclearnet.core.warp._cut_stack import cut_stack
 
     x0, y0, side = 18000 - halo, 17400 - halo, CELL + 2 * halo
     stack = cut_stack(warped, x0=x0, y0=y0, height=side, width=side, bad=Plane.BAD)

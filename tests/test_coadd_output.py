@@ -25,7 +25,7 @@ from lsst.coadd.astroclearnet.adapters import (
     make_n_image,
 )
 from lsst.coadd.astroclearnet.core import Plane
-from lsst.coadd.astroclearnet.core.warp._register import cut_stack
+from lsst.coadd.astroclearnet.core.warp._cut_stack import cut_stack
 from lsst.daf.butler import Butler, DatasetType
 from lsst.images import Box, Image
 from lsst.images.cells import CellCoadd, CellIJ

@@ -14,7 +14,6 @@ import functools
 
 import numpy as np
 import pytest
-from scipy.ndimage import maximum_filter
 
 from benchmarks.simulated_patch import HALO, simulate_patch
 from lsst.coadd.astroclearnet.core import CellStack, FitOptions, fit_patch
@@ -36,34 +35,34 @@ def fitted(cell_size):
 def fit_at(scene, *, x0, y0, size=CELL):
     """Fit one cell alone; return its planes with halo, and the sky sigma."""
     part = np.s_[:, y0 : y0 + size + 2 * HALO, x0 : x0 + size + 2 * HALO]
-    middle = HALO + (size - 1) / 2
+    middle = {"x": x0 + HALO + (size - 1) / 2, "y": y0 + HALO + (size - 1) / 2}
     stack = CellStack(
         image=scene.stack.image[part],
         variance=scene.stack.variance[part],
         good=scene.stack.good[part],
-        psf=scene.truth.kernels(x=x0 + middle, y=y0 + middle),
+        psf=scene.truth.kernels(**middle),
         labels=scene.stack.labels,
+        psf_gradient=scene.truth.find_gradient(**middle, x0=x0, y0=y0),
     )
     options = FitOptions(cell_size=size, halo=HALO, n_threads=1)
     return fit_patch(lambda tile, halo: stack, height=size, width=size, options=options)
 
 
 @pytest.mark.parametrize("plane", ["latent", "coadd"])
-@pytest.mark.parametrize("variation", [0.0, 0.03])
-def test_neighbours_agree_where_they_meet(plane, variation):
+@pytest.mark.parametrize(("variation", "most"), [(0.0, 0.3), (0.01, 0.35), (0.03, 0.6)])
+def test_neighbours_agree_where_they_meet(plane, variation, most):
     """Two cells that overlap by a few pixels hold the same there.
 
-    A star of S/N 300 lies on their border. The PSFs vary by up to 3 % from the
-    centre to the edge, each cell has those of its own centre.
+    A bright star lies on their border; its peak is 1260
+    sigma of the sky. The PSFs vary by up to 3 % from the centre to the edge.
     """
     first, second, place, sigma = overlapping(variation)
     difference = (getattr(first, plane)[:, -8:] - getattr(second, plane)[:, :8]) / sigma
     star = np.hypot(*(np.indices(difference.shape) - np.array([place, 4])[:, None, None])) < 12
-    assert difference[~star].std() < 0.1
-    assert np.percentile(np.abs(difference[~star]), 99) < 0.2
-    # On the star: what an error of 1 % of its profile makes.
-    peak = getattr(first, plane)[:, -8:][star].max() / sigma
-    assert np.abs(difference[star]).max() < 0.2 + (0.01 + 2 * variation) * peak
+    assert getattr(first, plane)[:, -8:][star].max() > 1200 * sigma
+    assert difference[~star].std() < 0.06
+    assert np.percentile(np.abs(difference[~star]), 99) < 0.15
+    assert np.abs(difference[star]).max() < most
 
 
 @functools.cache
@@ -99,19 +98,17 @@ def test_size_of_cells_changes_little(plane, cell_size):
     assert abs(change.mean()) < 0.002
 
 
-@pytest.mark.parametrize(("variation", "star", "sky"), [(0.01, 0.008, 0.1), (0.03, 0.015, 0.25)])
-def test_size_of_cells_matters_to_stars_where_psfs_vary(variation, star, sky):
-    """Cells of another size have other PSFs, as the documentation says."""
+@pytest.mark.parametrize(("variation", "most", "share"), [(0.01, 0.15, 1e-4), (0.03, 0.5, 0.01)])
+def test_size_of_cells_changes_little_where_psfs_vary(variation, most, share):
+    """Each cell knows how its PSFs change; `most` is told in the documentation
+    for more stacks. Stars shine with up to 7900 sigma of the sky.
+    """
     scene = simulate_patch(size=240, n_exposures=8, seed=5, psf_variation=variation)
-    whole, cells = scene.fit(cell_size=240), scene.fit(cell_size=CELL)
-    sigma, truth = np.sqrt(np.median(whole.coadd_variance)), scene.truth.image[scene.inner]
-    peak = maximum_filter(truth, 15)
-    near, empty = peak > 20 * sigma, maximum_filter(truth, 41) < 3 * sigma
-    assert empty.sum() > 1000
+    whole, cells = scene.fit(cell_size=240), scene.fit(cell_size=120)
     for plane in ("latent", "coadd"):
-        change = np.abs(getattr(cells, plane) - getattr(whole, plane))
-        assert np.max(change[near] / peak[near]) < star
-        assert change[empty].max() < sky * sigma
+        change = np.abs(getattr(cells, plane) - getattr(whole, plane)) / np.sqrt(whole.coadd_variance)
+        assert change.max() < most
+        assert np.mean(change > 0.1) < share
 
 
 @pytest.mark.parametrize("plane", ["latent", "coadd"])

@@ -20,9 +20,9 @@ from _register_data import PATCH, SIZE, AstropyMap, make_exposure, make_wcs, pat
 
 from lsst.coadd.astroclearnet._coadds import sample_gaussian
 from lsst.coadd.astroclearnet.core import InvalidExposureError, Plane
+from lsst.coadd.astroclearnet.core.warp._cut_stack import cut_stack
 from lsst.coadd.astroclearnet.core.warp._frame import Frame, transform_pixels
 from lsst.coadd.astroclearnet.core.warp._grid_map import divide_pixel
-from lsst.coadd.astroclearnet.core.warp._register import cut_stack
 from lsst.coadd.astroclearnet.core.warp._resample import GROWTH
 
 

@@ -127,18 +127,20 @@ class Scene:
     def cut(self, stack: CellStack, truth: StackTruth, *, x0: int, y0: int, size: int) -> CellStack:
         """Cut a cell of a side out of a stack, with its halo.
 
-        The PSFs are those in the middle of the cell.
+        The PSFs are those in the middle of the cell, with their change.
         """
         if size == self.size:
             return stack
         whole = size + 2 * HALO
         part = np.s_[:, y0 : y0 + whole, x0 : x0 + whole]
+        middle = {"x": x0 + (whole - 1) / 2, "y": y0 + (whole - 1) / 2}
         return dataclasses.replace(
             stack,
             image=stack.image[part],
             variance=stack.variance[part],
             good=stack.good[part],
-            psf=truth.kernels(x=x0 + (whole - 1) / 2, y=y0 + (whole - 1) / 2),
+            psf=truth.kernels(**middle),
+            psf_gradient=truth.find_gradient(**middle, x0=x0, y0=y0),
         )
 
 

@@ -42,8 +42,9 @@ from ._errors import CellFailures, FitFailedError, UnusableInputsError
 from .adapters import PatchGeometry, choose_cell_size, make_n_image
 from .core import FitError, FitOptions
 from .core._options import LINEAR_METHODS
+from .core.warp._cut_stack import cut_stack
 from .core.warp._frame import measure_pixel
-from .core.warp._register import WarpedExposure, cut_stack
+from .core.warp._register import WarpedExposure
 from .inputs._collect import collect_inputs, read_geometry
 from .inputs._input import CoaddInput
 from .inputs._prepare import prepare_inputs

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("CellFit", "CellStack", "HistoryRow")
+__all__ = ("CellFit", "CellStack", "HistoryRow", "PsfGradient")
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,6 +23,25 @@ from ._errors import InvalidStackError
 type HistoryRow = dict[str, float | int | str]
 """A row of the fit history: ``stage``, ``step``, ``loss``, ``held_out_loss``,
 ``chi2``."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PsfGradient:
+    """How the PSFs of some exposures change over a cell."""
+
+    per_pixel: np.ndarray
+    """Change per pixel along x and y, float32 ``(n, 2, p, p)``, sum 0."""
+
+    x: np.ndarray
+    """Column of the arrays of the cell at which each PSF is right, float
+    ``(n,)``; may lie outside."""
+
+    y: np.ndarray
+    """The same row."""
+
+    def take(self, chosen: Sequence[int]) -> PsfGradient:
+        """Return those of some exposures, in the order of their indices."""
+        return PsfGradient(per_pixel=self.per_pixel[chosen], x=self.x[chosen], y=self.y[chosen])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,6 +74,10 @@ class CellStack:
     labels: tuple[str, ...]
     """Name of each exposure, for tables and messages; unique."""
 
+    psf_gradient: PsfGradient | None = None
+    """How the PSFs change over the cell; `None` if they do not, or if that is
+    not known."""
+
     def __post_init__(self) -> None:
         shape = self.image.shape
         if len(shape) != 3 or self.variance.shape != shape or self.good.shape != shape:
@@ -67,6 +90,11 @@ class CellStack:
             raise InvalidStackError(f"psf must have shape ({n}, p, p); got {self.psf.shape}.")
         if not self.psf.shape[1] % 2:
             raise InvalidStackError(f"psf stamps must have an odd size; got {self.psf.shape[1]}.")
+        gradient = self.psf_gradient
+        if gradient is not None and gradient.per_pixel.shape != (n, 2, *self.psf.shape[1:]):
+            raise InvalidStackError(
+                f"psf_gradient must have shape {(n, 2, *self.psf.shape[1:])}; got {gradient.per_pixel.shape}."
+            )
         if len(self.labels) != n or len(set(self.labels)) != n:
             raise InvalidStackError(f"{n} unique labels are needed; got {self.labels}.")
         sums = self.psf.sum(axis=(1, 2), dtype=float)
@@ -93,6 +121,7 @@ class CellStack:
             good=self.good[chosen],
             psf=self.psf[chosen],
             labels=tuple(self.labels[k] for k in chosen),
+            psf_gradient=None if self.psf_gradient is None else self.psf_gradient.take(chosen),
         )
 
 

@@ -17,11 +17,14 @@ import dataclasses
 import astropy.table
 import numpy as np
 
-from ..core import CellStack
+from ..core import CellStack, PsfGradient
 from ._draw import draw_truth
 from ._faults import StackFaults
 from ._scene import SceneConfig, make_catalog
 from ._stack_exposure import SKY_PSF_KINDS, PsfField, StackExposure, draw_signal
+
+_STEP = 50.0
+"""Pixels to each side from which the change of a PSF is told."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,6 +87,19 @@ class StackTruth:
         """Return the PSFs that are told at a place, float32 ``(n, p, p)``."""
         stamps = [self.faults.falsify_kernel(psf.kernel(x=x, y=y, size=self.stamp_size)) for psf in self.psfs]
         return np.stack(stamps).astype(np.float32)
+
+    def find_gradient(self, *, x: float, y: float, x0: int = 0, y0: int = 0) -> PsfGradient | None:
+        """Return how the PSFs that are told change around a place, for the
+        part of the arrays that starts at a pixel; `None` if none changes.
+        """
+        if not any(psf.gradient.any() for psf in self.psfs):
+            return None
+        ahead, behind = (
+            np.stack([self.kernels(x=x + step, y=y), self.kernels(x=x, y=y + step)], axis=1)
+            for step in (_STEP, -_STEP)
+        )
+        columns, rows = (np.full(len(self.psfs), place) for place in (x - x0, y - y0))
+        return PsfGradient(per_pixel=(ahead - behind) / (2 * _STEP), x=columns, y=rows)
 
 
 def simulate_stack(
@@ -164,8 +180,8 @@ def simulate_stack(
     -------
     stack : `~lsst.coadd.astroclearnet.core.CellStack`
         The exposures; their PSFs are a little sheared, the kernels those at
-        the centre of the field. The variance is that of sky and sources,
-        without noise of its own.
+        the centre of the field, with their change around it. The variance is
+        that of sky and sources, without noise of its own.
     truth : `StackTruth`
         The sky behind them.
 
@@ -239,6 +255,7 @@ def simulate_stack(
         variance=np.stack([exposure.variance for exposure in exposures]).astype(np.float32),
         good=good,
         psf=truth.kernels(x=middle, y=middle),
+        psf_gradient=truth.find_gradient(x=middle, y=middle),
         labels=tuple(f"exposure={i}" for i in range(n_exposures)),
     )
     return stack, truth

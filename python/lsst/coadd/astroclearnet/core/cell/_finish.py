@@ -235,12 +235,14 @@ def finish_mean(stack: CellStack, statistic: Statistic, *, generator: np.random.
     """Weighted mean of the exposures without the clipped pixels.
 
     The mean has no latent: both products are the mean, at its own PSF, the
-    weighted mean of the kernels.
+    weighted mean of the kernels. Its pixels are those of the exposures, not
+    brought to one PSF each.
     """
+    image = torch.as_tensor(stack.image, device=statistic.image.device)
     weight = statistic.used / statistic.sky_variance[:, None, None]
     total = weight.sum(0)
     safe = total.clamp_min(1e-12 * float(total.max()))
-    mean = (weight * statistic.image).sum(0) / safe
+    mean = (weight * image).sum(0) / safe
     variance = (weight**2 * statistic.variance).sum(0) / safe**2
     covered = total > 0
     variance = torch.where(covered, variance, 1.0 / statistic.den0)

@@ -37,6 +37,7 @@ from ..clip._first_look import FirstLook
 from ..fourier._filters import wiener_response
 from ..fourier._grid import FourierGrid
 from ._coverage_noise import measure_inflation, measure_noise_power, measure_share
+from ._level_psfs import PsfLeveller
 from ._noise_level import measure_noise_scale
 from ._understated_noise import find_understated_noise
 from ._wiener import WienerSolver
@@ -100,7 +101,8 @@ class Statistic:
     """What the variances that came with the exposures were multiplied by,
     ``(n,)``: 1 if they were right."""
     image: torch.Tensor
-    """Exposures ``(n, h, w)``, 0 where not used."""
+    """Exposures ``(n, h, w)``, as if each had everywhere the PSF of
+    `psf_transfer`; 0 where not good."""
     variance: torch.Tensor
     """Variance ``(n, h, w)`` times `noise_scale`; s_t^2 where not good."""
     used: torch.Tensor
@@ -218,6 +220,9 @@ def compute_statistic(
     psf = torch.as_tensor(stack.psf, dtype=torch.float32, device=device)
     transfer = grid.transfer(psf)
 
+    leveller = None
+    if stack.psf_gradient is not None:
+        leveller = PsfLeveller(image.clone(), good, stack.psf_gradient, grid)
     solver = WienerSolver(image, transfer, sky, grid)
     look = FirstLook(image, good, variance, psf.amax((1, 2)))
     clipper = Clipper(clip_sigma, psf, look)
@@ -249,6 +254,8 @@ def compute_statistic(
             sky = told * factor
             variance.mul_(factor[:, None, None])
             solver.reweigh(sky)
+        if leveller is not None and number < len(_STAGES) - 1:
+            leveller.level(image, solver.residual, spectrum=solver.spectrum, den=solver.den)
         history.append(_make_row("statistic", number, solver.residual, variance, used))
         if clips and n > 1:
             clipper.find_used(image, solver.residual, good, variance, score=solver.spare, used=used)

@@ -21,6 +21,7 @@ from .._exposure import PsfModel, ScalarField
 from .._planes import Plane
 from ._grid_map import GridMap
 from ._holed_psf import HoledPsf, sample_positions
+from ._psf_trend import PsfTrend
 from ._register import WarpedExposure
 from ._warped_psf import kernel_fwhm
 
@@ -105,6 +106,7 @@ def place_exposure(
         flags=flags,
         good=(flags & np.uint32(bad | Plane.NO_DATA)) == 0,
         psf=model,
+        psf_trend=PsfTrend.fit(model, outline=outline, x0=x0, y0=y0, height=height, width=width),
         psf_fwhm=kernel_fwhm(model(x=x0 + (width - 1) / 2, y=y0 + (height - 1) / 2)),
         outline=outline,
         aperture_corrections=aperture_corrections,

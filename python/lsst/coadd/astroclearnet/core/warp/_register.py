@@ -10,27 +10,23 @@
 
 from __future__ import annotations
 
-__all__ = ("WarpedExposure", "WarpedField", "WarpPlan", "cut_stack")
+__all__ = ("WarpedExposure", "WarpedField", "WarpPlan")
 
 import dataclasses
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from .._errors import InvalidExposureError
 from .._exposure import InputExposure, PixelSkyMap, PsfModel, ScalarField
 from .._planes import Plane
-from .._stack import CellStack
 from ._frame import Frame, overlap_box
 from ._grid_map import GridMap
 from ._holed_psf import find_kernel, sample_positions
+from ._psf_trend import PsfTrend
 from ._resample import GROWTH, resample
 from ._warped_psf import WarpedPsf, kernel_fwhm
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +77,9 @@ class WarpedExposure:
 
     psf: PsfModel
     """PSF at a position of the patch grid, float32, sum 1, anywhere."""
+
+    psf_trend: PsfTrend | None = None
+    """How it changes over the overlap; `None` if that is not known."""
 
     psf_fwhm: float
     """FWHM of the PSF at the centre of the overlap, or near it where the model
@@ -262,9 +261,10 @@ class WarpPlan:
         exposure, frame = self.exposure, self.frame
         psf = WarpedPsf(psf=exposure.psf, frame=frame, patch_wcs=self.wcs, divisions=self.grid.divisions)
         # A model may have a hole at the centre: that costs a cell at most.
+        place = {"x0": self.x0, "y0": self.y0}
         kernel = find_kernel(
             psf,
-            sample_positions(np.ones(image.shape, bool), x0=self.x0, y0=self.y0),
+            sample_positions(np.ones(image.shape, bool), **place),
             x=self.x0 + (self.width - 1) / 2,
             y=self.y0 + (self.height - 1) / 2,
             label=exposure.label,
@@ -274,13 +274,13 @@ class WarpPlan:
             detector=exposure.detector,
             physical_filter=exposure.physical_filter,
             label=exposure.label,
-            x0=self.x0,
-            y0=self.y0,
+            **place,
             image=image,
             variance=variance,
             flags=flags,
             good=(flags & np.uint32(self.bad | Plane.NO_DATA)) == 0,
             psf=psf,
+            psf_trend=PsfTrend.fit(psf, outline=self.outline, height=self.height, width=self.width, **place),
             psf_fwhm=kernel_fwhm(kernel),
             outline=self.outline,
             aperture_corrections={
@@ -288,63 +288,3 @@ class WarpPlan:
                 for name, field in exposure.aperture_corrections.items()
             },
         )
-
-
-def cut_stack(
-    warped: Sequence[WarpedExposure], *, x0: int, y0: int, height: int, width: int, bad: Plane
-) -> CellStack | None:
-    """Cut one cell, with its halo, out of resampled exposures.
-
-    Parameters
-    ----------
-    warped
-        Exposures on the patch grid, in any order.
-    x0, y0, height, width
-        The cell grown by its halo, in pixels of the patch grid.
-    bad
-        Planes whose pixels must not be used.
-
-    Returns
-    -------
-    `CellStack` or `None`
-        The exposures with at least one good pixel, by visit and detector,
-        with the PSFs at the centre of the cell; `None` if there is none. An
-        exposure whose PSF has no value there is left out with a warning.
-    """
-    images, variances, goods, kernels, labels = [], [], [], [], []
-    for one in sorted(warped, key=lambda one: (one.visit, one.detector, one.label)):
-        slices = one.slices_within(x0=x0, y0=y0, height=height, width=width)
-        if slices is None:
-            continue
-        here, there = slices
-        good_here = one.good[here] & ((one.flags[here] & np.uint32(bad)) == 0)
-        if not good_here.any():
-            continue
-        image, good = np.zeros((height, width), np.float32), np.zeros((height, width), bool)
-        # A plain level where there are no data keeps weights finite there.
-        variance = np.full((height, width), np.median(one.variance[here][good_here]), np.float32)
-        try:
-            kernel = one.psf(x=x0 + (width - 1) / 2, y=y0 + (height - 1) / 2)
-        except InvalidExposureError as error:
-            _LOG.warning(
-                "Not used in the cell around x=%d y=%d: %s", x0 + width // 2, y0 + height // 2, error
-            )
-            continue
-        good[there] = good_here
-        image[good] = one.image[here][good_here]
-        variance[good] = one.variance[here][good_here]
-        images.append(image)
-        variances.append(variance)
-        goods.append(good)
-        kernels.append(kernel)
-        labels.append(one.label)
-    if not labels:
-        return None
-    size = max(len(kernel) for kernel in kernels)
-    return CellStack(
-        image=np.stack(images),
-        variance=np.stack(variances),
-        good=np.stack(goods),
-        psf=np.stack([np.pad(kernel, (size - len(kernel)) // 2) for kernel in kernels]),
-        labels=tuple(labels),
-    )

@@ -10,10 +10,11 @@
 
 from __future__ import annotations
 
-__all__ = ("MOST_OFFSET", "WarpedPsf", "find_star", "kernel_fwhm", "normalise_kernel")
+__all__ = ("MOST_OFFSET", "WarpedPsf", "find_star", "kernel_fwhm", "normalise_kernel", "pad_kernels")
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.ndimage
@@ -156,3 +157,17 @@ def kernel_fwhm(kernel: np.ndarray) -> float:
     fine = scipy.ndimage.zoom(kernel.astype(float), 5, order=3)
     step = (len(kernel) - 1) / (len(fine) - 1)
     return float(2 * step * np.sqrt(np.count_nonzero(fine > fine.max() / 2) / np.pi))
+
+
+def pad_kernels(kernels: Sequence[np.ndarray]) -> np.ndarray:
+    """Stack kernels ``(..., p, p)`` with odd sides of their own to ``(n, ...,
+    p, p)``, the smaller ones with zeros around them.
+    """
+    size = max(kernel.shape[-1] for kernel in kernels)
+    frames = [(size - kernel.shape[-1]) // 2 for kernel in kernels]
+    return np.stack(
+        [
+            np.pad(kernel, [(0, 0)] * (kernel.ndim - 2) + [(frame, frame)] * 2)
+            for kernel, frame in zip(kernels, frames, strict=True)
+        ]
+    )

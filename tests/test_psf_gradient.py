@@ -1,0 +1,241 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""PSFs that change within a cell, and what the fit makes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import galsim
+import numpy as np
+import pytest
+import shapely
+import torch
+from _register_data import PATCH, SIZE, make_exposure, warp
+
+from benchmarks.when_not.psfs import _make_patch, _measure
+from lsst.coadd.astroclearnet.core import (
+    CellStack,
+    InvalidExposureError,
+    InvalidStackError,
+    Plane,
+    PsfGradient,
+)
+from lsst.coadd.astroclearnet.core.fourier._grid import FourierGrid
+from lsst.coadd.astroclearnet.core.statistic._level_psfs import PsfLeveller
+from lsst.coadd.astroclearnet.core.warp._cut_stack import cut_stack
+from lsst.coadd.astroclearnet.core.warp._psf_trend import PsfTrend, nearest_on_frame
+
+SLOPE = np.array([1.5e-4, -0.8e-4])
+"""Relative change of the width of a PSF per pixel along x and y."""
+
+CENTRE = np.array([PATCH["x0"] + 210, PATCH["y0"] + 200])
+
+
+def gaussian(*, x, y, size=31):
+    """A Gaussian whose width changes over the patch."""
+    sigma = 1.6 * np.exp(SLOPE @ (np.array([x, y]) - CENTRE))
+    radius = np.hypot(*np.indices((size, size)) - size // 2)
+    kernel = np.exp(-0.5 * (radius / sigma) ** 2)
+    return kernel / kernel.sum()
+
+
+def box(*, x0, y0, height, width):
+    """Outline of a frame that is a box."""
+    x, y = x0 - 0.5 + np.array([0, width, width, 0]), y0 - 0.5 + np.array([0, 0, height, height])
+    return np.stack([x, y], axis=1)
+
+
+def change(psf, *, x, y, step=1.0):
+    """The change of a PSF per pixel along x and y, by differences."""
+    along_x = psf(x=x + step, y=y) - psf(x=x - step, y=y)
+    return np.stack([along_x, psf(x=x, y=y + step) - psf(x=x, y=y - step)]) / (2 * step)
+
+
+@pytest.mark.parametrize(("u", "v"), [(0.5, 0.5), (0.1, 0.2), (0.9, 0.6), (1.0, 0.0)])
+def test_trend_tells_the_gradient(u, v):
+    trend = PsfTrend.fit(gaussian, outline=box(**PATCH), **PATCH)
+    place = {"x": PATCH["x0"] + u * PATCH["width"], "y": PATCH["y0"] + v * PATCH["height"]}
+    found, true = trend(**place), change(gaussian, **place)
+    assert found.shape == (2, 31, 31) and found.dtype == np.float32
+    assert np.linalg.norm(found - true) < 0.01 * np.linalg.norm(true)
+    assert np.abs(found.sum((1, 2))).max() < 1e-8
+
+
+def test_trend_asks_on_the_frame_alone():
+    """A model may have any value off its frame, or none."""
+    outline = CENTRE + np.array([[-200, -50], [60, -190], [190, 30], [-80, 180]])
+    frame, asked = shapely.Polygon(outline), []
+
+    def psf(*, x, y):
+        asked.append((x, y))
+        return gaussian(x=x, y=y)
+
+    trend = PsfTrend.fit(psf, outline=outline, **PATCH)
+    assert len(asked) > 8 and all(frame.contains(shapely.Point(place)) for place in asked)
+    place = dict(zip("xy", CENTRE.tolist(), strict=True))
+    true = change(gaussian, **place)
+    assert np.linalg.norm(trend(**place) - true) < 0.05 * np.linalg.norm(true)
+
+
+def test_trend_does_without_places_that_have_no_psf():
+    def holed(*, x, y):
+        if x < CENTRE[0]:
+            raise InvalidExposureError("no value there")
+        return gaussian(x=x, y=y)
+
+    def empty(*, x, y):
+        raise InvalidExposureError("no value there")
+
+    place = {"x": CENTRE[0] + 100, "y": float(CENTRE[1])}
+    true = change(gaussian, **place)
+    found = PsfTrend.fit(holed, outline=box(**PATCH), **PATCH)(**place)
+    assert np.linalg.norm(found - true) < 0.05 * np.linalg.norm(true)
+    assert PsfTrend.fit(empty, outline=box(**PATCH), **PATCH) is None
+    # A single column has no change across it.
+    column = PATCH | {"width": 1}
+    found = PsfTrend.fit(gaussian, outline=box(**column), **column)(**place)
+    assert np.abs(found[0]).max() < 3 * np.abs(true).max()
+
+
+def test_nearest_on_frame():
+    outline = box(x0=10, y0=20, height=100, width=50)
+    assert nearest_on_frame(outline, x=30.0, y=70.0) == (30.0, 70.0)
+    assert nearest_on_frame(outline, x=-5.0, y=70.0) == (9.5, 70.0)
+    assert nearest_on_frame(outline, x=100.0, y=500.0) == (59.5, 119.5)
+
+
+def widening(*, x, y):
+    """A PSF on native pixels that widens along x and y."""
+    profile = galsim.Gaussian(fwhm=3.5 * np.exp(3e-4 * (x + 37 - SIZE / 2) + 2e-4 * (y - 1211 - SIZE / 2)))
+    stamp = profile.drawImage(nx=41, ny=41, scale=1, dtype=float).array
+    return stamp / stamp.sum()
+
+
+@pytest.mark.parametrize("grid", ["same", "rotated", "coarser"])
+def test_cell_knows_how_its_psfs_change(grid):
+    image = np.ones((SIZE, SIZE), np.float32)
+    varying, constant = warp(make_exposure(grid, psf=widening, image=image)), warp(make_exposure(image=image))
+    constant = dataclasses.replace(constant, visit=2, label="visit=2 detector=2")
+    cell = {"x0": PATCH["x0"] + 100, "y0": PATCH["y0"] + 120, "height": 120, "width": 140}
+    stack = cut_stack([constant, varying], bad=Plane.BAD, **cell)
+    gradient = stack.psf_gradient
+    np.testing.assert_allclose(gradient.x, 69.5)
+    np.testing.assert_allclose(gradient.y, 59.5)
+    assert gradient.per_pixel.shape == (2, 2, *stack.psf.shape[1:])
+    step = np.array([30.0, -20.0])
+    moved = varying.psf(x=cell["x0"] + 69.5 + step[0], y=cell["y0"] + 59.5 + step[1])
+    middle = varying.psf(x=cell["x0"] + 69.5, y=cell["y0"] + 59.5)
+    told = np.tensordot(step, gradient.per_pixel[0], axes=1)
+    moved, middle = (np.pad(one, (len(told) - len(one)) // 2) for one in (moved, middle))
+    assert np.linalg.norm(middle + told - moved) < 0.1 * np.linalg.norm(moved - middle)
+    assert np.abs(gradient.per_pixel[1]).max() < 1e-6
+    assert cut_stack([constant], bad=Plane.BAD, **cell).psf_gradient is None
+
+
+def test_psf_of_a_corner_of_a_frame_is_that_of_the_corner():
+    """The middle of the cell lies off the frame: nothing is extrapolated."""
+    image = np.ones((SIZE, SIZE), np.float32)
+    one = warp(make_exposure("same", psf=widening, image=image), x0=PATCH["x0"] - 200)
+    left = one.outline[:, 0].min()
+    cell = {"x0": round(left) - 80, "y0": PATCH["y0"] + 100, "height": 100, "width": 100}
+    stack = cut_stack([one], bad=Plane.BAD, **cell)
+    x, y = cell["x0"] + stack.psf_gradient.x[0], cell["y0"] + stack.psf_gradient.y[0]
+    assert (x, y) == pytest.approx((left, cell["y0"] + 49.5), abs=0.01)
+    kernel = one.psf(x=x, y=y)
+    np.testing.assert_allclose(
+        stack.psf[0], np.pad(kernel, (stack.psf.shape[-1] - len(kernel)) // 2), atol=1e-7
+    )
+
+
+def test_stack_refuses_a_gradient_of_another_shape():
+    values = {
+        "image": np.zeros((1, 32, 32), np.float32),
+        "variance": np.ones((1, 32, 32), np.float32),
+        "good": np.ones((1, 32, 32), bool),
+        "psf": np.ones((1, 1, 1), np.float32),
+        "labels": ("one",),
+    }
+    gradient = PsfGradient(per_pixel=np.zeros((1, 2, 3, 3), np.float32), x=np.zeros(1), y=np.zeros(1))
+    with pytest.raises(InvalidStackError, match="psf_gradient must have shape"):
+        CellStack(**values, psf_gradient=gradient)
+
+
+def test_exposures_are_levelled_as_the_model_says():
+    """Stars seen through PSFs that change linearly become those of one PSF,
+    at the edge of the cell and in the padding, too.
+    """
+    rng = np.random.default_rng(3)
+    height, width, n = 90, 110, 3
+    grid = FourierGrid.for_images(height=height, width=width, pad=30)
+    kernels = np.stack([gaussian(x=CENTRE[0] + 800 * k, y=CENTRE[1]) for k in range(n)])
+    gradient = PsfGradient(
+        per_pixel=np.stack([change(gaussian, x=CENTRE[0] + 800 * k, y=CENTRE[1]) for k in range(n)]).astype(
+            np.float32
+        ),
+        x=np.array([54.5, 54.5, -20.0]),
+        y=np.array([44.5, 44.5, 10.0]),
+    )
+    sky = torch.zeros(grid.shape)
+    stars = [(rng.integers(110), rng.integers(90), rng.uniform(1, 100)) for _ in range(12)]
+    for x, y, flux in [*stars, (-5, 40, 300.0), (60, 95, 300.0)]:
+        sky[y, x] += flux
+    seen, level = np.zeros((2, n, height + 60, width + 60))
+    for t in range(n):
+        for x, y, flux in [*stars, (-5, 40, 300.0), (60, 95, 300.0)]:
+            stamp = np.s_[t, y + 15 : y + 46, x + 15 : x + 46]
+            by_x, by_y = gradient.per_pixel[t]
+            level[stamp] += flux * kernels[t]
+            seen[stamp] += flux * (kernels[t] + (x - gradient.x[t]) * by_x + (y - gradient.y[t]) * by_y)
+    inner = np.s_[:, 30 : 30 + height, 30 : 30 + width]
+    image, wanted = (torch.as_tensor(one[inner], dtype=torch.float32) for one in (seen, level))
+    assert (image - wanted).abs().max() > 0.02 * wanted.max()
+    good = torch.ones_like(image)
+    good[1, :30] = 0.0
+    image, wanted = image * good, wanted * good
+    residual = image.clone()
+    leveller = PsfLeveller(image.clone(), good, gradient, grid)
+    spectrum, den = grid.transform(sky), torch.full((grid.shape[0], grid.shape[1] // 2 + 1), 1e3)
+    den[0, 0] = 1.0
+    for _ in range(2):
+        leveller.level(image, residual, spectrum=spectrum, den=den)
+        assert (image - wanted).abs().max() < 1e-4 * wanted.max()
+        np.testing.assert_allclose(residual, image, atol=1e-4 * float(wanted.max()))
+
+
+@functools.cache
+def patch():
+    """Stars of S/N 300 seen by 16 exposures whose PSFs widen together by 2 per
+    cent in 100 pixels.
+    """
+    return _make_patch(0.02, True, 640)
+
+
+def forget(simulated):
+    """The same patch without what it knows of the change."""
+    truth = dataclasses.replace(simulated.truth)
+    object.__setattr__(truth, "find_gradient", lambda **place: None)
+    return dataclasses.replace(simulated, truth=truth)
+
+
+def test_fluxes_are_right_all_over_a_cell():
+    told, *_ = _measure(patch(), patch().fit(cell_size=200))
+    ignored, *_ = _measure(patch(), forget(patch()).fit(cell_size=200))
+    assert np.std(ignored) > 0.013
+    assert np.std(told) < 0.007 and abs(np.mean(told)) < 0.004
+
+
+def test_mean_keeps_its_pixels():
+    """It has no model of the sky: the PSF is that of the middle of a cell."""
+    told = patch().fit(cell_size=200, method="mean")
+    ignored = forget(patch()).fit(cell_size=200, method="mean")
+    same = told.n_rejected == ignored.n_rejected
+    assert same.mean() > 0.999
+    np.testing.assert_allclose(told.coadd[same], ignored.coadd[same], rtol=1e-3, atol=0.05)
