@@ -21,7 +21,7 @@ from lsst.coadd.astroclearnet.core.cell._diagnose import diagnose, summarize
 from lsst.coadd.astroclearnet.core.cell._misfit import measure_misfit
 from lsst.coadd.astroclearnet.core.patch._trust import (
     TrustLimits,
-    describe_seeing,
+    describe_psfs,
     find_loss_change,
     find_untrusted,
 )
@@ -141,7 +141,7 @@ def test_missing_source_is_a_misfit():
 def untrusted(**changes):
     plain = np.ones((40, 60), np.float32)
     given = {"saturated": plain > 2, "n_image": 4 * plain, "misfit": 0 * plain, "chi2": plain, "history": []}
-    given["seeing"] = np.full((2, 3, 2), 4.0)
+    given |= {"seeing": np.full((2, 3, 2), 4.0), "psf_change": np.zeros((2, 3))}
     return find_untrusted(**{**given, **changes}, cell_size=20, limits=TrustLimits())
 
 
@@ -175,8 +175,16 @@ def test_psfs_that_the_latent_cannot_do_justice_to(fwhm, marked):
     seeing[1, 2] = fwhm
     found = untrusted(seeing=seeing)["seeing"]
     assert found[20:, 40:].sum() == found.sum() == marked
-    text = describe_seeing(seeing, TrustLimits())
-    assert ("in 1 of 6 cells" in text) == bool(marked) and bool(text) == bool(marked)
+    texts = list(describe_psfs(seeing, np.zeros((2, 3)), TrustLimits()))
+    assert len(texts) == bool(marked) and all("in 1 of 6 cells" in text for text in texts)
+
+
+def test_psfs_that_change_too_much_in_a_cell():
+    change = np.array([[0.0, 0.29, np.nan], [0.1, 0.31, 0.0]])
+    found = untrusted(psf_change=change)["psf_change"]
+    assert found[20:, 20:40].sum() == found.sum() == 400
+    (text,) = describe_psfs(np.full((2, 3, 2), 4.0), change, TrustLimits())
+    assert "within 1 of 6 cells (by up to 0.31 of it" in text and "Make cells smaller" in text
 
 
 def rows(losses, cell, stage="mm"):

@@ -49,6 +49,7 @@ def find(fit, saturated=None):
         chi2=fit.local_chi2,
         history=fit.history,
         seeing=fit.seeing,
+        psf_change=fit.psf_change,
         cell_size=SIZE,
         limits=TrustLimits(),
     )
@@ -175,6 +176,7 @@ def find_few(n_image):
         chi2=plain,
         history=[],
         seeing=np.full((n_image.shape[0] // 40, n_image.shape[1] // 40, 2), 4.0),
+        psf_change=np.zeros((n_image.shape[0] // 40, n_image.shape[1] // 40)),
         cell_size=40,
         limits=TrustLimits(),
     )

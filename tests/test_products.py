@@ -64,7 +64,7 @@ def test_untrusted_pixels_and_how_many_for_each_reason(run):
     about = result.latent.metadata
     assert about["untrusted"] == pytest.approx(marked[seen].mean()) == metadata["untrusted"]
     reasons = {name.removeprefix("untrusted_") for name in about if name.startswith("untrusted_")}
-    assert reasons == {"saturated", "few_inputs", "not_converged", "misfit", "seeing"}
+    assert reasons == {"saturated", "few_inputs", "not_converged", "misfit", "seeing", "psf_change"}
     assert about["untrusted"] < 0.05
     saturated = result.latent.mask.get("SATURATED")
     assert saturated.any() and marked[saturated].all() and marked.sum() > 2 * saturated.sum()

@@ -232,6 +232,16 @@ def test_fluxes_are_right_all_over_a_cell():
     assert np.std(told) < 0.007 and abs(np.mean(told)) < 0.004
 
 
+def test_fit_tells_how_much_the_psf_changes():
+    """By more than the width; cells of half the size by half as much each."""
+    whole, cells = patch().fit(cell_size=200), patch().fit(cell_size=100)
+    to_corner = np.log(1.02)
+    assert whole.psf_change.shape == (1, 1) and cells.psf_change.shape == (2, 2)
+    assert to_corner < whole.psf_change[0, 0] < 2 * to_corner
+    np.testing.assert_allclose(cells.psf_change, whole.psf_change[0, 0] / 2, rtol=0.15)
+    assert not forget(patch()).fit(cell_size=200).psf_change.any()
+
+
 def test_mean_keeps_its_pixels():
     """It has no model of the sky: the PSF is that of the middle of a cell."""
     told = patch().fit(cell_size=200, method="mean")

@@ -122,6 +122,7 @@ def _is_untrusted(fit: PatchFit, cell_size: int) -> np.ndarray:
         chi2=fit.local_chi2,
         history=fit.history,
         seeing=fit.seeing,
+        psf_change=fit.psf_change,
         cell_size=cell_size,
         limits=TrustLimits(),
     )

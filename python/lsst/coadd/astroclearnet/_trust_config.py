@@ -84,6 +84,15 @@ class TrustConfig(Config):
         inclusiveMin=False,
     )
 
+    psf_change = RangeField[float](
+        doc="Most change of the PSF of all inputs of a cell together from the middle of the cell to its "
+        "corner, relative to it (norm of the difference over that of the PSF; 0.3 is a change of the FWHM by "
+        "a quarter). Within a cell PSFs are taken to change linearly. Lower cell_size rather than raise it.",
+        default=_DEFAULTS.psf_change,
+        min=0.0,
+        inclusiveMin=False,
+    )
+
     def validate(self) -> None:
         """Check that some seeing is within the limits.
 

@@ -31,7 +31,7 @@ from ..adapters import (
 )
 from ..core._options import LINEAR_METHODS, FitOptions
 from ..core.patch._correlation import measure_noise_correlation
-from ..core.patch._trust import describe_seeing, find_untrusted
+from ..core.patch._trust import describe_psfs, find_untrusted
 from ..core.warp._register import WarpedExposure
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def make_planes(
     if config.method in LINEAR_METHODS:
         return planes, {}
     limits = config.trust.make_limits()
-    if trouble := describe_seeing(fit.seeing, limits):
+    for trouble in describe_psfs(fit.seeing, fit.psf_change, limits):
         log.warning("%s All of it is %s.", trouble, UNTRUSTED)
     reasons = find_untrusted(
         saturated=planes["SATURATED"],
@@ -168,6 +168,7 @@ def make_planes(
         chi2=fit.local_chi2,
         history=fit.history,
         seeing=fit.seeing,
+        psf_change=fit.psf_change,
         cell_size=cell_size,
         limits=limits,
     )

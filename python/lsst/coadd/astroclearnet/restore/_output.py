@@ -214,6 +214,7 @@ def _make_mask(fit: PatchFit, options: FitOptions) -> np.ndarray:
             chi2=np.pad(fit.local_chi2, beyond),
             history=fit.history,
             seeing=fit.seeing,
+            psf_change=fit.psf_change,
             cell_size=size,
             limits=TrustLimits(),
         )

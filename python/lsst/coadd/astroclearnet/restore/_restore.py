@@ -89,7 +89,7 @@ def fit_grid_stack(
         What went wrong in the first cell, if no fit succeeds.
     """
     from ..core.patch._tiles import fit_patch
-    from ..core.patch._trust import TrustLimits, describe_seeing
+    from ..core.patch._trust import TrustLimits, describe_psfs
 
     warn = warn or report
     _, height, width = stack.good.shape
@@ -121,8 +121,9 @@ def fit_grid_stack(
         if failures:  # it says only that nothing is left
             raise failures[0] from None
         raise
-    if options.method not in LINEAR_METHODS and (trouble := describe_seeing(fit.seeing, TrustLimits())):
-        warn(trouble)
+    if options.method not in LINEAR_METHODS:
+        for trouble in describe_psfs(fit.seeing, fit.psf_change, TrustLimits()):
+            warn(trouble)
     return dataclasses.replace(fit, **{name: getattr(fit, name)[:height, :width] for name in _PLANES})
 
 

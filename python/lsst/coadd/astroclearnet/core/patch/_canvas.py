@@ -118,6 +118,9 @@ class PatchFit:
     seeing: np.ndarray
     """FWHM in pixels of the PSF of all exposures together, ``(cell_y, cell_x,
     2)``, the two numbers of `CellFit.seeing`; NaN where a cell is missing."""
+    psf_change: np.ndarray
+    """Change of that PSF from the middle of a cell to its corner, relative to
+    it, ``(cell_y, cell_x)``; NaN where a cell is missing."""
     missing: frozenset[tuple[int, int]]
     """Cells ``(i, j)`` without a result."""
     exposures: tuple[ExposureSummary, ...]
@@ -156,6 +159,7 @@ class Canvas:
         self._n_rejected = np.zeros((height, width), dtype=np.uint16)
         self._psfs: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
         self._seeing: dict[tuple[int, int], tuple[float, float]] = {}
+        self._psf_change: dict[tuple[int, int], float] = {}
         self._rows: dict[str, list[_CellRow]] = {}
         self._halo = halo
         self._band = min(_BAND, halo // 4) if mixes else 0
@@ -173,6 +177,7 @@ class Canvas:
         self._n_rejected[place] = rejected.sum(0)
         self._psfs[tile.i, tile.j] = (fit.latent_psf, fit.coadd_psf)
         self._seeing[tile.i, tile.j] = fit.seeing
+        self._psf_change[tile.i, tile.j] = _measure_psf_change(stack, fit.weight, tile)
         for k, label in enumerate(stack.labels):
             if n_good := int(good[k].sum()):
                 found = fit.diagnosis
@@ -221,9 +226,9 @@ class Canvas:
             self._planes[name] /= np.where(self._sums[kind] > 0, self._sums[kind], 1)
             if kind != "plain":
                 self._planes[name][self._n_image == 0] = 0
-        seeing = np.full((*grid, 2), np.nan)
+        seeing, psf_change = np.full((*grid, 2), np.nan), np.full(grid, np.nan)
         for cell, fwhm in self._seeing.items():
-            seeing[cell] = fwhm
+            seeing[cell], psf_change[cell] = fwhm, self._psf_change[cell]
         fill = self._planes.pop("fill")
         filled = find_small_holes(self._n_image == 0) & (fill != 0)
         for name in ("latent", "coadd"):
@@ -236,6 +241,7 @@ class Canvas:
             latent_psf=self._gather_psfs(grid, 0),
             coadd_psf=self._gather_psfs(grid, 1),
             seeing=seeing,
+            psf_change=psf_change,
             missing=frozenset(cells - self._psfs.keys()),
             exposures=tuple(_summarize(label, rows) for label, rows in sorted(self._rows.items())),
             history=history,
@@ -247,6 +253,17 @@ class Canvas:
         for cell, pair in self._psfs.items():
             kernels[cell] = np.pad(pair[which], (size - pair[which].shape[0]) // 2)
         return kernels
+
+
+def _measure_psf_change(stack: CellStack, weight: np.ndarray, tile: Tile) -> float:
+    """Return how much the mean PSF of a stack changes to the corners of a
+    cell, relative to it: the norm of the larger of both changes.
+    """
+    if stack.psf_gradient is None:
+        return 0.0
+    psf, gradient = (np.tensordot(weight, values, 1) for values in (stack.psf, stack.psf_gradient.per_pixel))
+    by_x, by_y = gradient[0] * tile.width / 2, gradient[1] * tile.height / 2
+    return float(max(np.linalg.norm(by_x + by_y), np.linalg.norm(by_x - by_y)) / np.linalg.norm(psf))
 
 
 def _ramp(position: np.ndarray, size: int, band: int) -> np.ndarray:

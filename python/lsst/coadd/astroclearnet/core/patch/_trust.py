@@ -10,10 +10,10 @@
 
 from __future__ import annotations
 
-__all__ = ("TrustLimits", "describe_seeing", "find_loss_change", "find_untrusted", "is_beyond_seeing")
+__all__ = ("TrustLimits", "describe_psfs", "find_loss_change", "find_untrusted")
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import scipy.ndimage
@@ -69,6 +69,11 @@ class TrustLimits:
     the target of 2.5 pixels they are 1 to 2 % faint at 5.5 and 3 to 4 % at
     6, or where one sharp exposure stands among fifteen of 8 pixels)."""
 
+    psf_change: float = 0.3
+    """Most change of that PSF from the middle of a cell to its corner,
+    relative to it. PSFs are taken to change linearly: fluxes of single stars
+    are right to 1 % up to here, and off by up to 6 at 0.4."""
+
 
 def find_loss_change(history: Sequence[HistoryRow]) -> dict[tuple[int, int], float]:
     """Measure how much the loss of iterative fits still changed at the end.
@@ -120,6 +125,7 @@ def find_untrusted(
     chi2: np.ndarray,
     history: Sequence[HistoryRow],
     seeing: np.ndarray,
+    psf_change: np.ndarray,
     cell_size: int,
     limits: TrustLimits,
 ) -> dict[str, np.ndarray]:
@@ -138,6 +144,8 @@ def find_untrusted(
     seeing
         FWHM in pixels of the PSF of each cell's exposures together,
         ``(cell_y, cell_x, 2)``, as in `PatchFit`.
+    psf_change
+        How much it changes within each cell, ``(cell_y, cell_x)``, likewise.
     cell_size
         Side of a cell, in pixels.
     limits
@@ -147,10 +155,11 @@ def find_untrusted(
     -------
     `dict`
         For each reason (``saturated``, ``few_inputs``, ``not_converged``,
-        ``misfit``, ``seeing``) a bool array ``(y, x)``. Few inputs are also
-        those beside a place that has none, unless that is a small hole.
+        ``misfit``, ``seeing``, ``psf_change``) a bool array ``(y, x)``. Few
+        inputs are also those beside a place that has none, unless that is a
+        small hole.
     """
-    halo = saturated
+    halo, whole = saturated, np.ones((cell_size, cell_size), bool)
     if saturated.any():
         halo = scipy.ndimage.distance_transform_edt(~saturated) <= limits.halo
     return {
@@ -158,31 +167,41 @@ def find_untrusted(
         "few_inputs": (n_image < limits.min_inputs) | _find_beside_gaps(n_image == 0),
         "not_converged": _find_not_converged(chi2, history, cell_size, limits),
         "misfit": (np.abs(misfit) > limits.misfit) | (chi2 > limits.chi2),
-        "seeing": np.kron(is_beyond_seeing(seeing, limits), np.ones((cell_size, cell_size), bool)),
+        "seeing": np.kron(_is_beyond_seeing(seeing, limits), whole),
+        "psf_change": np.kron(psf_change > limits.psf_change, whole),
     }
 
 
-def is_beyond_seeing(seeing: np.ndarray, limits: TrustLimits) -> np.ndarray:
+def _is_beyond_seeing(seeing: np.ndarray, limits: TrustLimits) -> np.ndarray:
     """Tell whose PSF is too narrow or too broad for the latent, bool; not
     what is missing, NaN.
     """
     return (seeing[..., 0] < limits.min_seeing) | (seeing > limits.max_seeing).any(axis=-1)
 
 
-def describe_seeing(seeing: np.ndarray, limits: TrustLimits) -> str:
-    """Say what is wrong with the PSFs of the exposures, and what to do about
-    it; empty if nothing is.
+def describe_psfs(seeing: np.ndarray, psf_change: np.ndarray, limits: TrustLimits) -> Iterator[str]:
+    """Yield what is wrong with the PSFs of the exposures, and what to do about
+    it.
+
+    Parameters
+    ----------
+    seeing, psf_change, limits
+        As of `find_untrusted`.
     """
     known = seeing[np.isfinite(seeing).all(axis=-1)]
-    count = int(is_beyond_seeing(known, limits).sum())
-    if not count:
-        return ""
-    return (
-        f"The PSF of the exposures together is too narrow or too broad in {count} of {len(known)} cells "
-        f"(FWHM {known.min():.1f} to {known.max():.1f} pixels, limits {limits.min_seeing:g} and "
-        f"{limits.max_seeing:g}): bright stars there do not have the PSF of the results. Leave out the "
-        "broadest exposures, choose a grid with other pixels, or take method 'kaiser' or 'mean'."
-    )
+    if count := int(_is_beyond_seeing(known, limits).sum()):
+        yield (
+            f"The PSF of the exposures together is too narrow or too broad in {count} of {len(known)} cells "
+            f"(FWHM {known.min():.1f} to {known.max():.1f} pixels, limits {limits.min_seeing:g} and "
+            f"{limits.max_seeing:g}): bright stars there do not have the PSF of the results. Leave out the "
+            "broadest exposures, choose a grid with other pixels, or take method 'kaiser' or 'mean'."
+        )
+    if count := int((psf_change > limits.psf_change).sum()):
+        yield (
+            f"The PSF of the exposures together changes too much within {count} of {len(known)} cells (by up "
+            f"to {np.nanmax(psf_change):.2f} of it from the middle to a corner, limit "
+            f"{limits.psf_change:g}): fluxes depend on the place in the cell. Make cells smaller."
+        )
 
 
 def _find_beside_gaps(unseen: np.ndarray) -> np.ndarray:
