@@ -74,6 +74,22 @@ def test_huge_variance_does_not_tell_of_the_others():
     torch.testing.assert_close(found, variance)
 
 
+@pytest.mark.parametrize("n", [3, 6, 16])
+def test_artifact_is_no_sky_of_its_own(n):
+    """Where skies are alike, a trail across one exposure makes no plane of its
+    light: what is clipped would then depend on the size of the cell.
+    """
+    for seed in range(20):
+        rng = np.random.default_rng([n, seed])
+        residual = torch.as_tensor(rng.normal(size=(n, 160, 160)), dtype=torch.float32)
+        good = torch.ones_like(residual)
+        plain = find_skies(residual, good, good)
+        residual[1, :, 20:25] += 3.0
+        spoilt = find_skies(residual, good, good)
+        for planes in (plain, spoilt):
+            assert max(float(terms.abs().max()) for terms in planes) < 0.02
+
+
 @functools.cache
 def clear_sky(n):
     """Exposures without hidden artifacts, and their noise."""

@@ -28,9 +28,10 @@ _SCATTER, _TO_SIGMA = 3.0, 1.4826
 """Deviation of a sky up to which it is no artifact, in standard deviations
 of all exposures; and what makes their median absolute deviation one."""
 
-_UNSURE = 5.7
-"""Errors of a level or slope that may be chance: with less, what is clipped
-would depend on the size of the cell."""
+_UNSURE, _UNSURE_OF_FEW = 2.0, 11.0
+"""Scatter of levels or slopes, in errors of one, that may be chance, and what
+is added to that over the number of exposures. With less, what is clipped would
+depend on the size of the cell."""
 
 
 def find_skies(
@@ -119,14 +120,15 @@ def _fit_planes(
 
 
 def _as_they_scatter(value: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
-    """Of the deviations from the median, ``(n,)``, take what is no chance and
-    is not larger than all of them scatter.
+    """Of the deviations from the median, ``(n,)``, take what is not larger
+    than all of them scatter, if that is no chance: where skies are alike, what
+    stands out is an artifact.
     """
     # An exposure may have no pixel that was looked at: NaN.
     value = value - value.nanmedian()
-    limit = _SCATTER * _TO_SIGMA * float(value.abs().nanmedian().nan_to_num())
-    value = value.nan_to_num().clamp(-limit, limit)
-    return value * soft(value.abs() / error, _UNSURE)
+    scatter = _TO_SIGMA * float(value.abs().nanmedian().nan_to_num())
+    value = value.nan_to_num().clamp(-_SCATTER * scatter, _SCATTER * scatter)
+    return value * soft(scatter / error, _UNSURE + _UNSURE_OF_FEW / len(value))
 
 
 def take_plane(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
