@@ -137,6 +137,7 @@ def _open_exposures(folder: Path, n: int, halo: int) -> list[WarpedExposure]:
     exposures = []
     for t in range(n):
         arrays = {x: np.load(folder / f"{t}-{x}.npy", mmap_mode="r") for x in ("image", "variance", "good")}
+        height, width = arrays["image"].shape
         exposures.append(
             WarpedExposure(
                 visit=t,
@@ -148,7 +149,7 @@ def _open_exposures(folder: Path, n: int, halo: int) -> list[WarpedExposure]:
                 flags=np.broadcast_to(flags, arrays["image"].shape),
                 psf=lambda *, x, y, kernel=kernels[t]: kernel,
                 psf_fwhm=4.0,
-                outline=np.zeros((4, 2)),
+                outline=np.array([(0, 0), (width, 0), (width, height), (0, height)]) - halo - 0.5,
                 **arrays,
             )
         )
