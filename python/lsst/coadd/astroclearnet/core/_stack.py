@@ -68,8 +68,9 @@ class CellStack:
     """Pixels to be used, bool ``(n, h, w)``."""
 
     psf: np.ndarray
-    """PSF kernels, float32 ``(n, p, p)``, p odd, each centred with sum 1 (to
-    1 %; what is missing is made good)."""
+    """PSF kernels at the middle of the cell, or where `psf_gradient` says,
+    float32 ``(n, p, p)``, p odd, each centred with sum 1 (to 1 %; what is
+    missing is made good)."""
 
     labels: tuple[str, ...]
     """Name of each exposure, for tables and messages; unique."""

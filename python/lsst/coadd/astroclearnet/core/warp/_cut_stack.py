@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("cut_stack", "find_gradient")
+__all__ = ("cut_stack",)
 
 import logging
 from collections.abc import Sequence
@@ -86,18 +86,19 @@ def cut_stack(
     if not labels:
         return None
     # The PSF and its change along x and y, of each exposure.
-    kernels = pad_kernels(kernels).reshape(len(labels), 3, *[max(map(len, kernels))] * 2)
+    padded = pad_kernels(kernels)
+    padded = padded.reshape(len(labels), 3, *padded.shape[1:])
     return CellStack(
         image=np.stack(images),
         variance=np.stack(variances),
         good=np.stack(goods),
-        psf=kernels[:, 0],
+        psf=padded[:, 0],
         labels=tuple(labels),
-        psf_gradient=find_gradient(kernels, np.array(places), reach=max(height, width) / 2),
+        psf_gradient=_find_gradient(padded, np.array(places), reach=max(height, width) / 2),
     )
 
 
-def find_gradient(kernels: np.ndarray, places: np.ndarray, *, reach: float) -> PsfGradient | None:
+def _find_gradient(kernels: np.ndarray, places: np.ndarray, *, reach: float) -> PsfGradient | None:
     """Return how PSFs change over a cell, if they do.
 
     Parameters
