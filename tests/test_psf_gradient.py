@@ -12,21 +12,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 
 import galsim
 import numpy as np
 import pytest
 import shapely
 import torch
-from _register_data import PATCH, SIZE, make_exposure, warp
+from _register_data import PATCH, SIZE, draw, make_exposure, patch_wcs, warp
 
 from benchmarks.when_not.psfs import _make_patch, _measure
 from lsst.coadd.astroclearnet.core import (
     CellStack,
+    FitOptions,
     InvalidExposureError,
     InvalidStackError,
     Plane,
     PsfGradient,
+    fit_patch,
 )
 from lsst.coadd.astroclearnet.core.fourier._grid import FourierGrid
 from lsst.coadd.astroclearnet.core.statistic._level_psfs import PsfLeveller
@@ -113,10 +116,14 @@ def test_nearest_on_frame():
     assert nearest_on_frame(outline, x=100.0, y=500.0) == (59.5, 119.5)
 
 
+def profile_at(*, x, y):
+    """Profile of a star on native pixels that widens along x and y."""
+    return galsim.Gaussian(fwhm=3.5 * np.exp(3e-4 * (x + 37 - SIZE / 2) + 2e-4 * (y - 1211 - SIZE / 2)))
+
+
 def widening(*, x, y):
-    """A PSF on native pixels that widens along x and y."""
-    profile = galsim.Gaussian(fwhm=3.5 * np.exp(3e-4 * (x + 37 - SIZE / 2) + 2e-4 * (y - 1211 - SIZE / 2)))
-    stamp = profile.drawImage(nx=41, ny=41, scale=1, dtype=float).array
+    """The same as a PSF."""
+    stamp = profile_at(x=x, y=y).drawImage(nx=41, ny=41, scale=1, dtype=float).array
     return stamp / stamp.sum()
 
 
@@ -209,6 +216,48 @@ def test_exposures_are_levelled_as_the_model_says():
         leveller.level(image, residual, spectrum=spectrum, den=den)
         assert (image - wanted).abs().max() < 1e-4 * wanted.max()
         np.testing.assert_allclose(residual, image, atol=1e-4 * float(wanted.max()))
+
+
+def measure_stars(warped, places):
+    """Fit a cell of 200 pixels in the middle of the patch; return PSF fluxes
+    of stars at places of the patch grid.
+    """
+    x0, y0 = (int(middle) - 100 for middle in CENTRE)
+
+    def get_stack(tile, halo):
+        side = 200 + 2 * halo
+        return cut_stack(warped, x0=x0 - halo, y0=y0 - halo, height=side, width=side, bad=Plane.BAD)
+
+    options = FitOptions(cell_size=200, n_threads=1)
+    fit = fit_patch(get_stack, height=200, width=200, options=options)
+    fluxes = []
+    for x, y in places - (x0, y0):
+        column, row = round(x), round(y)
+        profile = galsim.Gaussian(fwhm=options.target_fwhm).shift(x - column, y - row)
+        psf = profile.drawImage(nx=15, ny=15, scale=1, method="no_pixel", dtype=float).array
+        stamp = fit.coadd[row - 7 : row + 8, column - 7 : column + 8]
+        fluxes.append((stamp * psf).sum() / (psf**2).sum())
+    return np.array(fluxes)
+
+
+def test_stars_from_frames_to_cell():
+    """Frames of another scale and orientation, with PSFs that widen in their
+    own pixels: each star of the cell has its flux.
+    """
+    places = CENTRE + 36.0 * np.array(list(itertools.product(range(-2, 3), repeat=2))) + 0.3
+    rng = np.random.default_rng(5)
+    warped = []
+    for visit, grid in enumerate(("same", "rotated", "flipped")):
+        exposure = make_exposure(grid, psf=widening, visit=visit)
+        ra, dec = patch_wcs().pixel_to_sky(x=places[:, 0], y=places[:, 1])
+        image = rng.normal(size=(SIZE, SIZE)).astype(np.float32)
+        for x, y in zip(*exposure.wcs.sky_to_pixel(ra=ra, dec=dec), strict=True):
+            draw(image, profile_at(x=x, y=y), x=x - exposure.x0, y=y - exposure.y0, flux=4000)
+        warped.append(warp(dataclasses.replace(exposure, image=image)))
+    told = measure_stars(warped, places) / 4000
+    ignored = measure_stars([dataclasses.replace(one, psf_trend=None) for one in warped], places) / 4000
+    assert np.std(ignored) > 0.015
+    assert np.std(told) < 0.002 and abs(np.mean(told) - 1) < 0.005
 
 
 @functools.cache
