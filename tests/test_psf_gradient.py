@@ -34,6 +34,7 @@ from lsst.coadd.astroclearnet.core import (
 from lsst.coadd.astroclearnet.core.fourier._grid import FourierGrid
 from lsst.coadd.astroclearnet.core.statistic._level_psfs import PsfLeveller
 from lsst.coadd.astroclearnet.core.warp._cut_stack import cut_stack
+from lsst.coadd.astroclearnet.core.warp._premade_warp import place_exposure
 from lsst.coadd.astroclearnet.core.warp._psf_trend import PsfTrend, nearest_on_frame
 from lsst.coadd.astroclearnet.simulate import StackTruth
 
@@ -146,6 +147,40 @@ def test_cell_knows_how_its_psfs_change(grid):
     assert np.linalg.norm(middle + told - moved) < 0.1 * np.linalg.norm(moved - middle)
     assert np.abs(gradient.per_pixel[1]).max() < 1e-6
     assert cut_stack([constant], bad=Plane.BAD, **cell).psf_gradient is None
+
+
+def test_detector_of_a_warp_knows_how_its_psf_changes():
+    """The model of a warp has no value off its detectors."""
+    corner = {"x0": PATCH["x0"] + 100, "y0": PATCH["y0"] + 50, "height": 200, "width": 240}
+    outline = box(**corner)
+    frame = shapely.Polygon(outline)
+
+    def psf(*, x, y):
+        if not frame.contains(shapely.Point(x, y)):
+            raise InvalidExposureError("no value off the detectors")
+        return gaussian(x=x, y=y)
+
+    y, x = np.indices((PATCH["height"], PATCH["width"]))
+    inside = shapely.contains_xy(frame, x + PATCH["x0"], y + PATCH["y0"])
+    one = place_exposure(
+        visit=1,
+        detector=2,
+        physical_filter="HSC-I",
+        label="visit=1 detector=2",
+        image=np.ones(inside.shape, np.float32),
+        variance=np.ones(inside.shape, np.float32),
+        flags=np.zeros(inside.shape, np.uint32),
+        inside=inside,
+        x0=PATCH["x0"],
+        y0=PATCH["y0"],
+        psf=psf,
+        outline=outline,
+        bad=Plane.BAD,
+        aperture_corrections={},
+    )
+    place = {"x": corner["x0"] + 50.0, "y": corner["y0"] + 70.0}
+    true = change(gaussian, **place)
+    assert np.linalg.norm(one.psf_trend(**place) - true) < 0.03 * np.linalg.norm(true)
 
 
 def test_psf_of_a_corner_of_a_frame_is_that_of_the_corner():
