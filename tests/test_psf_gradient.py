@@ -21,7 +21,10 @@ import shapely
 import torch
 from _register_data import PATCH, SIZE, draw, make_exposure, patch_wcs, warp
 
+from benchmarks.engine.skies import empty_catalog
+from benchmarks.simulated_patch import simulate_patch
 from benchmarks.when_not.psfs import _make_patch, _measure
+from benchmarks.when_not.skies import PLAIN
 from lsst.coadd.astroclearnet.core import (
     CellStack,
     FitOptions,
@@ -325,6 +328,31 @@ def test_fit_tells_how_much_the_psf_changes(monkeypatch):
     assert to_corner < whole.psf_change[0, 0] < 2 * to_corner
     np.testing.assert_allclose(cells.psf_change, whole.psf_change[0, 0] / 2, rtol=0.15)
     assert not fit_unknowing(monkeypatch).psf_change.any()
+
+
+def test_noise_changes_with_the_psfs():
+    """The sky of an empty cell scatters as variance and noise plane say, where
+    PSFs are the sharpest and where they are the broadest.
+    """
+    psfs = _make_patch(0.1, True, 640).truth.psfs[:4]
+    towards = psfs[0].gradient[0] / np.hypot(*psfs[0].gradient[0])
+    place = np.tensordot(towards, np.indices((200, 200))[::-1] - 99.5, axes=1)
+    fits = []
+    for k in range(8):
+        blank = simulate_patch(
+            size=200, n_exposures=4, seed=640, noise_seed=k, catalog=empty_catalog(), **PLAIN
+        )
+        blank = dataclasses.replace(blank, truth=dataclasses.replace(blank.truth, psfs=psfs))
+        fits.append(blank.fit(cell_size=200))
+    scatter = []
+    for side in (place < -80, np.abs(place) < 20, place > 80):
+        found = np.std([fit.coadd[side] for fit in fits])
+        assert found / np.mean([fit.coadd_variance[side] for fit in fits]) ** 0.5 == pytest.approx(
+            1, abs=0.06
+        )
+        assert found / np.std([fit.noise[side] for fit in fits]) == pytest.approx(1, abs=0.12)
+        scatter.append(found)
+    assert scatter[0] < 0.9 * scatter[1] < 0.8 * scatter[2]
 
 
 def test_mean_keeps_its_pixels(monkeypatch):

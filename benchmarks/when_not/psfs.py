@@ -34,6 +34,10 @@ _COUNT, _SPACING, _SNR = 5, 40, 300.0
 _CHANGES, _CELLS = (0.02, 0.1, 0.3), (200, 50)
 """Relative changes of the width of PSFs within 100 pixels, and cells."""
 
+_NEAR, _AWAY = 0.1, 0.4
+"""Distances from the middle, along the change and in sides of the patch,
+within and beyond which noise is looked at."""
+
 _WIDE = 2.4
 """Radius of the wide aperture, in arcsec."""
 
@@ -48,7 +52,16 @@ def report(*, quick: bool) -> Iterator[str]:
         "of each exposure towards a side of its own. Last column: pixels that would be `ACN_UNTRUSTED`."
     )
     yield from textwrap.wrap(text, 100)
-    yield from ("", *_compare(seeds))
+    yield from ("", *_compare(seeds), "")
+    observations = 4 if quick else 24
+    text = (
+        f"Noise of `acn_coadd` on an empty sky, {observations} observations: scatter of pixels over their "
+        f"sigma in cells of {_CELLS[0]} px whose PSFs become wider towards one side, beyond "
+        f"{_AWAY * _COUNT * _SPACING:g} px from the middle on the sharp and on the broad side, and within "
+        f"{_NEAR * _COUNT * _SPACING:g} px of it."
+    )
+    yield from textwrap.wrap(text, 100)
+    yield from ("", *_compare_noise(observations))
 
 
 def _compare(seeds: Sequence[int]) -> Iterator[str]:
@@ -74,6 +87,28 @@ def _compare(seeds: Sequence[int]) -> Iterator[str]:
             f"{100 * np.mean(untrusted):.1f} %",
         )
         yield f"| {' | '.join(cells)} |"
+
+
+def _compare_noise(observations: int) -> Iterator[str]:
+    yield "| change in 100 px | sharp | middle | broad |"
+    yield "|---|---|---|---|"
+    seed, side = _SEEDS[0], _COUNT * _SPACING
+    for change in _CHANGES:
+        psfs = _make_patch(change, True, seed).truth.psfs
+        images, variances = [], []
+        for k in range(observations):
+            blank = make_blank(side, seed, noise_seed=k)
+            fit = dataclasses.replace(blank, truth=dataclasses.replace(blank.truth, psfs=psfs)).fit(
+                cell_size=_CELLS[0]
+            )
+            images.append(fit.coadd)
+            variances.append(fit.coadd_variance)
+        ratio = np.var(images, axis=0, ddof=1) / np.mean(variances, axis=0)
+        towards = psfs[0].gradient[0] / np.hypot(*psfs[0].gradient[0])
+        place = np.tensordot(towards, np.indices(ratio.shape)[::-1] - (side - 1) / 2, axes=1)
+        where = place < -_AWAY * side, np.abs(place) < _NEAR * side, place > _AWAY * side
+        cells = [f"{ratio[chosen].mean() ** 0.5:.2f}" for chosen in where]
+        yield f"| {100 * change:.0f} % | {' | '.join(cells)} |"
 
 
 def _make_patch(change: float, together: bool, seed: int) -> SimulatedPatch:

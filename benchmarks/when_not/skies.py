@@ -45,9 +45,10 @@ def tabulate_stars(places: np.ndarray, fluxes: Sequence[float]) -> astropy.table
     return tabulate(rows) if rows else empty_catalog()
 
 
-def make_blank(side: int, seed: int) -> SimulatedPatch:
-    """Observe an empty sky."""
-    return simulate_patch(size=side, n_exposures=N_EXPOSURES, seed=seed, catalog=empty_catalog(), **PLAIN)
+def make_blank(side: int, seed: int, *, noise_seed: int | None = None) -> SimulatedPatch:
+    """Observe an empty sky; `noise_seed` is that of `simulate_stack`."""
+    settings = {"n_exposures": N_EXPOSURES, "seed": seed, "noise_seed": noise_seed}
+    return simulate_patch(size=side, catalog=empty_catalog(), **settings, **PLAIN)
 
 
 def observe(

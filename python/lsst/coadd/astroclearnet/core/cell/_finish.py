@@ -52,6 +52,12 @@ that stars lose 1 % of their light with or more, alike or not."""
 _LEAST_POWER = 1e-3
 """Least noise power of a place, in units of the sky's: none is without."""
 
+_MOST_CHANGE = 1.0
+"""Most change of the logarithm of the noise that PSFs make over a cell."""
+
+_SEEN = 0.5
+"""Share of that change that the network which tells the scatter sees in D."""
+
 _LEAST_PASSED = 1e-3
 """Least part of the variance of a latent that is told: nowhere is it sure."""
 
@@ -82,10 +88,18 @@ class _DataNoise:
 
     The noise of all exposures passes one mean PSF, the root of den: exact on
     blank sky, where the noise of D has the power den, and good to a few per
-    cent on sources, whose photon noise is a part of the whole.
+    cent on sources, whose photon noise is a part of the whole. Where PSFs
+    change over the cell, it changes as what passes a filter does.
+
+    Parameters
+    ----------
+    statistic
+        The stack.
+    response
+        That filter, ``(rows, columns // 2 + 1)``.
     """
 
-    def __init__(self, statistic: Statistic):
+    def __init__(self, statistic: Statistic, response: torch.Tensor):
         self._grid = statistic.grid
         self._transfer = statistic.den.sqrt()
         sky = statistic.sky_variance[:, None, None]
@@ -98,21 +112,32 @@ class _DataNoise:
         weight = (statistic.used / sky).sum(0).clamp_min(1e-12 * statistic.den0)
         self._grid.crop(self._power)[:] *= 1.0 + (excess * statistic.used / sky).sum(0) / weight
         self._power.clamp_min_(_LEAST_POWER)
+        self._change = torch.zeros(())
+        if statistic.den_change is not None:
+            grid, passed = self._grid, response**2
+            by_x, by_y, at_zero = grid.mean_power(passed * statistic.den_change)
+            change = (by_x * grid.columns + by_y * grid.rows + at_zero) / grid.mean_power(
+                passed * statistic.den
+            )
+            self._change = change.clamp(-_MOST_CHANGE, _MOST_CHANGE)
 
     def draw(self, generator: np.random.Generator) -> torch.Tensor:
         """Draw one realization, ``(rows, columns // 2 + 1)``."""
         white = generator.standard_normal(self._grid.shape, dtype=np.float32)
         white = torch.as_tensor(white, device=self._power.device)
-        return self._grid.transform(white * self._power.sqrt()) * self._transfer
+        white = white * self._power.sqrt() * torch.exp(-self._change)
+        return self._grid.transform(white) * self._transfer
 
-    def filtered_variance(self, response: torch.Tensor) -> torch.Tensor:
+    def filtered_variance(self, response: torch.Tensor, *, seen: float) -> torch.Tensor:
         """Variance of D times a filter ``(rows, columns // 2 + 1)``, as an
-        image ``(rows, columns)``.
+        image ``(rows, columns)``, without the share of its change over the
+        cell that is seen otherwise.
         """
         transfer = response * self._transfer
         # What the FFT rounds off may not make a variance negative.
         least = 1e-4 * self._grid.mean_power(transfer**2)
-        return filtered_variance(self._power, transfer, self._grid).clamp_min(least)
+        power = self._power * torch.exp(-2.0 * (1.0 - seen) * self._change)
+        return filtered_variance(power, transfer, self._grid).clamp_min(least)
 
 
 def _even_out(ratio: torch.Tensor, signal: torch.Tensor, grid: FourierGrid) -> torch.Tensor:
@@ -199,8 +224,9 @@ def finish_latent(
 
     delivered = deliver_from(statistic.data, latent)
     response = residual_response(statistic.den, grid, fwhm=fwhm)
-    data_noise = _DataNoise(statistic)
-    latent_variance = coadd_variance = variance = data_noise.filtered_variance(response)
+    data_noise = _DataNoise(statistic, response)
+    seen = _SEEN if scatter_of else 0.0
+    latent_variance = coadd_variance = variance = data_noise.filtered_variance(response, seen=seen)
     if scatter_of:
         scatter = scatter_of(delivered.latent[None], variance.sqrt()[None])
         signal = delivered.latent / variance.sqrt()

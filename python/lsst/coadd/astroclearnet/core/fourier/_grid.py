@@ -78,6 +78,22 @@ class FourierGrid:
         return fy[:, None] ** 2 + fx[None, :] ** 2
 
     @cached_property
+    def columns(self) -> torch.Tensor:
+        """Columns of the pixels, ``(columns,)``: the second half of the
+        padding lies before the first.
+        """
+        return self._count(self.width, self.shape[1])
+
+    @cached_property
+    def rows(self) -> torch.Tensor:
+        """Rows of the pixels, ``(rows, 1)``, alike."""
+        return self._count(self.height, self.shape[0])[:, None]
+
+    def _count(self, inner: int, whole: int) -> torch.Tensor:
+        pixels = torch.arange(whole, dtype=torch.float32, device=self.device)
+        return torch.where(pixels < (inner + whole) / 2, pixels, pixels - whole)
+
+    @cached_property
     def mode_weight(self) -> torch.Tensor:
         """Share of each mode in the mean over the full plane, shape
         ``(columns // 2 + 1,)``: a real FFT stores one of two conjugates.

@@ -51,10 +51,6 @@ class PsfLeveller:
         per_pixel = torch.as_tensor(gradient.per_pixel, device=image.device)
         self._transfer = torch.stack([grid.transfer(one) for one in per_pixel])
         self._place = list(zip(gradient.x.tolist(), gradient.y.tolist(), strict=True))
-        self._columns, self._rows = (
-            _coordinates(inner, whole).to(image.device)
-            for inner, whole in ((grid.width, grid.shape[1]), (grid.height, grid.shape[0]))
-        )
 
     def level(
         self, image: torch.Tensor, residual: torch.Tensor, *, spectrum: torch.Tensor, den: torch.Tensor
@@ -75,8 +71,8 @@ class PsfLeveller:
         """
         smooth = spectrum * (den / (den + _STRENGTH * den[0, 0]))
         sky = self._grid.inverse(smooth)
-        along_x = self._grid.transform(sky * self._columns)
-        along_y = self._grid.transform(sky * self._rows[:, None])
+        along_x = self._grid.transform(sky * self._grid.columns)
+        along_y = self._grid.transform(sky * self._grid.rows)
         # All exposures that see the middle of the cell are right there.
         about = {(x, y): (along_x - x * smooth, along_y - y * smooth) for x, y in set(self._place)}
         for part in parts(image):
@@ -92,10 +88,32 @@ class PsfLeveller:
             residual[part] -= image[part]
             image[part] = levelled
 
+    def find_den_change(self, transfer: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Find how the noise of D changes over the cell.
 
-def _coordinates(inner: int, whole: int) -> torch.Tensor:
-    """Return the coordinates of the pixels of a padded axis: the second half
-    of the padding lies before the first pixel.
-    """
-    pixels = torch.arange(whole, dtype=torch.float32)
-    return torch.where(pixels < (inner + whole) / 2, pixels, pixels - whole)
+        What is taken off the exposures has noise: that of D becomes
+        ``1 - sum_t conj(K_t) (x - x_t) dK_t / s_t^2 / den`` times as large,
+        and so for y.
+
+        Parameters
+        ----------
+        transfer
+            K_t, ``(n, rows, columns // 2 + 1)``.
+        weight
+            1 / s_t^2, ``(n,)``.
+
+        Returns
+        -------
+        `torch.Tensor`
+            The sum, real part, per pixel along x and y, and at column and row
+            0, ``(3, rows, columns // 2 + 1)``.
+        """
+        change = torch.zeros((3, *transfer.shape[1:]), device=transfer.device)
+        for one, (by_x, by_y), (x, y), factor in zip(
+            transfer, self._transfer, self._place, weight.tolist(), strict=True
+        ):
+            along_x, along_y = (factor * (one.conj() * by).real for by in (by_x, by_y))
+            change[0] += along_x
+            change[1] += along_y
+            change[2] -= x * along_x + y * along_y
+        return change

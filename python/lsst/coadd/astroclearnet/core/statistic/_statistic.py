@@ -123,6 +123,9 @@ class Statistic:
     more than coverage tells where the sharp exposures are missing."""
     noise_power: torch.Tensor
     """The same as noise power, pixel by pixel, ``(rows, columns)``."""
+    den_change: torch.Tensor | None = None
+    """Change of the noise of D over the cell, as of
+    `PsfLeveller.find_den_change`; `None` if it is the same everywhere."""
     history: tuple[HistoryRow, ...] = ()
     """How well the Wiener model fitted after each stage."""
 
@@ -275,6 +278,7 @@ def compute_statistic(
         coverage=coverage,
         inflation=measure_inflation(coverage, used, solver.power, weight, grid, prior=fill_strength),
         noise_power=measure_noise_power(used, solver.power, weight, grid, prior=fill_strength),
+        den_change=None if leveller is None else leveller.find_den_change(transfer, weight),
         history=tuple(history),
     )
 
