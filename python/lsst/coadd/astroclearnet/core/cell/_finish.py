@@ -115,10 +115,9 @@ class _DataNoise:
         self._change = torch.zeros(())
         if statistic.den_change is not None:
             grid, passed = self._grid, response**2
-            by_x, by_y, at_zero = grid.mean_power(passed * statistic.den_change)
-            change = (by_x * grid.columns + by_y * grid.rows + at_zero) / grid.mean_power(
-                passed * statistic.den
-            )
+            noise = grid.mean_power(passed * statistic.den)
+            by_x, by_y, at_zero = grid.mean_power(passed * statistic.den_change) / noise
+            change = by_x * grid.columns + by_y * grid.rows + at_zero
             self._change = change.clamp(-_MOST_CHANGE, _MOST_CHANGE)
 
     def draw(self, generator: np.random.Generator) -> torch.Tensor:
