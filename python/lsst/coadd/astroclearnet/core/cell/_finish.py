@@ -84,24 +84,25 @@ def draw_noise(statistic: Statistic, generator: np.random.Generator) -> torch.Te
 
 
 class _DataNoise:
-    """Noise of the D of a stack.
+    """Noise of the D of a stack, and of what a filter makes of it.
 
     The noise of all exposures passes one mean PSF, the root of den: exact on
     blank sky, where the noise of D has the power den, and good to a few per
     cent on sources, whose photon noise is a part of the whole. Where PSFs
-    change over the cell, it changes as what passes a filter does.
+    change over the cell, it changes as what passes the filter does.
 
     Parameters
     ----------
     statistic
         The stack.
     response
-        That filter, ``(rows, columns // 2 + 1)``.
+        The filter, ``(rows, columns // 2 + 1)``.
     """
 
     def __init__(self, statistic: Statistic, response: torch.Tensor):
         self._grid = statistic.grid
         self._transfer = statistic.den.sqrt()
+        self._response = response
         sky = statistic.sky_variance[:, None, None]
         excess = statistic.variance / sky - 1.0
         # Power that each place adds, (rows, columns), at frequency 0 and in
@@ -127,12 +128,11 @@ class _DataNoise:
         white = white * self._power.sqrt() * torch.exp(-self._change)
         return self._grid.transform(white) * self._transfer
 
-    def filtered_variance(self, response: torch.Tensor, *, seen: float) -> torch.Tensor:
-        """Variance of D times a filter ``(rows, columns // 2 + 1)``, as an
-        image ``(rows, columns)``, without the share of its change over the
-        cell that is seen otherwise.
+    def find_variance(self, *, seen: float) -> torch.Tensor:
+        """Variance of what is filtered, as an image ``(rows, columns)``,
+        without the share of its change over the cell that is seen otherwise.
         """
-        transfer = response * self._transfer
+        transfer = self._response * self._transfer
         # What the FFT rounds off may not make a variance negative.
         least = 1e-4 * self._grid.mean_power(transfer**2)
         power = self._power * torch.exp(-2.0 * (1.0 - seen) * self._change)
@@ -225,7 +225,7 @@ def finish_latent(
     response = residual_response(statistic.den, grid, fwhm=fwhm)
     data_noise = _DataNoise(statistic, response)
     seen = _SEEN if scatter_of else 0.0
-    latent_variance = coadd_variance = variance = data_noise.filtered_variance(response, seen=seen)
+    latent_variance = coadd_variance = variance = data_noise.find_variance(seen=seen)
     if scatter_of:
         scatter = scatter_of(delivered.latent[None], variance.sqrt()[None])
         signal = delivered.latent / variance.sqrt()
