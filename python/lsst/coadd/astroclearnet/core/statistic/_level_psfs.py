@@ -48,7 +48,7 @@ class PsfLeveller:
 
     def __init__(self, image: torch.Tensor, good: torch.Tensor, gradient: PsfGradient, grid: FourierGrid):
         self._image, self._good, self._grid = image, good, grid
-        per_pixel = torch.as_tensor(gradient.per_pixel, device=image.device)
+        per_pixel = torch.as_tensor(gradient.per_pixel, dtype=image.dtype, device=image.device)
         self._transfer = torch.stack([grid.transfer(one) for one in per_pixel])
         self._place = list(zip(gradient.x.tolist(), gradient.y.tolist(), strict=True))
 
