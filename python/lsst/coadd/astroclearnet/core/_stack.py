@@ -37,7 +37,7 @@ class PsfGradient:
     ``(n,)``; may lie outside."""
 
     y: np.ndarray
-    """The same row."""
+    """Row of that place, float ``(n,)``."""
 
     def take(self, chosen: Sequence[int]) -> PsfGradient:
         """Return those of some exposures, in the order of their indices."""
