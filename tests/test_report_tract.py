@@ -71,6 +71,25 @@ def place(patch):
     return dict(skymap="s", tract=0, patch=patch, band="i")
 
 
+def test_summary_of_chosen_metrics(repo):
+    """A line for each patch, and what is lacking after them."""
+    result = run("summary", repo, "--collections", "u/test", "--metric", "sky_rms", "--metric", "purity")
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.output.splitlines()]
+    assert lines[0] == ["metric", "tract", "patch", "band", "deepCoadd", "acn_coadd", "unit"]
+    values = ["12.00", "+-", "0.50", "3.00", "+-", "0.10", "nJy"]
+    assert lines[2:23] == [["sky_rms", "0", str(k), "i", *values] for k in COMPARED]
+    assert lines[23:44] == [["purity", "0", str(k), "i", "-"] for k in COMPARED]
+    assert lines[44] == [] and lines[45][:2] == ["skymap=s,", "tract=0,"]
+
+
+def test_summary_of_an_unknown_metric(repo):
+    result = run("summary", repo, "--collections", "u/test", "--metric", "sky_rsm")
+    assert result.exit_code == 2
+    line = result.output.strip().splitlines()[-1]
+    assert "sky_rsm is in none of the tables; they have star_fwhm, sky_rms, purity" in line
+
+
 def test_summary_ends_with_what_is_lacking(repo):
     result = run("summary", repo, "--collections", "u/test")
     assert result.exit_code == 0, result.output
