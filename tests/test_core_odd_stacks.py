@@ -12,52 +12,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from _star_stacks import HALO, SIZE, STARS, draw_star, make_stack, measure_fluxes
 
 from lsst.coadd.astroclearnet.core import CellStack, FitOptions, fit_patch
 from lsst.coadd.astroclearnet.core.fourier._deliver import residual_response
 from lsst.coadd.astroclearnet.core.patch._trust import TrustLimits, find_loss_change
 from lsst.coadd.astroclearnet.core.statistic._statistic import compute_statistic
-
-_SIZE, _HALO = 48, 24
-_STARS = ((30.3, 40.2, 2000.0), (61.1, 69.8, 5000.0))
-"""x and y in the stack, and flux in units of the noise of a pixel."""
-
-
-def _star(x: float, y: float, fwhm: float) -> np.ndarray:
-    """Gaussian of sum 1 on the pixels of a stack."""
-    sigma = fwhm / np.sqrt(8 * np.log(2))
-    axis = np.arange(_SIZE + 2 * _HALO)
-    squared = (axis[:, None] - y) ** 2 + (axis - x) ** 2
-    return np.exp(-0.5 * squared / sigma**2) / (2 * np.pi * sigma**2)
-
-
-def _make_stack(fwhms, *, stars=_STARS, sigmas=None, gain=np.inf) -> CellStack:
-    rng = np.random.default_rng(4)
-    sigmas = np.ones(len(fwhms)) if sigmas is None else sigmas
-    side = _SIZE + 2 * _HALO
-    light = np.zeros((len(fwhms), side, side))
-    for x, y, flux in stars:
-        light += [flux * _star(x, y, fwhm) for fwhm in fwhms]
-    variance = np.asarray(sigmas)[:, None, None] ** 2 + light / gain
-    axis = np.arange(-15, 16)
-    psf = [np.exp(-4 * np.log(2) * (axis[:, None] ** 2 + axis**2) / fwhm**2) for fwhm in fwhms]
-    return CellStack(
-        image=rng.normal(light, np.sqrt(variance)).astype(np.float32),
-        variance=variance.astype(np.float32),
-        good=np.ones(light.shape, bool),
-        psf=np.array([kernel / kernel.sum() for kernel in psf], np.float32),
-        labels=tuple(f"exposure {t}" for t in range(len(fwhms))),
-    )
-
-
-def _fluxes(stack: CellStack, *, plane="coadd", stars=_STARS, **options) -> np.ndarray:
-    """Fit a stack; return fluxes with the declared PSF over the true ones."""
-    chosen = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1, **options)
-    fit = fit_patch(lambda tile, halo: stack, height=_SIZE, width=_SIZE, options=chosen)
-    inner = np.s_[_HALO:-_HALO, _HALO:-_HALO]
-    profiles = [_star(x, y, chosen.target_fwhm)[inner].ravel() for x, y, _ in stars]
-    found = np.linalg.lstsq(np.array(profiles).T, getattr(fit, plane).ravel().astype(float))[0]
-    return found / [flux for *_, flux in stars]
 
 
 @pytest.mark.parametrize("n", [3, 4, 5, 8])
@@ -66,33 +26,33 @@ def test_hole_on_a_star_does_not_outvote_the_others(n, method):
     """Half of a detector that is 0, with no mask: it makes all others look
     too bright, and is the one to be left out.
     """
-    stack = _make_stack([4.0, 3.0, 5.0, 4.0, 3.5, 4.5, 4.0, 3.0][:n])
+    stack = make_stack([4.0, 3.0, 5.0, 4.0, 3.5, 4.5, 4.0, 3.0][:n])
     stack.image[2, :, :50] = 0.0
     if method == "kaiser":
-        chosen = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1, method=method)
-        fit = fit_patch(lambda tile, halo: stack, height=_SIZE, width=_SIZE, options=chosen)
-        x, y, _ = np.array(_STARS[0]) - (_HALO, _HALO, 0)
+        chosen = FitOptions(cell_size=SIZE, halo=HALO, n_threads=1, method=method)
+        fit = fit_patch(lambda tile, halo: stack, height=SIZE, width=SIZE, options=chosen)
+        x, y, _ = np.array(STARS[0]) - (HALO, HALO, 0)
         assert fit.n_image[round(y), round(x)] == n - 1
     else:
-        assert _fluxes(stack) == pytest.approx(1.0, abs=0.02)
+        assert measure_fluxes(stack) == pytest.approx(1.0, abs=0.02)
 
 
 @pytest.mark.parametrize("fwhms", [(4.0, 3.0, 5.0), (4.0, 3.0, 5.0, 4.0), (3.0, 4.0, 5.0, 4.0)])
 def test_faint_exposure_does_not_outvote_sharp_ones(fwhms):
     """Its calibration is wrong: the median is that of a broad exposure then,
     above which the sharp ones stand."""
-    stack = _make_stack(fwhms)
+    stack = make_stack(fwhms)
     image = stack.image.copy()
     image[0] *= 0.3
-    assert _fluxes(dataclasses.replace(stack, image=image)) == pytest.approx(1.0, abs=0.03)
+    assert measure_fluxes(dataclasses.replace(stack, image=image)) == pytest.approx(1.0, abs=0.03)
 
 
 def test_pixel_far_below_zero_is_left_out():
     """A million sigma, 15 pixels from a star."""
-    stack = _make_stack(np.linspace(3.0, 5.0, 8))
-    clean = _fluxes(stack)
+    stack = make_stack(np.linspace(3.0, 5.0, 8))
+    clean = measure_fluxes(stack)
     stack.image[2, 40, 45] = -1e6
-    assert _fluxes(stack) == pytest.approx(clean, abs=0.005)
+    assert measure_fluxes(stack) == pytest.approx(clean, abs=0.005)
 
 
 def _without_the_sharp_ones(stack: CellStack, n_sharp: int, first: int) -> CellStack:
@@ -106,18 +66,18 @@ def _without_the_sharp_ones(stack: CellStack, n_sharp: int, first: int) -> CellS
 @pytest.mark.parametrize(("sharp", "n_sharp"), [(3.5, 4), (3.0, 4), (3.0, 7)])
 def test_star_where_the_sharp_exposures_are_missing(sharp, n_sharp, plane):
     """Others stand for them there, and tell as much as they alone would."""
-    stack = _make_stack([sharp] * n_sharp + [4.5] * (10 - n_sharp))
+    stack = make_stack([sharp] * n_sharp + [4.5] * (10 - n_sharp))
     stack = _without_the_sharp_ones(stack, n_sharp, 48)
-    assert _fluxes(stack, plane=plane)[1] == pytest.approx(1.0, abs=0.015)
+    assert measure_fluxes(stack, plane=plane)[1] == pytest.approx(1.0, abs=0.015)
 
 
 def test_noise_where_the_sharp_exposures_are_missing():
     """It is eight times what it would be with them: by the loss of resolution,
     not of a half of the weight.
     """
-    images, side = [], _SIZE + 2 * _HALO
+    images, side = [], SIZE + 2 * HALO
     for seed in range(4):
-        stack = _make_stack([3.0] * 7 + [4.5] * 3, stars=())
+        stack = make_stack([3.0] * 7 + [4.5] * 3, stars=())
         stack.image[:] = np.random.default_rng(seed).normal(size=stack.image.shape)
         statistic = compute_statistic(_without_the_sharp_ones(stack, 7, side // 2))
         response = residual_response(statistic.den, statistic.grid, fwhm=2.5)
@@ -136,12 +96,12 @@ def _scatter(fwhms, where, hide) -> np.ndarray:
     """
     coadds, variances = [], []
     for seed in range(10):
-        stack = _make_stack(fwhms, stars=())
+        stack = make_stack(fwhms, stars=())
         stack.image[:] = np.random.default_rng(seed).normal(size=stack.image.shape)
         hide(stack.good)
         stack.image[~stack.good] = 0.0
-        chosen = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1, seed=seed)
-        fit = fit_patch(lambda tile, halo, stack=stack: stack, height=_SIZE, width=_SIZE, options=chosen)
+        chosen = FitOptions(cell_size=SIZE, halo=HALO, n_threads=1, seed=seed)
+        fit = fit_patch(lambda tile, halo, stack=stack: stack, height=SIZE, width=SIZE, options=chosen)
         coadds.append(fit.coadd[:, where])
         variances.append(fit.coadd_variance[:, where])
     return (np.var(coadds, axis=0, ddof=1).mean(0) / np.mean(variances, axis=(0, 1))) ** 0.5
@@ -151,7 +111,7 @@ def _end(n: int, column: int):
     """Let the first exposures end at a column of the patch."""
 
     def hide(good: np.ndarray) -> None:
-        good[:n, :, _HALO + column :] = False
+        good[:n, :, HALO + column :] = False
 
     return hide
 
@@ -159,34 +119,34 @@ def _end(n: int, column: int):
 @pytest.mark.parametrize("n_left", [2, 4])
 def test_star_that_few_of_many_exposures_see_is_not_clipped(n_left):
     """At the end of a deep field, where the model takes longer to know it."""
-    stars = ((68.3, 47.8, 20_000.0), _STARS[0])
-    stack = _make_stack(np.linspace(3.0, 5.0, 24), stars=stars)
-    stack.good[n_left:, :, _HALO + 30 :] = False
+    stars = ((68.3, 47.8, 20_000.0), STARS[0])
+    stack = make_stack(np.linspace(3.0, 5.0, 24), stars=stars)
+    stack.good[n_left:, :, HALO + 30 :] = False
     stack.image[~stack.good] = 0.0
-    assert not compute_statistic(stack, halo=_HALO).rejected.any()
-    assert _fluxes(stack, stars=stars) == pytest.approx(1.0, abs=0.04)
+    assert not compute_statistic(stack, halo=HALO).rejected.any()
+    assert measure_fluxes(stack, stars=stars) == pytest.approx(1.0, abs=0.04)
 
 
 @pytest.mark.parametrize(("n", "n_left"), [(24, 2), (60, 2), (60, 1)])
 def test_star_that_the_broadest_of_many_see_keeps_its_light(n, n_left):
-    stars = ((68.3, 47.8, 3000.0), _STARS[0])
-    stack = _make_stack(np.linspace(5.0, 3.0, n), stars=stars)
-    stack.good[n_left:, :, _HALO + 30 :] = False
+    stars = ((68.3, 47.8, 3000.0), STARS[0])
+    stack = make_stack(np.linspace(5.0, 3.0, n), stars=stars)
+    stack.good[n_left:, :, HALO + 30 :] = False
     stack.image[~stack.good] = 0.0
-    assert not compute_statistic(stack, halo=_HALO).rejected[:, :, _HALO + 30 :].any()
-    assert _fluxes(stack, stars=stars) == pytest.approx(1.0, abs=0.06)
+    assert not compute_statistic(stack, halo=HALO).rejected[:, :, HALO + 30 :].any()
+    assert measure_fluxes(stack, stars=stars) == pytest.approx(1.0, abs=0.06)
 
 
 def test_wings_of_a_saturated_star_stay_in_deep_stacks():
     """Its core is in no exposure, and larger in the sharper ones."""
     star = (47.3, 48.2, 20_000.0)
     fwhms = np.linspace(3.0, 5.0, 24)
-    stack = _make_stack(fwhms, stars=(star,))
-    light = np.array([star[2] * _star(*star[:2], fwhm) for fwhm in fwhms])
+    stack = make_stack(fwhms, stars=(star,))
+    light = np.array([star[2] * draw_star(*star[:2], fwhm) for fwhm in fwhms])
     stack.good[light > 100.0] = False
     stack.image[~stack.good] = 0.0
     assert not stack.good.any(0).all()
-    assert not compute_statistic(stack, halo=_HALO).rejected.any()
+    assert not compute_statistic(stack, halo=HALO).rejected.any()
 
 
 @pytest.mark.parametrize("sharp", [3.0, 3.5])
@@ -201,12 +161,12 @@ def test_sigma_of_a_star_whose_own_photons_are_its_noise(n_left):
     star = (61.6, 47.8, 20_000.0)
     variances = []
     for n in (16, n_left):
-        stack = _make_stack([3.8] * 16, stars=(star,), gain=20.0)
+        stack = make_stack([3.8] * 16, stars=(star,), gain=20.0)
         stack.good[n:, :, 48:] = False
         stack.image[~stack.good] = 0.0
-        chosen = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1)
-        fit = fit_patch(lambda tile, halo, stack=stack: stack, height=_SIZE, width=_SIZE, options=chosen)
-        core = np.hypot(*(np.indices(fit.coadd.shape) + _HALO - np.array([47.8, 61.6])[:, None, None])) < 2
+        chosen = FitOptions(cell_size=SIZE, halo=HALO, n_threads=1)
+        fit = fit_patch(lambda tile, halo, stack=stack: stack, height=SIZE, width=SIZE, options=chosen)
+        core = np.hypot(*(np.indices(fit.coadd.shape) + HALO - np.array([47.8, 61.6])[:, None, None])) < 2
         variances.append([fit.coadd_variance[core].mean(), fit.latent_variance[core].mean()])
     rise = np.divide(variances[1], variances[0]) * n_left / 16
     assert (rise > 0.45).all() and (rise < 1.2).all()
@@ -228,7 +188,7 @@ def test_sigma_in_a_masked_column(fwhms, missing):
     """
 
     def hide(good: np.ndarray) -> None:
-        good[missing, :, _HALO + 20 : _HALO + 25] = False
+        good[missing, :, HALO + 20 : HALO + 25] = False
 
     scatter = _scatter(fwhms, np.s_[14:31], hide)
     assert scatter.min() > 0.7 and scatter.max() < 1.2
@@ -238,7 +198,7 @@ def test_sigma_in_a_masked_column(fwhms, missing):
 @pytest.mark.parametrize(("noise", "written"), [(1e4, 1e8), (1.0, 1e20), (30.0, 900.0)])
 def test_exposure_of_almost_no_weight_changes_nothing(plane, noise, written):
     """Very noisy, or with the variance by which some say: do not use."""
-    stack = _make_stack([4.0, 3.0, 5.0], sigmas=[noise, 1.0, 1.0])
+    stack = make_stack([4.0, 3.0, 5.0], sigmas=[noise, 1.0, 1.0])
     stack.variance[0] = written
     others = [1, 2]
     alone = dataclasses.replace(
@@ -246,20 +206,20 @@ def test_exposure_of_almost_no_weight_changes_nothing(plane, noise, written):
         **{name: getattr(stack, name)[others] for name in ("image", "variance", "good", "psf")},
         labels=("b", "c"),
     )
-    assert _fluxes(stack, plane=plane) == pytest.approx(_fluxes(alone, plane=plane), abs=0.006)
+    assert measure_fluxes(stack, plane=plane) == pytest.approx(measure_fluxes(alone, plane=plane), abs=0.006)
 
 
 def test_bright_core_in_a_dark_sky_is_fitted_by_mm():
     """Its photon noise is a thousand times that of the sky."""
     stars = ((47.2, 48.1, 5e4),)
-    stack = _make_stack([3.5] * 6, stars=stars, gain=3.0)
-    assert _fluxes(stack, stars=stars, method="mm") == pytest.approx(1.0, abs=0.01)
+    stack = make_stack([3.5] * 6, stars=stars, gain=3.0)
+    assert measure_fluxes(stack, stars=stars, method="mm") == pytest.approx(1.0, abs=0.01)
 
 
 @pytest.mark.parametrize("fwhm", [1.6, 1.8, 2.0, 2.5])
 def test_every_target_keeps_the_flux(fwhm):
-    stack = _make_stack([3.0, 3.5, 3.0, 3.5, 3.0, 3.5])
-    assert _fluxes(stack, target_fwhm=fwhm) == pytest.approx(1.0, abs=0.012)
+    stack = make_stack([3.0, 3.5, 3.0, 3.5, 3.0, 3.5])
+    assert measure_fluxes(stack, target_fwhm=fwhm) == pytest.approx(1.0, abs=0.012)
 
 
 def test_paper_recipe_cannot_be_sharper_than_its_latent():
@@ -269,18 +229,18 @@ def test_paper_recipe_cannot_be_sharper_than_its_latent():
 
 def test_exposures_without_any_noise_are_fitted():
     """All 0, as of a field that the simulator left empty."""
-    stack = _make_stack([3.0, 3.5, 4.0], stars=())
+    stack = make_stack([3.0, 3.5, 4.0], stars=())
     stack.image[:] = 0.0
-    chosen = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1)
-    fit = fit_patch(lambda tile, halo: stack, height=_SIZE, width=_SIZE, options=chosen)
+    chosen = FitOptions(cell_size=SIZE, halo=HALO, n_threads=1)
+    fit = fit_patch(lambda tile, halo: stack, height=SIZE, width=SIZE, options=chosen)
     assert np.abs(fit.coadd).max() < 1e-6 and fit.latent.max() < 1e-6
 
 
 @pytest.mark.parametrize("fwhms", [(3.0, 3.0, 3.0), (4.0, 4.0, 4.0), (3.0, 4.0, 5.0)])
 def test_seeing_is_that_of_all_exposures_together(fwhms):
-    chosen = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1, method="kaiser")
-    stack = _make_stack(fwhms)
-    fit = fit_patch(lambda tile, halo: stack, height=_SIZE, width=_SIZE, options=chosen)
+    chosen = FitOptions(cell_size=SIZE, halo=HALO, n_threads=1, method="kaiser")
+    stack = make_stack(fwhms)
+    fit = fit_patch(lambda tile, halo: stack, height=SIZE, width=SIZE, options=chosen)
     assert fit.seeing.shape == (1, 1, 2)
     assert min(fwhms) * 0.99 < fit.seeing[0, 0, 0] < max(fwhms) * 1.01
     if len(set(fwhms)) == 1:
@@ -291,11 +251,9 @@ def test_seeing_is_that_of_all_exposures_together(fwhms):
 
 def test_one_sharp_exposure_does_not_make_a_stack_sharp():
     """Bright stars lose 4 % of their light with such a one: not trusted."""
-    chosen = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1, method="kaiser")
+    chosen = FitOptions(cell_size=SIZE, halo=HALO, n_threads=1, method="kaiser")
     alone, mixed = (
-        fit_patch(
-            lambda tile, halo, fwhms=fwhms: _make_stack(fwhms), height=_SIZE, width=_SIZE, options=chosen
-        )
+        fit_patch(lambda tile, halo, fwhms=fwhms: make_stack(fwhms), height=SIZE, width=SIZE, options=chosen)
         for fwhms in ([2.4] * 3, [2.4] + [10.0] * 15)
     )
     assert alone.seeing[0, 0, 0] == pytest.approx(2.4, rel=0.02)
@@ -305,12 +263,12 @@ def test_one_sharp_exposure_does_not_make_a_stack_sharp():
 @pytest.mark.parametrize("method", ["acn", "mm", "kaiser", "mean"])
 def test_one_good_pixel_is_no_division_by_zero(method):
     """It makes an image of next to nothing, that is not trusted."""
-    stack = _make_stack([3.0, 4.0], stars=())
+    stack = make_stack([3.0, 4.0], stars=())
     good = np.zeros_like(stack.good)
     good[:, 47, 50] = True
     one = dataclasses.replace(stack, good=good, image=np.zeros_like(stack.image))
-    options = FitOptions(cell_size=_SIZE, halo=_HALO, n_threads=1, method=method, mm_iterations=20)
-    fit = fit_patch(lambda tile, halo: one, height=_SIZE, width=_SIZE, options=options)
+    options = FitOptions(cell_size=SIZE, halo=HALO, n_threads=1, method=method, mm_iterations=20)
+    fit = fit_patch(lambda tile, halo: one, height=SIZE, width=SIZE, options=options)
     assert (fit.n_image > 0).sum() == 1 and np.isfinite(fit.coadd).all()
     changes = find_loss_change(fit.history)
     assert set(changes) == ({(0, 0)} if method == "mm" else set())

@@ -19,6 +19,7 @@ from ._first_look import FirstLook
 from ._neighbours import SOFT, brightest_nearby, soft
 from ._sky_planes import find_skies
 from ._trail import SHORTEST_TRAIL, find_trails
+from ._variability import allow_for_variability
 
 _MODEL_ERROR = 0.05
 """Error of the Wiener model relative to the brightest pixel nearby: its
@@ -124,7 +125,10 @@ class Clipper:
             at[:, 0] += part.start
             found.append(at)
         planes = score, used, smooth
-        cores = self._judge(torch.cat(found), worst, *planes)
+        found = torch.cat(found)
+        about = {"image": image, "residual": residual, "good": good, "variance": variance}
+        self._expect_variability(found, worst, *planes, **about)
+        cores = self._judge(found, worst, *planes)
         kept = torch.ones_like(score)
         for some in zip(*(one.split(_AT_ONCE) for one in cores), strict=True):
             where, marks = self._grow(*some, *planes)
@@ -133,6 +137,26 @@ class Clipper:
             if _is_long(one):
                 torch.minimum(one, 1.0 - _mark_trails(*of_one), out=one)
         torch.mul(good, kept, out=used)
+
+    def _expect_variability(
+        self,
+        found: torch.Tensor,
+        worst: torch.Tensor,
+        score: torch.Tensor,
+        light: torch.Tensor,
+        smooth: torch.Tensor,
+        **stack: torch.Tensor,
+    ) -> None:
+        """Lower the scores of sources that vary, and with them what is the
+        worst there; arguments as of `_judge` and `allow_for_variability`.
+        """
+        places = torch.unique(found[:, 1] * worst.shape[1] + found[:, 2])
+        allow_for_variability(
+            places, model_error=_MODEL_ERROR, score=score, light=light, smooth=smooth, **stack
+        )
+        most = score.flatten(1).index_select(1, places).abs_().amax(0)
+        most.clamp_(min=self._clip_sigma / _AMONG_WORST)
+        worst.view(-1)[places] = most.mul_(_AMONG_WORST)
 
     def _judge(
         self,
