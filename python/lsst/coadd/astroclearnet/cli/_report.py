@@ -93,7 +93,7 @@ def report(repo: str, collections: str, where: str, coadd_name: str, output: Pat
         count = StepCounter(len(tracts) + len(patches), progress)
         sections = [_describe_tract(butler, ref, base, named, count) for ref in tracts]
         of_patches = (_describe_patch(butler, ref, base, named, count) for ref in patches)
-        links, number = [], f"{len(patches)} patch{'es' if len(patches) > 1 else ''}"
+        links, number = {}, f"{len(patches)} patch{'es' if len(patches) > 1 else ''}"
         output.parent.mkdir(parents=True, exist_ok=True)
         if len(patches) > _MOST_PATCHES:
             folder = output.with_name(f"{output.stem}_patches")
@@ -111,21 +111,24 @@ def report(repo: str, collections: str, where: str, coadd_name: str, output: Pat
 
 def _write_pages(
     sections: Iterable[Section], refs: Sequence[DatasetRef], folder: Path, introduction: str, *, index: str
-) -> list[tuple[str, str]]:
-    """Write a page for each patch, one at a time; return titles and addresses
-    for the page that they lie beside.
+) -> dict[str, list[tuple[str, str]]]:
+    """Write a page for each patch, one at a time; return numbers and addresses
+    for the page that they lie beside, by tract and band.
     """
     from ..comparison._page import make_page
 
     folder.mkdir(exist_ok=True)
-    links = []
+    links: dict[str, list[tuple[str, str]]] = {}
     for ref, section in zip(refs, sections, strict=True):
         name = "_".join(str(value) for value in ref.dataId.required_values) + ".html"
         page = make_page(
-            section.title, introduction, [section], links=[("All patches", quote(f"../{index}"))]
+            section.title, introduction, [section], links={"": [("All patches", quote(f"../{index}"))]}
         )
         write_whole(folder / name, page.encode())
-        links.append((section.title, quote(f"{folder.name}/{name}")))
+        rest = [f"{key}={value}" for key, value in ref.dataId.required.items() if key != "patch"]
+        links.setdefault(f"Patches of {', '.join(rest)}:", []).append(
+            (str(ref.dataId["patch"]), quote(f"{folder.name}/{name}"))
+        )
     return links
 
 

@@ -17,7 +17,7 @@ import dataclasses
 import html
 import importlib.resources
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -139,7 +139,11 @@ def _render_cell(value: Any) -> str:
 
 
 def make_page(
-    title: str, introduction: str, sections: Sequence[Section], *, links: Sequence[tuple[str, str]] = ()
+    title: str,
+    introduction: str,
+    sections: Sequence[Section],
+    *,
+    links: Mapping[str, Sequence[tuple[str, str]]] | None = None,
 ) -> str:
     """Write a page that needs no other file and no network.
 
@@ -152,7 +156,8 @@ def make_page(
     sections
         In order.
     links
-        Titles and addresses of other pages, named after the sections.
+        Titles and addresses of other pages, named after the sections: by what
+        stands before them, a line each.
 
     Returns
     -------
@@ -161,10 +166,9 @@ def make_page(
     """
     folder = importlib.resources.files("lsst.coadd.astroclearnet") / "resources" / "report"
     style, script = ((folder / name).read_text() for name in ("page.css", "page.js"))
-    addresses = [(one.title, f"#s{k}") for k, one in enumerate(sections)]
-    anchors = "\n".join(
-        f'<a href="{html.escape(address)}">{html.escape(text)}</a>' for text, address in [*addresses, *links]
-    )
+    anchors = _render_links([(one.title, f"#s{k}") for k, one in enumerate(sections)])
+    for before, others in (links or {}).items():
+        anchors += f"\n<p>{html.escape(before)}\n{_render_links(others)}</p>"
     body = "\n".join(_render_section(section, k) for k, section in enumerate(sections))
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">\n'
@@ -173,6 +177,11 @@ def make_page(
         f"<h1>{html.escape(title)}</h1>\n<p>{html.escape(introduction)}</p>\n<nav>{anchors}</nav>\n"
         f"{body}\n<script>\n{script}</script>\n</body></html>\n"
     )
+
+
+def _render_links(links: Sequence[tuple[str, str]]) -> str:
+    """Write titles and addresses as links."""
+    return "\n".join(f'<a href="{html.escape(address)}">{html.escape(text)}</a>' for text, address in links)
 
 
 def _render_section(section: Section, k: int) -> str:
