@@ -16,7 +16,7 @@ import torch
 
 from .._batches import parts
 from ._first_look import FirstLook
-from ._neighbours import SOFT, brightest_nearby, soft
+from ._neighbours import SOFT, brightest_nearby, soft, take
 from ._sky_planes import find_skies
 from ._trail import SHORTEST_TRAIL, find_trails
 from ._variability import allow_for_variability
@@ -154,7 +154,7 @@ class Clipper:
         allow_for_variability(
             places, model_error=_MODEL_ERROR, score=score, light=light, smooth=smooth, **stack
         )
-        most = score.flatten(1).index_select(1, places).abs_().amax(0)
+        most = take(score, places).abs_().amax(0)
         most.clamp_(min=self._clip_sigma / _AMONG_WORST)
         worst.view(-1)[places] = most.mul_(_AMONG_WORST)
 
@@ -184,10 +184,11 @@ class Clipper:
         strength, sharp
             How far, from 0 to 1, and how far as a sharp artifact, ``(j,)``.
         """
-        at = tuple(found.T)
-        size, faint = score[at].abs(), smooth[at] * _dark(score[at], light[at])
-        excess = torch.maximum(size, faint * (self._clip_sigma / _FAINT))
-        strength = soft(excess / worst[at[1:]], 1.0)
+        at = (found[:, 0] * score.shape[1] + found[:, 1]) * score.shape[2] + found[:, 2]
+        seen, noise, faint = (take(plane.view(1, -1), at)[0] for plane in (score, light, smooth))
+        size = seen.abs()
+        excess = torch.maximum(size, faint * _dark(seen, noise) * (self._clip_sigma / _FAINT))
+        strength = soft(excess / worst[found[:, 1], found[:, 2]], 1.0)
         sharp = strength * soft(size, 4 * self._clip_sigma)
         out = strength > 0
         return found[out], strength[out], sharp[out]
@@ -222,8 +223,8 @@ class Clipper:
         y = (cores[:, 1, None] + offset).clamp_(0, height - 1)
         x = (cores[:, 2, None] + offset).clamp_(0, width - 1)
         where = (cores[:, :1] * height + y)[:, :, None] * width + x[:, None, :]
-        seen = score.view(-1)[where]
-        faint = smooth.view(-1)[where] * _dark(seen, light.view(-1)[where])
+        seen, noise, faint = (take(plane.view(1, -1), where)[0] for plane in (score, light, smooth))
+        faint *= _dark(seen, noise)
         # A deficit, which has been halved, counts in full here.
         excess = torch.maximum(torch.nn.functional.leaky_relu(seen, -2.0), faint * (_GROW / _GROW_SMOOTH))
         noticed = soft(excess, _GROW)
@@ -290,8 +291,8 @@ def _dark(score: torch.Tensor, light: torch.Tensor) -> torch.Tensor:
     where the model's is, and a pixel must tell by itself.
     """
     # Scores below 0 have been halved; light has the noise's share in it.
-    share = torch.where(score < 0, 0.5 * light, light).abs() / score.abs().clamp(min=1e-20)
-    return ((share - 0.5) / (2.0 * SOFT) + 0.5).clamp(0.0, 1.0)
+    share = torch.nn.functional.leaky_relu(light, 0.5).abs_().div_(score.abs().clamp_(min=1e-20))
+    return share.sub_(0.5).div_(2.0 * SOFT).add_(0.5).clamp_(0.0, 1.0)
 
 
 def _is_long(kept: torch.Tensor) -> bool:
