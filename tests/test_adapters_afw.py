@@ -47,6 +47,7 @@ from lsst.coadd.astroclearnet.core import (
     SkippedExposureError,
     UncalibratedExposureError,
 )
+from lsst.coadd.astroclearnet.core.warp._psf_trend import PsfTrend
 
 pytestmark = pytest.mark.usefixtures("stand_ins")
 
@@ -242,6 +243,28 @@ def test_with_afw():
     kernel = exposure.psf(x=120, y=30)
     assert kernel.shape == (31, 31) and kernel[15, 15] == kernel.max()
     assert isinstance(exposure.psf, ExposurePsf) and isinstance(exposure.wcs, SkyWcsMap)
+
+
+def test_psf_that_varies_with_afw():
+    """Its kernels differ from place to place, and its trend is theirs."""
+    math = pytest.importorskip("lsst.afw.math", reason=NEEDS_AFW)
+    algorithms = pytest.importorskip("lsst.meas.algorithms", reason=NEEDS_AFW)
+    from lsst.afw.detection import GaussianPsf
+    from lsst.geom import Point2D
+
+    narrow, wide = (GaussianPsf(31, 31, sigma).computeKernelImage(Point2D(0, 0)) for sigma in (1.6, 2.4))
+    parts = [math.FixedKernel(narrow), math.FixedKernel(wide)]
+    shares = [math.PolynomialFunction2D(terms) for terms in ([0.7, -2e-4, 1e-4], [0.3, 2e-4, -1e-4])]
+    model = algorithms.PcaPsf(math.LinearCombinationKernel(parts, shares), Point2D(500, 500))
+    exposure_f = Afw().make(Scene())
+    exposure_f.setPsf(model)
+    psf = exposure_from_exposure_f(exposure_f, data_id=DATA_ID).psf
+    difference = wide.array - narrow.array
+    np.testing.assert_allclose(psf(x=1000, y=200), narrow.array + 0.48 * difference, atol=1e-9)
+    outline = np.array([[0, 0], [2000, 0], [2000, 2000], [0, 2000]], float)
+    trend = PsfTrend.fit(psf, outline=outline, x0=600, y0=100, height=300, width=400)
+    expected = np.array([2e-4, -1e-4])[:, None, None] * difference
+    np.testing.assert_allclose(trend(x=800, y=200), expected, atol=1e-9)
 
 
 def test_visit_summary_with_afw():
