@@ -78,11 +78,10 @@ def hasty_filling():
     single pixels beside holes: tests of all that is around the fit can do
     without the rest of it. What is clipped, and the noise, are known before.
     """
-    from lsst.coadd.astroclearnet.core.statistic import _statistic
+    from lsst.coadd.astroclearnet.core.statistic import _stages
 
-    *clipping, (strength, _, *rest) = _statistic._STAGES
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_statistic, "_STAGES", (*clipping, (strength, 12, *rest)))
+        patch.setattr(_stages, "_FILL_STEPS", 12)
         yield
 
 

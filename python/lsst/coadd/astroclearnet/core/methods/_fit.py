@@ -27,7 +27,8 @@ from ..encoder._encoder import load_encoder
 from ..encoder._flux import match_and_quieten
 from ..encoder._inputs import LATENT_FWHM, EncoderInputs
 from ..encoder._scatter import Scatter
-from ..statistic._statistic import FILL_STRENGTH, Statistic, compute_statistic
+from ..statistic._stages import FILL_STRENGTH
+from ..statistic._statistic import Statistic, compute_statistic
 from ._kaiser import KAISER_FILL_STRENGTH, finish_kaiser
 from ._mm import fit_mm
 from ._paper import PaperNetwork

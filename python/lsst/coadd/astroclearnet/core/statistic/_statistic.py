@@ -17,7 +17,6 @@ of D (Kaiser 2004; Bosch et al., DMTN-015; Zackay & Ofek 2017).
 from __future__ import annotations
 
 __all__ = (
-    "FILL_STRENGTH",
     "Statistic",
     "compute_statistic",
     "fit_quality",
@@ -39,42 +38,13 @@ from ..fourier._grid import FourierGrid
 from ._coverage_noise import measure_inflation, measure_noise_power, measure_share
 from ._level_psfs import PsfLeveller
 from ._noise_level import measure_noise_scale
+from ._stages import FILL_STRENGTH, plan_stages
 from ._understated_noise import find_understated_noise
 from ._wiener import WienerSolver
 
-FILL_STRENGTH = 6e-6
-"""Strength of the Wiener prior of what holes are filled with. With five times
-as much stars are 2 to 4 % faint where the sharpest exposures are missing, with
-less the last pixels beside the end of coverage are noisier than is written,
-and the size of the cells shows."""
-
-_STAGES = (
-    # strength, steps, tolerance, clips
-    (1e-3, 40, 0.05, True),
-    (1e-4, 40, 0.05, True),
-    (3e-5, 40, 0.05, True),
-    (None, 300, 0.02, False),
-)
-"""Strength of the Wiener prior, most solver steps, error relative to the
-noise at which to stop before, and whether to clip after them. A strong prior
-at first keeps artifacts from being fitted; `None` is that of the filling.
-Fewer stages would save a tenth of the time, but which pixels are clipped would
-depend on the size of the cell; so it would if models of few exposures, which
-need more steps, stopped earlier."""
-
-_MANY = 22
-"""Exposures from which on the tolerance is that of `_STAGES`. Of fewer a hole
-takes more of the light, and a filling that stopped early would depend on the
-size of the cell."""
-
-_LEAST_SEEN, _THIN = 0.01, 0.25
-"""Part of the pixels that count as a place where few exposures see, and share
-of the exposures below which they are few. There priors are the weaker, and
-models as exact as for so few: they would leave stars in all exposures that
-see them, which then are clipped, or filled with too little light."""
-
 _PART_STRENGTH, _PART_STEPS, _PART_TOLERANCE = 3e-5, 8, 0.05
-"""The same for a part of the exposures, which starts from nothing."""
+"""Strength of the prior, most steps and error of the fit to a part of the
+exposures, which starts from nothing."""
 
 _LEAST_PAD, _REACH = 8, 30
 """Least padding in pixels, and how far light is taken to reach around the
@@ -159,10 +129,27 @@ def _sky_variance(stack: CellStack) -> np.ndarray:
     return np.array(levels, dtype=np.float32)
 
 
-def _find_least_depth(good: np.ndarray) -> int:
-    """Return how many exposures see where fewest do."""
-    depth = good.sum(0)
-    return int(np.quantile(depth[depth > 0], _LEAST_SEEN, method="lower"))
+def _load(
+    stack: CellStack, level: np.ndarray, understated: np.ndarray, device: torch.device | str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return images, variances and good pixels of a stack, 0, the level of the
+    sky and 0 in its holes.
+
+    Parameters
+    ----------
+    stack
+        The exposures.
+    level
+        Variance of the sky of each, ``(n,)``.
+    understated
+        What their variances are multiplied with, ``(n,)``.
+    device
+        Where the tensors live.
+    """
+    variance = np.where(stack.good, stack.variance * understated[:, None, None], level[:, None, None])
+    good = torch.as_tensor(stack.good, device=device).float()
+    image = torch.as_tensor(stack.image, dtype=torch.float32, device=device) * good
+    return image, torch.as_tensor(variance, dtype=torch.float32, device=device), good
 
 
 def leave_out_weightless(stack: CellStack) -> CellStack:
@@ -209,16 +196,12 @@ def compute_statistic(
         D, den and what belongs to them.
     """
     n, height, width = stack.image.shape
-    good = stack.good
     level = _sky_variance(stack)
     understated = find_understated_noise(stack, level)
     level = level * understated
     pad = max(_LEAST_PAD, _REACH - halo)
     grid = FourierGrid.for_images(height=height, width=width, pad=pad, device=device)
-    variance = np.where(good, stack.variance * understated[:, None, None], level[:, None, None])
-    good = torch.as_tensor(good, device=device).float()
-    image = torch.as_tensor(stack.image, dtype=torch.float32, device=device) * good
-    variance = torch.as_tensor(variance, dtype=torch.float32, device=device)
+    image, variance, good = _load(stack, level, understated, device)
     sky = torch.as_tensor(level, device=device)
     psf = torch.as_tensor(stack.psf, dtype=torch.float32, device=device)
     transfer = grid.transfer(psf)
@@ -232,15 +215,10 @@ def compute_statistic(
     noise_scale = torch.as_tensor(understated, device=device)
     used = look.find_used() if n > 1 else good
     history: list[HistoryRow] = []
-    least_depth = _find_least_depth(stack.good)
-    share = min(1.0, least_depth / (_THIN * n))
-    fill_strength *= share
-    exact = min(1.0, least_depth / _MANY) if n >= _MANY else (n / _MANY) ** 2.5
-    for number, (strength, steps, tolerance, clips) in enumerate(_STAGES):
-        error = tolerance * exact
-        strength = strength * share if strength else fill_strength
+    stages = plan_stages(stack.good, fill_strength=fill_strength)
+    for number, (strength, steps, error, clips) in enumerate(stages):
         left = solver.solve(used, strength=strength, steps=steps, tolerance=error)
-        if number == len(_STAGES) - 2:
+        if number == len(stages) - 2:
             # Its residuals are the last to be clipped.
             factor, told = measure_noise_scale(
                 residual=solver.residual,
@@ -257,7 +235,7 @@ def compute_statistic(
             sky = told * factor
             variance.mul_(factor[:, None, None])
             solver.reweigh(sky)
-        if leveller is not None and number < len(_STAGES) - 1:
+        if leveller is not None and number < len(stages) - 1:
             leveller.level(image, solver.residual, spectrum=solver.spectrum, den=solver.den)
         history.append(_make_row("statistic", number, solver.residual, variance, used))
         if clips and n > 1:
@@ -276,8 +254,8 @@ def compute_statistic(
         data=solver.complete(used, left),
         den=solver.den,
         coverage=coverage,
-        inflation=measure_inflation(coverage, used, solver.power, weight, grid, prior=fill_strength),
-        noise_power=measure_noise_power(used, solver.power, weight, grid, prior=fill_strength),
+        inflation=measure_inflation(coverage, used, solver.power, weight, grid, prior=stages[-1].strength),
+        noise_power=measure_noise_power(used, solver.power, weight, grid, prior=stages[-1].strength),
         den_change=None if leveller is None else leveller.find_den_change(transfer, weight),
         history=tuple(history),
     )
