@@ -27,8 +27,9 @@ from lsst.coadd.astroclearnet.assemble_acn_coadd import (
     CoaddInput,
     FitFailedError,
 )
-from lsst.coadd.astroclearnet.comparison._metrics import Truth, compare_views
+from lsst.coadd.astroclearnet.comparison._metrics import compare_views
 from lsst.coadd.astroclearnet.comparison._photometry import adaptive_fwhm
+from lsst.coadd.astroclearnet.comparison._truth import Truth
 from lsst.coadd.astroclearnet.core import FitError
 from lsst.coadd.astroclearnet.outputs._about import make_seed
 from lsst.images import Box

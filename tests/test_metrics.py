@@ -17,8 +17,9 @@ import pytest
 from lsst.coadd.astroclearnet._coadds import CoaddView, sample_gaussian
 from lsst.coadd.astroclearnet.cli._summary import format_metrics
 from lsst.coadd.astroclearnet.comparison._detect import detect_sources, is_restored, point_source_error
-from lsst.coadd.astroclearnet.comparison._metrics import Truth, compare_views
+from lsst.coadd.astroclearnet.comparison._metrics import compare_views
 from lsst.coadd.astroclearnet.comparison._photometry import adaptive_fwhm, homogenize
+from lsst.coadd.astroclearnet.comparison._truth import Truth
 
 SIZE, SCALE, SKY_RMS = 360, 0.168, 1.0
 X0, Y0 = 1000, 2000

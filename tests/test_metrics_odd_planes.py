@@ -19,8 +19,9 @@ from test_metrics import SIZE, draw_view, gaussian, pick
 from lsst.coadd.astroclearnet._coadds import sample_gaussian
 from lsst.coadd.astroclearnet.comparison._detect import detect_sources, extract
 from lsst.coadd.astroclearnet.comparison._detections import make_residual_rows
-from lsst.coadd.astroclearnet.comparison._metrics import Truth, compare_views
+from lsst.coadd.astroclearnet.comparison._metrics import compare_views
 from lsst.coadd.astroclearnet.comparison._sky import make_sky_rows
+from lsst.coadd.astroclearnet.comparison._truth import Truth
 from lsst.coadd.astroclearnet.comparison.pictures._diagrams import make_exposure_figure, make_psf_figure
 from lsst.coadd.astroclearnet.comparison.pictures._plots import make_comparison_figure
 

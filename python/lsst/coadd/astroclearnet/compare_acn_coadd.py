@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from ._coadds import CoaddView
-    from .comparison._metrics import Comparison, Truth
+    from .comparison._metrics import Comparison
+    from .comparison._truth import Truth
 
 _NAMES = {"reference": "deepCoadd", "coadd": "acn_coadd", "latent": "acn_latent"}
 

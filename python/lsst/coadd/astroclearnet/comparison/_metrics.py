@@ -10,11 +10,11 @@
 
 from __future__ import annotations
 
-__all__ = ("Comparison", "Truth", "compare_views")
+__all__ = ("Comparison", "compare_views")
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from astropy.table import Table
@@ -22,53 +22,13 @@ from astropy.table import Table
 from .._coadds import CoaddView
 from ._detect import detect_sources, is_restored, point_source_error
 from ._detections import make_count_rows, make_residual_rows, make_truth_rows
-from ._fluxes import bin_medians, expected_fluxes
-from ._photometry import (
-    Sources,
-    aperture_fluxes,
-    broadest_fwhm,
-    centroids,
-    half_width,
-    homogenize,
-    select_isolated,
-    sky_aperture_rms,
-)
+from ._fluxes import bin_medians
+from ._photometry import Sources, half_width, select_isolated
 from ._rows import Row, make_table
+from ._scene import Scene, measure_psf, measure_scene
 from ._sky import make_mask_rows, make_seam_rows, make_sky_rows
 from ._stars import StarShapes, find_stars, make_star_rows, measure_stars
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Truth:
-    """What a simulation knows."""
-
-    x: np.ndarray
-    """Patch pixel x of each source, float ``(n,)``."""
-
-    y: np.ndarray
-    """Patch pixel y of each source, float ``(n,)``."""
-
-    is_star: np.ndarray
-    """Point sources, bool ``(n,)``."""
-
-    view: CoaddView | None = None
-    """Noiseless image with its PSF; then there are no sources but these."""
-
-    flux: np.ndarray | None = None
-    """True flux of each in nJy ``(n,)``; needed where there is no image."""
-
-    half_light_radius: np.ndarray | None = None
-    """Of each galaxy in pixels ``(n,)``, 0 for stars; goes with `flux`, as
-    what follows, all as of `expected_fluxes`."""
-
-    sersic_n: np.ndarray | None = None
-    """Sersic index of each galaxy ``(n,)``; 1 by default."""
-
-    axis_ratio: np.ndarray | None = None
-    """Minor to major axis of each ``(n,)``; 1 by default."""
-
-    trunc: np.ndarray | None = None
-    """Where each profile ends, in pixels ``(n,)``; nowhere by default."""
+from ._truth import Truth
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -160,60 +120,34 @@ def compare_views(
     ValueError
         If the planes do not cover the same pixels; the text names them.
     """
+    _check_boxes(views, truth)
     reference = views[0]
-    for view in (*views, *([truth.view] if truth and truth.view else [])):
-        if view.box != reference.box:
-            raise ValueError(
-                f"{view.name} covers (x0, y0, width, height) = {view.box}, "
-                f"{reference.name} covers {reference.box}; they cannot be compared."
-            )
-    scene = _measure_scene(
+    scene = measure_scene(
         views, truth, detection_sigma=detection_sigma, radius=aperture_radius / reference.pixel_scale
     )
-    sources, radius = scene.sources, isolation / reference.pixel_scale
+    sources = scene.sources
     # The sky of a restored image says nothing of the noise.
     noisy = next((view for view in views if not is_restored(view)), reference)
-    fluxes, snr = scene.fluxes, scene.best / scene.noise[noisy.name]
-    isolated = select_isolated(sources, scene.best, distance=radius)
+    snr = scene.best / scene.noise[noisy.name]
+    isolated = select_isolated(sources, scene.best, distance=isolation / reference.pixel_scale)
     bright = (snr > star_snr) & isolated
     stars = bright & truth.is_star if truth else find_stars(reference, sources, bright)
     shapes = {view.name: measure_stars(view, sources, stars) for view in views}
-    floor = point_source_error(views)
-    found = {
-        view.name: detect_sources(
-            view, threshold=detection_sigma, least_error=floor if is_restored(view) else 0.0
-        )
-        for view in views
-    }
+    found = _detect(views, detection_sigma)
     bins = list(itertools.pairwise(snr_edges))
-    match_radius = _measure_psf(reference)
-    residuals = {
-        view.name: np.where(
-            reference.bad | view.bad, np.nan, scene.smooth[reference.name] - scene.smooth[view.name]
-        )
-        for view in views[1:]
-    }
+    match_radius = measure_psf(reference)
+    residuals = {view.name: _subtract(reference, view, scene.smooth) for view in views[1:]}
     rows: list[Row] = []
     for view in views:
         rows += make_star_rows(view, shapes[view.name])
         rows += make_sky_rows(view, sources, scene.noise[view.name])
-        is_reference = view is reference
-        known = None if is_reference else found[reference.name]
+        known = None if view is reference else found[reference.name]
         rows += make_count_rows(view, found[view.name], known, radius=match_radius)
         if known is not None:
-            rows += bin_medians(
-                "flux_ratio", view.name, fluxes[view.name] / fluxes[reference.name], snr, bins
-            )
-            for name, offset in zip("xy", scene.offsets[view.name], strict=True):
-                rows += bin_medians(f"centroid_d{name}", view.name, offset, snr, bins)
-            rows += make_residual_rows(
-                view,
-                residuals[view.name],
-                known,
-                sigma=_map_noise(scene.smooth[noisy.name], noisy, sources.sky),
-                threshold=detection_sigma,
-                radius=match_radius,
-            )
+            rows += _make_ratio_rows(view, reference, scene, snr, bins)
+            sigma = _map_noise(scene.smooth[noisy.name], noisy, sources.sky)
+            limits = {"sigma": sigma, "threshold": detection_sigma, "radius": match_radius}
+            rows += make_residual_rows(view, residuals[view.name], known, **limits)
         rows += make_seam_rows(view, sources) + make_mask_rows(view)
         if truth:
             rows += _make_truth_rows(view, truth, scene, snr, isolated, found[view.name], bins, match_radius)
@@ -222,7 +156,7 @@ def compare_views(
         sources=sources,
         snr=snr,
         stars=stars,
-        fluxes=fluxes,
+        fluxes=scene.fluxes,
         offsets=scene.offsets,
         shapes=shapes,
         found=found,
@@ -233,55 +167,46 @@ def compare_views(
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class _Scene:
-    """All planes at one PSF, and the same sources in each."""
-
-    sources: Sources
-    fwhm: float
-    smooth: dict[str, np.ndarray]
-    fluxes: dict[str, np.ndarray]
-    noise: dict[str, float]
-    offsets: dict[str, tuple[np.ndarray, np.ndarray]]
-    best: np.ndarray
-    """What the fluxes of the sources are compared with, ``(n,)``."""
-
-
-def _measure_scene(
-    views: Sequence[CoaddView], truth: Truth | None, *, detection_sigma: float, radius: float
-) -> _Scene:
-    """Bring planes to one PSF and measure the same sources in each."""
+def _check_boxes(views: Sequence[CoaddView], truth: Truth | None) -> None:
+    """Refuse planes that do not cover the same pixels."""
     reference = views[0]
-    least_error = point_source_error(views) if is_restored(reference) else 0.0
-    sources = detect_sources(reference, threshold=detection_sigma, least_error=least_error)
-    if truth is not None:
-        sources = dataclasses.replace(sources, x=truth.x, y=truth.y)
-    fwhm = 1.2 * max(_measure_psf(view) for view in views)
-    planes = [*views, truth.view] if truth and truth.view else list(views)
-    smooth = {view.name: homogenize(view, fwhm=fwhm) for view in planes}
-    fluxes, noise, places = {}, {}, {}
-    for view in planes:
-        image = smooth[view.name]
-        fluxes[view.name] = aperture_fluxes(image, sources, radius=radius, view=view)
-        noise[view.name] = sky_aperture_rms(image, sources, radius=radius, view=view)
-        places[view.name] = centroids(image, sources, fwhm=fwhm, view=view)
-    if truth is not None and truth.view is None:
-        fluxes["catalogue"] = _expect_fluxes(truth, fwhm=fwhm, radius=radius)
-    best = fluxes["catalogue" if "catalogue" in fluxes else planes[-1 if truth else 0].name]
-    # What lies where the reference has no data could not be found.
-    best = np.where(np.isfinite(fluxes[reference.name]), best, np.nan)
-    return _Scene(
-        sources=sources,
-        fwhm=fwhm,
-        smooth=smooth,
-        fluxes=fluxes,
-        noise=noise,
-        offsets={
-            view.name: _subtract(places[view.name], places[reference.name], reference.pixel_scale)
-            for view in views[1:]
-        },
-        best=best,
-    )
+    for view in (*views, *([truth.view] if truth and truth.view else [])):
+        if view.box != reference.box:
+            raise ValueError(
+                f"{view.name} covers (x0, y0, width, height) = {view.box}, "
+                f"{reference.name} covers {reference.box}; they cannot be compared."
+            )
+
+
+def _detect(views: Sequence[CoaddView], threshold: float) -> dict[str, Sources]:
+    """Detect sources in each plane."""
+    floor = point_source_error(views)
+    return {
+        view.name: detect_sources(view, threshold=threshold, least_error=floor if is_restored(view) else 0.0)
+        for view in views
+    }
+
+
+def _subtract(reference: CoaddView, view: CoaddView, smooth: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the reference minus a plane at one PSF; NaN where either has no
+    data.
+    """
+    return np.where(reference.bad | view.bad, np.nan, smooth[reference.name] - smooth[view.name])
+
+
+def _make_ratio_rows(
+    view: CoaddView,
+    reference: CoaddView,
+    scene: Scene,
+    snr: np.ndarray,
+    bins: Sequence[tuple[float, float]],
+) -> list[Row]:
+    """Make the rows of fluxes and places relative to the reference."""
+    ratio = scene.fluxes[view.name] / scene.fluxes[reference.name]
+    rows = bin_medians("flux_ratio", view.name, ratio, snr, bins)
+    for name, offset in zip("xy", scene.offsets[view.name], strict=True):
+        rows += bin_medians(f"centroid_d{name}", view.name, offset, snr, bins)
+    return rows
 
 
 def _map_noise(smooth: np.ndarray, view: CoaddView, sky: np.ndarray) -> np.ndarray:
@@ -292,34 +217,10 @@ def _map_noise(smooth: np.ndarray, view: CoaddView, sky: np.ndarray) -> np.ndarr
     return half_width((smooth / sigma)[sky]) * sigma
 
 
-def _subtract(
-    places: tuple[np.ndarray, np.ndarray], others: tuple[np.ndarray, np.ndarray], pixel_scale: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return differences of positions, in milliarcsec."""
-    scale = 1000 * pixel_scale
-    return (places[0] - others[0]) * scale, (places[1] - others[1]) * scale
-
-
-def _expect_fluxes(truth: Truth, *, fwhm: float, radius: float) -> np.ndarray:
-    """Say what apertures should hold of the sources of a catalogue."""
-    if truth.flux is None:
-        raise ValueError("A catalogue of true sources without an image needs their fluxes.")
-    size, index, ratio, end = (
-        np.full(len(truth.flux), default) if values is None else values
-        for values, default in (
-            (truth.half_light_radius, 0.0),
-            (truth.sersic_n, 1.0),
-            (truth.axis_ratio, 1.0),
-            (truth.trunc, 0.0),
-        )
-    )
-    return expected_fluxes(truth.flux, size, index, axis_ratio=ratio, trunc=end, fwhm=fwhm, radius=radius)
-
-
 def _make_truth_rows(
     view: CoaddView,
     truth: Truth,
-    scene: _Scene,
+    scene: Scene,
     snr: np.ndarray,
     isolated: np.ndarray,
     found: Sources,
@@ -344,11 +245,3 @@ def _make_truth_rows(
         bins=bins,
         radius=radius,
     )
-
-
-def _measure_psf(view: CoaddView) -> float:
-    """Return the FWHM of the broadest PSF of a plane, in pixels."""
-    fwhm = broadest_fwhm(view)
-    if not np.isfinite(fwhm):
-        raise ValueError(f"{view.name} has no PSF that could be measured.")
-    return fwhm

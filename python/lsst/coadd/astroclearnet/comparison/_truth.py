@@ -10,8 +10,9 @@
 
 from __future__ import annotations
 
-__all__ = ("SERSIC_OF_TYPE", "read_catalog")
+__all__ = ("SERSIC_OF_TYPE", "Truth", "read_catalog")
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -21,7 +22,6 @@ import numpy as np
 
 from .._coadds import CoaddView
 from .._magnitudes import flux_from_mag
-from ._metrics import Truth
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -32,6 +32,39 @@ SERSIC_OF_TYPE: Mapping[str, float] = MappingProxyType(
     {"gaussian": 0.5, "exponential": 1.0, "devaucouleurs": 4.0}
 )
 """Sersic index of the source types, in lower case, whose name says it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Truth:
+    """What a simulation knows."""
+
+    x: np.ndarray
+    """Patch pixel x of each source, float ``(n,)``."""
+
+    y: np.ndarray
+    """Patch pixel y of each source, float ``(n,)``."""
+
+    is_star: np.ndarray
+    """Point sources, bool ``(n,)``."""
+
+    view: CoaddView | None = None
+    """Noiseless image with its PSF; then there are no sources but these."""
+
+    flux: np.ndarray | None = None
+    """True flux of each in nJy ``(n,)``; needed where there is no image."""
+
+    half_light_radius: np.ndarray | None = None
+    """Of each galaxy in pixels ``(n,)``, 0 for stars; goes with `flux`, as
+    what follows, all as of `expected_fluxes`."""
+
+    sersic_n: np.ndarray | None = None
+    """Sersic index of each galaxy ``(n,)``; 1 by default."""
+
+    axis_ratio: np.ndarray | None = None
+    """Minor to major axis of each ``(n,)``; 1 by default."""
+
+    trunc: np.ndarray | None = None
+    """Where each profile ends, in pixels ``(n,)``; nowhere by default."""
 
 
 def read_catalog(catalog: Table, *, like: CoaddView, view: CoaddView | None = None) -> Truth:
