@@ -12,7 +12,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from _star_stacks import SIZE, make_stack, measure_fluxes
+from _star_stacks import SIZE, draw_star, make_stack, measure_fluxes
 
 from lsst.coadd.astroclearnet.core import CellStack
 from lsst.coadd.astroclearnet.core.statistic._statistic import compute_statistic
@@ -31,7 +31,7 @@ def _count_clipped(stack: CellStack) -> np.ndarray:
     return compute_statistic(stack, halo=SIZE // 2).rejected.sum((1, 2)).numpy()
 
 
-@pytest.mark.parametrize("n", [5, 8, 12])
+@pytest.mark.parametrize("n", [7, 9, 12])
 def test_bright_nights_count_as_faint_ones(n):
     """The coadd has the mean flux, and nothing is clipped."""
     curve = _CURVE[:n] / _CURVE[:n].mean()
@@ -50,6 +50,17 @@ def test_flare_is_none_of_it(n):
     assert _count_clipped(stack)[1] > 30
 
 
+@pytest.mark.parametrize("n", [7, 9])
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_sharp_exposure_that_lacks_the_star(n, share):
+    """It spoils the model, so that all others seem to differ, each by its
+    width; but none of them varies."""
+    fwhms = [3.0, *np.linspace(3.4, 5.0, n - 1)]
+    curve = np.ones(n)
+    curve[0] = share
+    assert measure_fluxes(make_stack(fwhms, curve=curve)) == pytest.approx(1.0, abs=0.02)
+
+
 @pytest.mark.parametrize("brightness", [1500.0, 3e4])
 def test_cosmic_ray_on_a_star_that_varies(brightness):
     """What the star does not explain is clipped, on a night of any
@@ -62,6 +73,18 @@ def test_cosmic_ray_on_a_star_that_varies(brightness):
     assert measure_fluxes(hit)[0] == pytest.approx(measure_fluxes(stack)[0], abs=0.001)
     assert 1.0 < measure_fluxes(hit)[1] < 1.04
     clipped = _count_clipped(hit) - _count_clipped(stack)
+    assert clipped[3] >= 5 and np.delete(clipped, 3).max() <= 3
+
+
+def test_seeing_is_no_variability():
+    """A galaxy is fainter than a star of the same peak where seeing is good;
+    an artifact on it is found all the same."""
+    fwhms = np.linspace(3.0, 5.0, 9)
+    stack = make_stack(fwhms, stars=())
+    light = [2e4 * draw_star(48.0, 48.0, np.hypot(fwhm, 6.0)) for fwhm in fwhms]
+    image = stack.image + np.array(light, np.float32)
+    image[3, 46:51, 48] += 150.0
+    clipped = _count_clipped(dataclasses.replace(stack, image=image))
     assert clipped[3] >= 5 and np.delete(clipped, 3).max() <= 3
 
 

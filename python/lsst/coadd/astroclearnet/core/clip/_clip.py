@@ -126,7 +126,7 @@ class Clipper:
             found.append(at)
         planes = score, used, smooth
         found = torch.cat(found)
-        about = {"image": image, "residual": residual, "good": good, "variance": variance}
+        about = {"image": image, "residual": residual, "good": good, "variance": variance, "psf": self._psf}
         self._expect_variability(found, worst, *planes, **about)
         cores = self._judge(found, worst, *planes)
         kept = torch.ones_like(score)

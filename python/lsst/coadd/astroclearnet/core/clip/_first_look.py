@@ -19,7 +19,7 @@ import torch
 from .._batches import parts
 from ._neighbours import brightest_nearby, soft
 
-_FEW = 5
+_FEW = 6
 """Exposures up to which one can make the others look wrong."""
 
 _SOURCE = 5.0
@@ -109,7 +109,7 @@ class FirstLook:
         Where one of a few exposures lacks the light of a source, because a
         hole is not masked or its calibration is wrong, the model lies below
         all others, and they would be clipped for it. So on sources that three
-        to five exposures see light must stand above their median, too.
+        to six exposures see light must stand above their median, too.
 
         Parameters
         ----------

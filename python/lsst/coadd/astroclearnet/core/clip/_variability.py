@@ -17,12 +17,13 @@ import torch
 from ._neighbours import soft, take
 
 _REACH = 3
-"""Pixels around one over which its source is compared with the model."""
+"""Pixels around the middle of a source over which its light is measured, and
+within which the source is looked for that a pixel belongs to."""
 
-_NEAR = 2
+_SIDE = 2 * _REACH + 1
+
+_INNER = slice(_REACH - 2, _REACH + 3)
 """Pixels around one whose light is in its scores."""
-
-_INNER = slice(_REACH - _NEAR, _REACH + _NEAR + 1)
 
 _FAINTEST = 1.0
 """Brightness of the model in sigma of a pixel from which on a source is looked
@@ -31,9 +32,9 @@ for there."""
 _MEDIAN_OFF = 0.6745
 """Median distance of Gaussian noise from its middle, in sigma."""
 
-_LEAST = 5
-"""Exposures from which on they can tell whether a source varies: of
-fewer, chance makes one of an artifact."""
+_LEAST = 7
+"""Exposures from which on they can tell whether a source varies: of fewer, one
+that is wrong, or chance, can make the others look so."""
 
 _BY_CHANCE = 4.6
 """Two errors of the square of a sigma that comes from such distances, relative
@@ -54,6 +55,7 @@ def allow_for_variability(
     residual: torch.Tensor,
     good: torch.Tensor,
     variance: torch.Tensor,
+    psf: torch.Tensor,
     model_error: float,
     score: torch.Tensor,
     light: torch.Tensor,
@@ -78,6 +80,8 @@ def allow_for_variability(
         1 where a pixel can be used, else 0, same shape.
     variance
         The stack's, same shape.
+    psf
+        PSF kernels of the exposures, ``(n, p, p)``.
     model_error
         Error of the model that the scores know of, relative to the brightest
         pixel nearby.
@@ -85,18 +89,21 @@ def allow_for_variability(
         Residuals in sigma, the noise's share in them, and the sums of that
         over 5 x 5 pixels, same shape; changed in place.
     """
+    if len(image) < _LEAST:
+        return
     height, width = image.shape[1:]
     here = (take(image, places) - take(residual, places)).abs_() * take(variance, places).rsqrt_()
     bright = soft(here.amax(0), _FAINTEST)
     where = bright > 0
     for some, seen_there in zip(places[where].split(_AT_ONCE), bright[where].split(_AT_ONCE), strict=True):
         around = _look_around(some, height, width)
-        level, seen = take(variance, some), take(residual, around)
-        model = take(image, around) - seen
-        scatter = seen_there * _measure_scatter(seen, model, take(good, around), level)
+        model = take(image, around) - take(residual, around)
+        middle = around.gather(1, model.mean(0).argmax(1, keepdim=True))[:, 0]
+        scatter = seen_there * _measure_scatter(middle, image, residual, good, variance, psf)
         if not scatter.any():
             continue
-        inner = model.unflatten(-1, (2 * _REACH + 1,) * 2)[..., _INNER, _INNER].flatten(-2).abs()
+        inner = model.unflatten(-1, (_SIDE, _SIDE))[..., _INNER, _INNER].flatten(-2).abs()
+        level = take(variance, some)
         varies = (scatter * inner.amax(-1)).square_()
         noise = level + (model_error * inner.amax(-1)).square_()
         scale = (noise / (noise + varies)).sqrt_()
@@ -107,16 +114,26 @@ def allow_for_variability(
 
 
 def _measure_scatter(
-    seen: torch.Tensor, model: torch.Tensor, good: torch.Tensor, level: torch.Tensor
+    middle: torch.Tensor,
+    image: torch.Tensor,
+    residual: torch.Tensor,
+    good: torch.Tensor,
+    variance: torch.Tensor,
+    psf: torch.Tensor,
 ) -> torch.Tensor:
-    """Measure by how much of its light a source scatters beyond the noise.
+    """Measure by how much of its light each source scatters beyond the noise.
+
+    Its brightness is that of the model, and that of a star. One exposure
+    without the source spoils the model for all, the more, the sharper they
+    are; extended sources are no stars, the less, the sharper the exposures
+    are. Where a source varies both tell.
 
     Parameters
     ----------
-    seen, model, good
-        Residual, model and usable pixels around each place, ``(n, k, m)``.
-    level
-        Variance there, ``(n, k)``.
+    middle
+        Pixels in the middle of the sources, in the flattened image, ``(k,)``.
+    image, residual, good, variance, psf
+        As of `allow_for_variability`.
 
     Returns
     -------
@@ -124,17 +141,40 @@ def _measure_scatter(
         Sigma over the source's brightness, ``(k,)``; 0 where no more than
         noise is seen.
     """
-    # What a sky is too bright by is no light of the source.
-    count = good.sum(-1, keepdim=True).clamp_min(1.0)
-    shape = (model - (model * good).sum(-1, keepdim=True) / count) * good
+    around = _look_around(middle, *image.shape[1:])
+    seen, usable, level = take(image, around), take(good, around), take(variance, middle)
+    model = seen - take(residual, around)
+    edge = psf.shape[-1] // 2 - _REACH
+    star = torch.nn.functional.pad(psf, [-edge] * 4).flatten(1)[:, None]
+    scatters = [_compare(seen, shape, usable, level) for shape in (model, star)]
+    return torch.minimum(*scatters).mul_(_TAIL)
+
+
+def _compare(
+    seen: torch.Tensor, shape: torch.Tensor, usable: torch.Tensor, level: torch.Tensor
+) -> torch.Tensor:
+    """Fit a shape to each exposure, with a sky of any level; return how much
+    its brightness scatters among them beyond the noise, relative to its
+    median, ``(k,)``.
+
+    Parameters
+    ----------
+    seen, shape, usable
+        Exposures, what is fitted and pixels to fit, ``(n, k, m)``.
+    level
+        Variance, ``(n, k)``.
+    """
+    count = usable.sum(-1, keepdim=True).clamp_min(1.0)
+    shape = (shape - (shape * usable).sum(-1, keepdim=True) / count) * usable
     power = shape.square().sum(-1)
     known = power > 0
-    ratio, noise = (torch.where(known, value / power, torch.nan) for value in ((shape * seen).sum(-1), level))
-    off = (ratio - ratio.nanmedian(0).values).abs_().nanmedian(0).values / _MEDIAN_OFF
+    found, noise = (torch.where(known, value / power, torch.nan) for value in ((shape * seen).sum(-1), level))
+    middle = found.nanmedian(0).values
+    off = (found - middle).abs_().nanmedian(0).values / _MEDIAN_OFF
     count = known.sum(0).clamp_min_(1)
     chance = 1.0 + _BY_CHANCE * count.rsqrt()
-    more = (off.square_() - chance * noise.nanmedian(0).values).nan_to_num_(0.0).mul_(count >= _LEAST)
-    return more.clamp_min_(0.0).sqrt_().mul_(_TAIL)
+    more = (off.square_() - chance * noise.nanmedian(0).values) / middle.clamp_min(1e-30).square_()
+    return more.nan_to_num_(0.0).mul_((count >= _LEAST) & (middle > 0)).clamp_min_(0.0).sqrt_()
 
 
 def _look_around(places: torch.Tensor, height: int, width: int) -> torch.Tensor:
