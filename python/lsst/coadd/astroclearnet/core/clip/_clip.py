@@ -255,25 +255,31 @@ def _forgive_deficit(smooth: torch.Tensor, good: torch.Tensor, variance: torch.T
     variance
         The stack's, ``(n, h, w)``.
     """
-    rise, depth, brightest = (torch.zeros_like(smooth[0]) for _ in range(3))
-    total = torch.zeros_like(rise)
-    for one, level in zip(good, variance, strict=True):
-        total += one / level
+    total, largest, darkest = (torch.zeros_like(smooth[0]) for _ in range(3))
     for one, light, level in zip(good, smooth, variance, strict=True):
-        # Alone it has nobody to be darker than.
-        others = (total - one / level).clamp_min(1e-6 * total.max())
-        # Against a model of the others, so that their depths do not matter.
-        score = light * (1.0 + 1.0 / (level * others)).sqrt()
-        # Its own holes may not look like a trail of the others.
-        without = -light * level.rsqrt() / others
-        torch.maximum(brightest, score, out=brightest)
-        torch.where(without > rise, -score, depth, out=depth)
-        torch.maximum(rise, without, out=rise)
+        weight = one / level
+        total += weight
+        torch.maximum(largest, weight, out=largest)
+        torch.minimum(darkest, light, out=darkest)
+    # Alone an exposure has nobody to be darker than.
+    least = 1e-6 * total.max()
+    # How much of its score one can lose to the model that it is part of.
+    most = (1.0 + largest / (total - largest).clamp_min(least)).sqrt_()
+    places = (-darkest * most > _DARK * (1.0 - SOFT)).flatten().nonzero()[:, 0]
+    if not len(places):
+        return
+    light, level = take(smooth, places), take(variance, places)
+    others = (total.flatten()[places] - take(good, places) / level).clamp_min_(least)
+    # Against a model of the others, so that their depths do not matter.
+    score = light * (1.0 + 1.0 / (level * others)).sqrt_()
+    # Its own holes may not look like a trail of the others.
+    rise, which = (-light * level.rsqrt() / others).max(0)
+    depth = -score.gather(0, which[None])[0]
+    brightest = score.amax(0)
     # One of two is as dark as the other is bright: that is still an artifact.
-    several = brightest_nearby((good.sum(0) > 2.0).float(), 2)
-    rise *= several * soft(depth / brightest.clamp_min(1e-20), 1.0) * soft(depth, _DARK)
-    for light, level in zip(smooth, variance, strict=True):
-        light.addcmul_(rise, level.rsqrt(), value=-1.0)
+    several = brightest_nearby((good.sum(0) > 2.0).float(), 2).flatten()[places]
+    rise.clamp_(min=0.0).mul_(several * soft(depth / brightest.clamp_min(1e-20), 1.0) * soft(depth, _DARK))
+    smooth.view(len(smooth), -1).index_add_(1, places, level.rsqrt_().mul_(rise), alpha=-1.0)
 
 
 def _mark_trails(
