@@ -16,7 +16,7 @@ import torch
 
 from .._batches import parts
 from ._first_look import FirstLook
-from ._neighbours import SOFT, brightest_nearby, soft, take
+from ._neighbours import SOFT, Scores, brightest_nearby, soft, take
 from ._sky_planes import find_skies
 from ._trail import SHORTEST_TRAIL, find_trails
 from ._variability import allow_for_variability
@@ -124,47 +124,33 @@ class Clipper:
             at = (size > enough).nonzero()
             at[:, 0] += part.start
             found.append(at)
-        planes = score, used, smooth
-        found = torch.cat(found)
+        scores, found = Scores(score, used, smooth), torch.cat(found)
         about = {"image": image, "residual": residual, "good": good, "variance": variance, "psf": self._psf}
-        self._expect_variability(found, worst, *planes, **about)
-        cores = self._judge(found, worst, *planes)
+        self._expect_variability(found, worst, scores, **about)
+        cores = self._judge(found, worst, scores)
         kept = torch.ones_like(score)
         for some in zip(*(one.split(_AT_ONCE) for one in cores), strict=True):
-            where, marks = self._grow(*some, *planes)
+            where, marks = self._grow(*some, scores)
             kept.view(-1).scatter_reduce_(0, where.flatten(), 1.0 - marks.flatten(), "amin")
-        for one, *of_one in zip(kept, *planes, self._psf, strict=True):
+        for one, *of_one in zip(kept, *scores, self._psf, strict=True):
             if _is_long(one):
                 torch.minimum(one, 1.0 - _mark_trails(*of_one), out=one)
         torch.mul(good, kept, out=used)
 
     def _expect_variability(
-        self,
-        found: torch.Tensor,
-        worst: torch.Tensor,
-        score: torch.Tensor,
-        light: torch.Tensor,
-        smooth: torch.Tensor,
-        **stack: torch.Tensor,
+        self, found: torch.Tensor, worst: torch.Tensor, scores: Scores, **stack: torch.Tensor
     ) -> None:
         """Lower the scores of sources that vary, and with them what is the
         worst there; arguments as of `_judge` and `allow_for_variability`.
         """
         places = torch.unique(found[:, 1] * worst.shape[1] + found[:, 2])
-        allow_for_variability(
-            places, model_error=_MODEL_ERROR, score=score, light=light, smooth=smooth, **stack
-        )
-        most = take(score, places).abs_().amax(0)
+        allow_for_variability(places, scores, model_error=_MODEL_ERROR, **stack)
+        most = take(scores.score, places).abs_().amax(0)
         most.clamp_(min=self._clip_sigma / _AMONG_WORST)
         worst.view(-1)[places] = most.mul_(_AMONG_WORST)
 
     def _judge(
-        self,
-        found: torch.Tensor,
-        worst: torch.Tensor,
-        score: torch.Tensor,
-        light: torch.Tensor,
-        smooth: torch.Tensor,
+        self, found: torch.Tensor, worst: torch.Tensor, scores: Scores
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Tell how far each pixel that may be an artifact is one.
 
@@ -174,8 +160,8 @@ class Clipper:
             Exposure, y, x of these pixels, ``(k, 3)``.
         worst
             How much a pixel must stand out, ``(h, w)``.
-        score, light, smooth
-            Of all pixels, ``(n, h, w)``.
+        scores
+            Of all pixels.
 
         Returns
         -------
@@ -184,10 +170,10 @@ class Clipper:
         strength, sharp
             How far, from 0 to 1, and how far as a sharp artifact, ``(j,)``.
         """
-        at = (found[:, 0] * score.shape[1] + found[:, 1]) * score.shape[2] + found[:, 2]
-        seen, noise, faint = (take(plane.view(1, -1), at)[0] for plane in (score, light, smooth))
-        size = seen.abs()
-        excess = torch.maximum(size, faint * _dark(seen, noise) * (self._clip_sigma / _FAINT))
+        _, height, width = scores.score.shape
+        score, light, smooth = scores.at((found[:, 0] * height + found[:, 1]) * width + found[:, 2])
+        size = score.abs()
+        excess = torch.maximum(size, smooth * _dark(score, light) * (self._clip_sigma / _FAINT))
         strength = soft(excess / worst[found[:, 1], found[:, 2]], 1.0)
         sharp = strength * soft(size, 4 * self._clip_sigma)
         out = strength > 0
@@ -195,12 +181,7 @@ class Clipper:
 
     @staticmethod
     def _grow(
-        cores: torch.Tensor,
-        strength: torch.Tensor,
-        sharp: torch.Tensor,
-        score: torch.Tensor,
-        light: torch.Tensor,
-        smooth: torch.Tensor,
+        cores: torch.Tensor, strength: torch.Tensor, sharp: torch.Tensor, scores: Scores
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Grow from each pixel that stands out, in a window around it.
 
@@ -208,8 +189,8 @@ class Clipper:
         ----------
         cores, strength, sharp
             As `_judge` returns them.
-        score, light, smooth
-            Of all pixels, ``(n, h, w)``.
+        scores
+            Of all pixels.
 
         Returns
         -------
@@ -218,17 +199,17 @@ class Clipper:
         marks
             How far they are to be clipped, from 0 to 1, same shape.
         """
-        _, height, width = score.shape
-        offset = torch.arange(-_REACH, _REACH + 1, device=score.device)
+        _, height, width = scores.score.shape
+        offset = torch.arange(-_REACH, _REACH + 1, device=cores.device)
         y = (cores[:, 1, None] + offset).clamp_(0, height - 1)
         x = (cores[:, 2, None] + offset).clamp_(0, width - 1)
         where = (cores[:, :1] * height + y)[:, :, None] * width + x[:, None, :]
-        seen, noise, faint = (take(plane.view(1, -1), where)[0] for plane in (score, light, smooth))
-        faint *= _dark(seen, noise)
+        score, light, smooth = scores.at(where)
+        smooth *= _dark(score, light)
         # A deficit, which has been halved, counts in full here.
-        excess = torch.maximum(torch.nn.functional.leaky_relu(seen, -2.0), faint * (_GROW / _GROW_SMOOTH))
+        excess = torch.maximum(torch.nn.functional.leaky_relu(score, -2.0), smooth * (_GROW / _GROW_SMOOTH))
         noticed = soft(excess, _GROW)
-        marks = torch.zeros_like(seen)
+        marks = torch.zeros_like(score)
         # Resampling spreads a sharp artifact with alternating signs.
         for reach, marked in ((1, strength), (2, sharp)):
             middle = marks[:, _REACH - reach : _REACH + reach + 1, _REACH - reach : _REACH + reach + 1]

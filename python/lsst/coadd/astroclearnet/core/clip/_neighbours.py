@@ -10,7 +10,9 @@
 
 from __future__ import annotations
 
-__all__ = ("SOFT", "brightest_nearby", "soft", "take")
+__all__ = ("SOFT", "Scores", "brightest_nearby", "soft", "take")
+
+from typing import NamedTuple
 
 import torch
 
@@ -47,3 +49,23 @@ def take(planes: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     flattened image; ten times as fast as an index.
     """
     return planes.flatten(1).index_select(1, places.flatten()).unflatten(1, places.shape)
+
+
+class Scores(NamedTuple):
+    """How far the exposures of a stack lie from its model, ``(n, h, w)``."""
+
+    score: torch.Tensor
+    """Residuals in units of the noise and the model's error, deficits
+    halved."""
+
+    light: torch.Tensor
+    """Residuals in the same units, times the noise's share in these."""
+
+    smooth: torch.Tensor
+    """The last summed over 5 x 5 pixels, over 5."""
+
+    def at(self, where: torch.Tensor) -> Scores:
+        """Return the values ``(...)`` at places ``(...)`` of the flattened
+        stack.
+        """
+        return Scores(*(take(plane.view(1, -1), where)[0] for plane in self))

@@ -14,7 +14,7 @@ __all__ = ("allow_for_variability",)
 
 import torch
 
-from ._neighbours import soft, take
+from ._neighbours import Scores, soft, take
 
 _REACH = 3
 """Pixels around the middle of a source over which its light is measured, and
@@ -50,6 +50,7 @@ _AT_ONCE = 2**9
 
 def allow_for_variability(
     places: torch.Tensor,
+    scores: Scores,
     *,
     image: torch.Tensor,
     residual: torch.Tensor,
@@ -57,9 +58,6 @@ def allow_for_variability(
     variance: torch.Tensor,
     psf: torch.Tensor,
     model_error: float,
-    score: torch.Tensor,
-    light: torch.Tensor,
-    smooth: torch.Tensor,
 ) -> None:
     """Lower the scores of sources that vary.
 
@@ -74,6 +72,8 @@ def allow_for_variability(
     ----------
     places
         Pixels to look at, in the flattened image, ``(k,)``.
+    scores
+        Changed there.
     image, residual
         The stack, and the stack minus the model, ``(n, h, w)``.
     good
@@ -85,9 +85,6 @@ def allow_for_variability(
     model_error
         Error of the model that the scores know of, relative to the brightest
         pixel nearby.
-    score, light, smooth
-        Residuals in sigma, the noise's share in them, and the sums of that
-        over 5 x 5 pixels, same shape; changed in place.
     """
     if len(image) < _LEAST:
         return
@@ -107,10 +104,10 @@ def allow_for_variability(
         varies = (scatter * inner.amax(-1)).square_()
         noise = level + (model_error * inner.amax(-1)).square_()
         scale = (noise / (noise + varies)).sqrt_()
-        for plane in (score, light):
+        for plane in (scores.score, scores.light):
             plane.view(len(plane), -1)[:, some] *= scale
         size = inner.sum(-1) * (level * inner.shape[-1]).rsqrt_()
-        smooth.view(len(smooth), -1)[:, some] *= (1.0 + (scatter * size).square_()).rsqrt_()
+        scores.smooth.view(len(image), -1)[:, some] *= (1.0 + (scatter * size).square_()).rsqrt_()
 
 
 def _measure_scatter(
