@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("SOFT", "Scores", "brightest_nearby", "soft", "take")
+__all__ = ("SOFT", "TO_SIGMA", "Scores", "brightest_nearby", "soft", "take")
 
 from typing import NamedTuple
 
@@ -20,6 +20,9 @@ SOFT = 0.12
 """Between this much below a limit and as much above it, relative to the
 limit, a pixel is clipped in part: a decision of all or nothing would be
 taken otherwise when a hair has changed, such as the size of the cell."""
+
+TO_SIGMA = 1.4826
+"""What makes the median distance of Gaussian noise from its median sigma."""
 
 
 def brightest_nearby(images: torch.Tensor, reach: int) -> torch.Tensor:

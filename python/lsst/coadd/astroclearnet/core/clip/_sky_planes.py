@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from .._batches import parts
-from ._neighbours import soft
+from ._neighbours import TO_SIGMA, soft
 
 _EVERY = 2
 """Of so many rows one is looked at."""
@@ -24,9 +24,9 @@ _EVERY = 2
 _MOST = 3.0
 """Residual in sigma beyond which a pixel counts as if it had this one."""
 
-_SCATTER, _TO_SIGMA = 3.0, 1.4826
+_SCATTER = 3.0
 """Deviation of a sky up to which it is no artifact, in standard deviations
-of all exposures; and what makes their median absolute deviation one."""
+of all exposures."""
 
 _UNSURE, _UNSURE_OF_FEW = 2.0, 11.0
 """Scatter of levels or slopes, in errors of one, that may be chance, and what
@@ -126,7 +126,7 @@ def _as_they_scatter(value: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
     """
     # An exposure may have no pixel that was looked at: NaN.
     value = value - value.nanmedian()
-    scatter = _TO_SIGMA * float(value.abs().nanmedian().nan_to_num())
+    scatter = TO_SIGMA * float(value.abs().nanmedian().nan_to_num())
     value = value.nan_to_num().clamp(-_SCATTER * scatter, _SCATTER * scatter)
     return value * soft(scatter / error, _UNSURE + _UNSURE_OF_FEW / len(value))
 

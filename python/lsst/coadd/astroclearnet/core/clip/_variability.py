@@ -14,7 +14,7 @@ __all__ = ("allow_for_variability",)
 
 import torch
 
-from ._neighbours import Scores, soft, take
+from ._neighbours import TO_SIGMA, Scores, soft, take
 
 _REACH = 3
 """Pixels around the middle of a source over which its light is measured, and
@@ -29,16 +29,13 @@ _FAINTEST = 1.0
 """Brightness of the model in sigma of a pixel from which on a source is looked
 for there."""
 
-_MEDIAN_OFF = 0.6745
-"""Median distance of Gaussian noise from its middle, in sigma."""
-
 _LEAST = 7
 """Exposures from which on they can tell whether a source varies: of fewer, one
 that is wrong, or chance, can make the others look so."""
 
 _BY_CHANCE = 4.6
-"""Two errors of the square of a sigma that comes from such distances, relative
-to it, times the root of their number."""
+"""Two errors of the square of a sigma that comes from median distances,
+relative to it, times the root of their number."""
 
 _TAIL = 1.5
 """What is expected of the brightest nights, over a Gaussian of that sigma: it
@@ -167,7 +164,7 @@ def _compare(
     known = power > 0
     found, noise = (torch.where(known, value / power, torch.nan) for value in ((shape * seen).sum(-1), level))
     middle = found.nanmedian(0).values
-    off = (found - middle).abs_().nanmedian(0).values / _MEDIAN_OFF
+    off = (found - middle).abs_().nanmedian(0).values * TO_SIGMA
     count = known.sum(0).clamp_min_(1)
     chance = 1.0 + _BY_CHANCE * count.rsqrt()
     more = (off.square_() - chance * noise.nanmedian(0).values) / middle.clamp_min(1e-30).square_()
