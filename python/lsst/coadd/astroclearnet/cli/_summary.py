@@ -142,7 +142,7 @@ def _align(rows: Sequence[Sequence[str]], *, names: Sequence[str], n_left: int) 
 
 
 def _choose_keys(refs: Sequence[DatasetRef]) -> list[str]:
-    """Return the dimensions that tell pictures apart in the names of files."""
+    """Return the dimensions that tell patches apart; none for a single one."""
     if len(refs) == 1:
         return []
     several = len({ref.dataId["skymap"] for ref in refs}) > 1

@@ -17,10 +17,7 @@ from collections.abc import Iterator
 import torch
 
 from .._batches import parts
-from ._neighbours import brightest_nearby, soft
-
-_FEW = 6
-"""Exposures up to which one can make the others look wrong."""
+from ._neighbours import FEW, brightest_nearby, soft
 
 _SOURCE = 5.0
 """Median in sigma from which on there is a source."""
@@ -60,7 +57,7 @@ class FirstLook:
         self._near = brightest_nearby(self._median.abs(), 2)
         self._sharper = (psf_peak / psf_peak.median() - 1.0).clamp_min(0.0)[:, None, None]
         count = good.sum(0)
-        self._few = ((count >= 3) & (count <= _FEW)).float()
+        self._few = ((count >= 3) & (count <= FEW)).float()
         # Of few exposures one that lacks light moves the median to a broader
         # one, above which the sharp ones stand: not so if peaks are alike.
         self._peak = psf_peak[:, None, None]

@@ -10,11 +10,16 @@
 
 from __future__ import annotations
 
-__all__ = ("SOFT", "TO_SIGMA", "Scores", "brightest_nearby", "soft", "take")
+__all__ = ("FEW", "SOFT", "TO_SIGMA", "Scores", "brightest_nearby", "soft", "take")
 
 from typing import NamedTuple
 
 import torch
+
+FEW = 6
+"""Exposures up to which one that is wrong can make the others look so: up to
+here light must stand above their median, and beyond it they can tell whether a
+source varies."""
 
 SOFT = 0.12
 """Between this much below a limit and as much above it, relative to the

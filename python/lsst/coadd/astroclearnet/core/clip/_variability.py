@@ -14,7 +14,7 @@ __all__ = ("allow_for_variability",)
 
 import torch
 
-from ._neighbours import TO_SIGMA, Scores, soft, take
+from ._neighbours import FEW, TO_SIGMA, Scores, soft, take
 
 _REACH = 3
 """Pixels around the middle of a source over which its light is measured, and
@@ -28,10 +28,6 @@ _INNER = slice(_REACH - 2, _REACH + 3)
 _FAINTEST = 1.0
 """Brightness of the model in sigma of a pixel from which on a source is looked
 for there."""
-
-_LEAST = 7
-"""Exposures from which on they can tell whether a source varies: of fewer, one
-that is wrong, or chance, can make the others look so."""
 
 _BY_CHANCE = 4.6
 """Two errors of the square of a sigma that comes from median distances,
@@ -83,17 +79,17 @@ def allow_for_variability(
         Error of the model that the scores know of, relative to the brightest
         pixel nearby.
     """
-    if len(image) < _LEAST:
+    if len(image) <= FEW:
         return
     height, width = image.shape[1:]
     here = (take(image, places) - take(residual, places)).abs_() * take(variance, places).rsqrt_()
     bright = soft(here.amax(0), _FAINTEST)
     where = bright > 0
-    for some, seen_there in zip(places[where].split(_AT_ONCE), bright[where].split(_AT_ONCE), strict=True):
+    for some, shown in zip(places[where].split(_AT_ONCE), bright[where].split(_AT_ONCE), strict=True):
         around = _look_around(some, height, width)
         model = take(image, around) - take(residual, around)
         middle = around.gather(1, model.mean(0).argmax(1, keepdim=True))[:, 0]
-        scatter = seen_there * _measure_scatter(middle, image, residual, good, variance, psf)
+        scatter = shown * _measure_scatter(middle, image, residual, good, variance, psf)
         if not scatter.any():
             continue
         inner = model.unflatten(-1, (_SIDE, _SIDE))[..., _INNER, _INNER].flatten(-2).abs()
@@ -168,7 +164,7 @@ def _compare(
     count = known.sum(0).clamp_min_(1)
     chance = 1.0 + _BY_CHANCE * count.rsqrt()
     more = (off.square_() - chance * noise.nanmedian(0).values) / middle.clamp_min(1e-30).square_()
-    return more.nan_to_num_(0.0).mul_((count >= _LEAST) & (middle > 0)).clamp_min_(0.0).sqrt_()
+    return more.nan_to_num_(0.0).mul_((count > FEW) & (middle > 0)).clamp_min_(0.0).sqrt_()
 
 
 def _look_around(places: torch.Tensor, height: int, width: int) -> torch.Tensor:
