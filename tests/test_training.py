@@ -23,7 +23,7 @@ from lsst.coadd.astroclearnet.training import (
     TrainingOptions,
     _banks,
     _checkpoint,
-    _scatter,
+    _descent,
     _train,
     train_encoder,
 )
@@ -35,9 +35,6 @@ from lsst.coadd.astroclearnet.training._skies import SkyGenerator, SkyOptions
 _SKIES = SkyOptions(psf_error=0.01, neighbours=0.4, close=0.6)
 _SMALL = TrainingOptions(
     steps=6,
-    pair_steps=3,
-    flux_steps=3,
-    mixed_steps=3,
     scatter_steps=3,
     n_galaxies=12,
     n_stacks=4,
@@ -114,7 +111,7 @@ def test_flux_term_pushes_against_the_bias(skies):
     before latents are delivered.
     """
     generator, grid, _ = skies
-    loss, scaled = TrainingLoss(grid, psf_flux_weight=1.0), TrainingLoss(grid, psf_flux_weight=1.0)
+    loss, scaled = TrainingLoss(grid), TrainingLoss(grid)
     slope = 0.0
     for _ in range(8):
         batch = generator.draw(4)
@@ -144,7 +141,7 @@ def test_training_that_is_interrupted_again_and_again_goes_on(tmp_path, monkeypa
     """To the same bits, wherever it was stopped, with the same options; steps
     that a checkpoint tells of are not done again.
     """
-    monkeypatch.setattr(_train, "_FLUX_FROM", 0)  # what the loss has followed counts
+    monkeypatch.setattr(_train, "_FLUX_FROM", 0.0)  # what the loss has followed counts
     options = dataclasses.replace(_SMALL, scatter_steps=6)
     whole = train_encoder(options, report=lambda line: None).state_dict()
     checkpoint, lines, done = tmp_path / "checkpoint", [], []
@@ -156,17 +153,16 @@ def test_training_that_is_interrupted_again_and_again_goes_on(tmp_path, monkeypa
         return read_loss(loss, phase, step)
 
     monkeypatch.setattr(_checkpoint, "EVERY", 2)
-    for module in (_train, _scatter):
-        monkeypatch.setattr(module, "read_loss", stop_at_the_third)
+    monkeypatch.setattr(_descent, "read_loss", stop_at_the_third)
     resumed = None
     while resumed is None and len(done) < 20:
         done.append([])
         with contextlib.suppress(KeyboardInterrupt):
             resumed = train_encoder(options, report=lines.append, checkpoint=checkpoint).state_dict()
         assert list(tmp_path.iterdir()) == [checkpoint]
-    assert done[1] == [("all skies", step) for step in (2, 3, 4)]
-    assert {phase for phase, step in (run[0] for run in done) if step == 2} > {"mixed", "scatter"}
-    assert any("going on after step 2 of part 5" in line for line in lines)
+    assert done[1] == [("encoder", step) for step in (2, 3, 4)]
+    assert {phase for phase, step in (run[0] for run in done) if step == 2} == {"encoder", "scatter"}
+    assert any("going on after step 2 of part 2" in line for line in lines)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     with pytest.raises(CoreError, match="other options .* remove it to begin anew"):
         train_encoder(dataclasses.replace(options, seed=2), report=lines.append, checkpoint=checkpoint)
@@ -176,15 +172,13 @@ def test_training_stops_when_the_loss_is_no_number(monkeypatch):
     """Not after hours of steps that change nothing."""
     lines = []
     monkeypatch.setattr(_banks, "_irregular_galaxy", lambda rng, radius: np.full((81, 81), np.nan))
-    with pytest.raises(FitError, match=r"step \d+ of 'all skies' is nan: try another seed"):
+    with pytest.raises(FitError, match=r"step \d+ of 'encoder' is nan: try another seed"):
         train_encoder(dataclasses.replace(_SMALL, steps=40), report=lines.append)
 
 
 def test_training_learns():
     """Fifty steps better the loss of fresh skies by a lot."""
-    options = dataclasses.replace(
-        _SMALL, steps=50, pair_steps=0, flux_steps=0, mixed_steps=0, scatter_steps=0, learning_rate=4e-3
-    )
+    options = dataclasses.replace(_SMALL, steps=50, scatter_steps=0)
     grid = FourierGrid(height=64, width=64, shape=(64, 64))
     rng = np.random.default_rng(9)
     banks = make_galaxy_bank(rng, 12), make_stack_bank(rng, 4, grid=grid)
@@ -227,17 +221,15 @@ def test_seed_decides_the_scatter_too(skies):
     for seed in (1, 1, 2):
         torch.manual_seed(4)
         encoder = StatisticEncoder()
-        generator = SkyGenerator(*banks, grid=grid, options=_SKIES, seed=3)
         train_scatter(
             encoder,
-            generator,
+            banks,
             grid,
-            steps=3,
+            part=_descent.Part(number=1, name="scatter", steps=3, learning_rate=4e-3),
             batch=2,
             seed=seed,
             report=lambda line: None,
             checkpoint=_checkpoint.Checkpoint(None, {}),
-            part=4,
         )
         states.append(torch.cat([p.detach().flatten() for p in encoder.scatter.parameters()]))
     assert torch.equal(states[0], states[1]) and not torch.equal(states[0], states[2])

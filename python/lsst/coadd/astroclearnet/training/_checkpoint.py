@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("Checkpoint",)
+__all__ = ("EVERY", "Checkpoint", "Keepable")
 
 import io
 import json
@@ -30,7 +30,7 @@ EVERY = 100
 tells of as many, so that its loss is that of steps of one run."""
 
 
-class _Keepable(Protocol):
+class Keepable(Protocol):
     """What changes from step to step: a network, an optimiser, ..."""
 
     def state_dict(self) -> Mapping[str, Any]: ...
@@ -70,7 +70,7 @@ class Checkpoint:
         """Steps of the next part that were done."""
         return self._kept["step"] if self._kept else 0
 
-    def resume(self, part: int, **members: _Keepable) -> int:
+    def resume(self, part: int, **members: Keepable) -> int:
         """Bring what changes to where it was in a part.
 
         Parameters
@@ -98,7 +98,7 @@ class Checkpoint:
                 self._load(member, self._kept["members"][name])
         return self.step
 
-    def _load(self, member: _Keepable, state: Any) -> None:
+    def _load(self, member: Keepable, state: Any) -> None:
         try:
             member.load_state_dict(state)
         except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -107,7 +107,7 @@ class Checkpoint:
                 "that version, or remove it to begin anew."
             ) from error
 
-    def keep(self, part: int, step: int, **members: _Keepable) -> None:
+    def keep(self, part: int, step: int, **members: Keepable) -> None:
         """Write the file, if it is time to.
 
         Parameters

@@ -31,6 +31,8 @@ _FLUX_WEIGHT = 0.01
 """Weight of the flux term. Larger values make it oscillate."""
 _APERTURE = 5.95
 """Radius in pixels of the aperture of the flux term."""
+_SHARP_WEIGHT = 1.2
+"""Of the errors at the latent's own PSF, which tell close pairs apart."""
 _PSF_FLUX_FWHM = 3.0
 """FWHM in pixels of a latent whose values are fluxes weighted with its PSF,
 when the target PSF is about 2.1 pixels wide."""
@@ -70,7 +72,6 @@ in their apertures, and would hide those of sources that stand alone."""
 class _Measure:
     """One way to measure a flux, and what is to be right on average."""
 
-    weight: float
     transfer: torch.Tensor
     groups: tuple[tuple[tuple[int, ...], ...], ...]
 
@@ -88,24 +89,18 @@ class TrainingLoss:
     ----------
     grid
         The grid of the skies.
-    sharp_weight
-        Weight of the errors at the latent's own PSF, which tell close pairs
-        apart.
-    psf_flux_weight
-        Weight of the PSF in the flux term, relative to the aperture.
     """
 
     _TRUTH_ERROR = 0.015
     _EDGE = 14
 
-    def __init__(self, grid: FourierGrid, *, sharp_weight: float = 0.35, psf_flux_weight: float = 0.0):
+    def __init__(self, grid: FourierGrid):
         self._grid = grid
-        self._sharp_weight = sharp_weight
         self._disc = grid.disc(_APERTURE)
         psf = self._widen(_PSF_FLUX_FWHM)
         self._measures = (
-            _Measure(weight=1.0, transfer=self._disc, groups=(_APART,) * len(FLUX_BINS)),
-            _Measure(weight=psf_flux_weight, transfer=psf, groups=_PSF_GROUPS),
+            _Measure(transfer=self._disc, groups=(_APART,) * len(FLUX_BINS)),
+            _Measure(transfer=psf, groups=_PSF_GROUPS),
         )
         self.bias = np.zeros((2, len(FLUX_BINS), _N_KINDS))
 
@@ -117,6 +112,15 @@ class TrainingLoss:
         """Go on with the means of another."""
         self.bias[:] = state["bias"].numpy()
 
+    def describe_bias(self) -> str:
+        """Tell the means of the errors of both fluxes, for a line of
+        progress.
+        """
+        bias, of_psf = (
+            " ".join("/".join(f"{100 * b:+.1f}" for b in row) for row in measure) for measure in self.bias
+        )
+        return f"flux bias % (star/small/large/odd) {bias}, of PSF fluxes {of_psf}"
+
     def __call__(
         self, latent: torch.Tensor, batch: TrainingBatch, unit: torch.Tensor, *, with_flux: bool
     ) -> torch.Tensor:
@@ -125,7 +129,7 @@ class TrainingLoss:
         """
         grid = self._grid
         error, truth = grid.transform(latent - batch.truth), grid.transform(batch.truth)
-        terms = [(self._sharp_weight, 1.5, 1.5 * unit), (0.5, 2.0, 0.9 * unit), (1.0, 2.5, 0.7 * unit)]
+        terms = [(_SHARP_WEIGHT, 1.5, 1.5 * unit), (0.5, 2.0, 0.9 * unit), (1.0, 2.5, 0.7 * unit)]
         for fwhm in (4.5, 8.0):
             area = 2.0 * np.sqrt(np.pi) * fwhm * FWHM_TO_SIGMA
             noise = batch.den[:, :1, :1].rsqrt() * batch.inflation / area
@@ -181,7 +185,7 @@ class TrainingLoss:
                     mine = (sn > lowest) & (sn <= highest) & np.isin(kinds, members)
                     if mine.any():
                         chosen = relative[torch.as_tensor(mine)]
-                        total = total + measure.weight * _push(bias[row], group, chosen, tolerance)
+                        total = total + _push(bias[row], group, chosen, tolerance)
         return _FLUX_WEIGHT * total
 
 

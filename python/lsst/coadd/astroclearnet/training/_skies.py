@@ -33,7 +33,7 @@ too many."""
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SkyOptions:
-    """What the skies of one phase of the training are like."""
+    """What the skies of one part of the training are like."""
 
     psf_error: float
     """Scatter of the width of the PSF about what was said, relative."""
