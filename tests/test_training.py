@@ -10,6 +10,7 @@
 
 import contextlib
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -166,6 +167,18 @@ def test_training_that_is_interrupted_again_and_again_goes_on(tmp_path, monkeypa
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     with pytest.raises(CoreError, match="other options .* remove it to begin anew"):
         train_encoder(dataclasses.replace(options, seed=2), report=lines.append, checkpoint=checkpoint)
+
+
+def test_training_tells_how_far_it_is(monkeypatch):
+    """Step, loss, errors of fluxes, and the time that is left."""
+    lines = []
+    monkeypatch.setattr(_descent, "EVERY", 3)
+    train_encoder(_SMALL, report=lines.append)
+    flux = r"flux bias % \(.*\) .*, of PSF fluxes .*"
+    patterns = ("encoder: step 3/6 # " + flux, "encoder: step 6/6 # " + flux, "scatter: step 3/3 #")
+    for pattern, line in zip(patterns, lines[1:], strict=True):
+        pattern = pattern.replace("#", r"loss -?\d+\.\d{4}") + r", \d+ s, about \d+ s left"
+        assert re.fullmatch(pattern, line)
 
 
 def test_training_stops_when_the_loss_is_no_number(monkeypatch):
