@@ -55,7 +55,7 @@ def train(weights: Path, threads: int, overwrite: bool, **counts: int) -> None:
     from there, to the same weights.
 
     \b
-    Example, to try it in some minutes:
+    Example, to try it in a minute:
       acn train try.safetensors --steps 100 --scatter-steps 20 \\
         --n-stacks 20 --n-galaxies 100
       acn restore stack.npz -o sky.fits --weights try.safetensors
