@@ -25,7 +25,10 @@ from ._checkpoint import EVERY, Checkpoint, Keepable
 from ._loss import read_loss
 
 _WARM_UP = 30
+"""Steps in which the rate rises to its highest."""
 _AVERAGE_FROM, _AVERAGE_WEIGHT = 0.3, 0.995
+"""Share of the steps before the running mean of the weights begins, and what
+it keeps of itself from one step to the next."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
