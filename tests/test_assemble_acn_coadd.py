@@ -82,6 +82,10 @@ def test_planes_lie_on_the_patch_in_njy(latent, small_patch):
         assert sky[0].separation(expected[0]).arcsec < 1e-6
     assert result.n_image.bbox == small_patch.geometry.outer_bbox
     assert result.n_image.array.dtype.kind == "u"
+    error = result.psf_flux_error
+    assert error.bbox == small_patch.geometry.outer_bbox and error.unit == u.nJy
+    sky = error.sky_projection.pixel_to_sky(x=np.array([2000.0]), y=np.array([300.0]))
+    assert sky[0].separation(expected[0]).arcsec < 1e-6
 
 
 def test_no_data_is_where_no_input_is(latent):
@@ -92,6 +96,9 @@ def test_no_data_is_where_no_input_is(latent):
     assert no_data.any()
     np.testing.assert_array_equal(no_data & result.coadd.mask.get("INTERPOLATED"), no_data)
     assert (result.coadd.variance.array[no_data] == np.float32(NO_DATA_VARIANCE)).all()
+    error = result.psf_flux_error.array
+    assert (error[no_data] == np.float32(NO_DATA_VARIANCE**0.5)).all()
+    assert np.isfinite(error).all() and 0 < error[~no_data].min() and error[~no_data].max() < 1e5
 
 
 def test_latent_is_not_negative_and_sharp(latent, mean):

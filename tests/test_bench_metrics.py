@@ -175,7 +175,7 @@ def test_fluxes_beyond_the_edge_are_not_measured():
     image = np.ones((40, 40))
     table = metrics.measure_fluxes(image, image, sources, psf=sample_gaussian(2.5, 19))
     assert np.isnan(table["aperture"][0]) and np.isnan(table["psf"][0])
-    assert np.isnan(metrics.flux_sigma(image, np.ones((1, 1)), sources, radius=3.0)[0])
+    assert np.isnan(metrics.look_up(image, sources)[0])
 
 
 def test_apertures_of_a_mean_coadd_scatter_as_the_ideal_ones():
@@ -194,61 +194,44 @@ def test_apertures_of_a_mean_coadd_scatter_as_the_ideal_ones():
     np.testing.assert_allclose(large, 2 * 50 * np.sqrt(np.pi), rtol=0.005)
 
 
-def correlated_noise(rng, shape, variance, *, sigma=1.2):
-    """Draw noise of a correlation ``exp(-d^2 / (4 sigma^2))``."""
-    smooth = gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap")
-    # A Gaussian of sum 1 has the sum of squares 1 / (4 pi sigma^2).
-    return smooth * np.sqrt(4 * np.pi) * sigma * np.sqrt(variance)
-
-
-def test_correlation_of_noise():
-    rng = np.random.default_rng(3)
-    variance = np.linspace(1, 9, 400)[:, None] * np.ones((400, 400))
-    noise = np.stack([correlated_noise(rng, variance.shape, variance) for _ in range(4)])
-    lag = np.arange(-12, 13)
-    expected = np.exp(-(lag[:, None] ** 2 + lag**2) / (4 * 1.2**2))
-    found = metrics.noise_correlation(noise, variance)
-    np.testing.assert_allclose(found, expected, atol=0.02)
-    # Its level says nothing, and what is not good is not used.
-    variance[50:60] = np.inf
-    variance[70:80] = 0
-    np.testing.assert_allclose(metrics.noise_correlation(3 * noise, variance), expected, atol=0.02)
-
-
-def test_flux_errors_in_white_noise():
-    sources = lay_grid(count=2)
-    variance, white = np.full((80, 80), 4.0), np.zeros((25, 25))
-    white[12, 12] = 1.0
-    aperture = metrics.flux_sigma(variance, white, sources, radius=5.0)
-    np.testing.assert_allclose(aperture, metrics.ideal_aperture_sigma(0, unit=2, radius=5.0), rtol=0.01)
-    matched = metrics.flux_sigma(variance, white, sources, psf=sample_gaussian(2.5, 19))
-    np.testing.assert_allclose(matched, 2 * np.sqrt(4 * np.pi) * 2.5 * gaussian_fwhm_to_sigma, rtol=1e-3)
-    with pytest.raises(ValueError, match="either psf or radius"):
-        metrics.flux_sigma(variance, white, sources)
-
-
 @pytest.mark.parametrize("scale", [1.0, 1.5])
 def test_pulls_with_correlated_noise(scale):
+    """They are right where the error is, though it is not that of pixels
+    which err independently, and tell by what factor it is wrong.
+    """
     rng = np.random.default_rng(4)
     psf = galsim.Gaussian(fwhm=2.5)
     sources = lay_grid(count=16, spacing=32)
     truth = draw(sources, psf, size=512, flux=300.0)
-    variance = 1.0 + truth / 20 + np.linspace(0, 3, 512)
     kernel = make_kernel(psf)
-    values = {"psf": [], "aperture": []}
+    width, reach = 2.5 * gaussian_fwhm_to_sigma, 1.2
+    # Of noise of variance 1 whose correlation is exp(-d^2 / (4 reach^2)).
+    variance = (4 * np.pi * width**2) ** 2 * reach**2 / (width**2 + reach**2)
+    claimed = np.full(truth.shape, variance / scale**2)
+    pulls = []
     for _ in range(3):
-        image = truth + correlated_noise(rng, truth.shape, variance)
-        # The variance plane is wrong by a known factor: the pulls must tell.
-        claimed = variance / scale**2
-        rho = metrics.noise_correlation(correlated_noise(rng, truth.shape, claimed), claimed)
+        noise = gaussian_filter(rng.standard_normal(truth.shape), reach, mode="wrap")
+        image = truth + noise * np.sqrt(4 * np.pi) * reach
         fluxes = metrics.measure_fluxes(image, truth, sources, psf=kernel)
-        for name, how in (("psf", {"psf": kernel}), ("aperture", {"radius": metrics.DELIVERED_RADIUS})):
-            sigma = metrics.flux_sigma(claimed, rho, sources, **how)
-            values[name].append(metrics.pulls(fluxes[name], fluxes[f"{name}_truth"], sigma))
-    for pulls in values.values():
-        summary = metrics.summarize(pulls)
-        assert summary.median == pytest.approx(0, abs=4 * summary.median_error)
-        assert summary.scatter == pytest.approx(scale, abs=4 * summary.scatter_error + 0.03)
+        sigma = np.sqrt(metrics.look_up(claimed, sources))
+        pulls.append(metrics.pulls(fluxes["psf"], fluxes["psf_truth"], sigma))
+    summary = metrics.summarize(pulls)
+    assert summary.median == pytest.approx(0, abs=4 * summary.median_error)
+    assert summary.scatter == pytest.approx(scale, abs=4 * summary.scatter_error + 0.03)
+
+
+def test_independent_pixels_make_the_error_of_white_noise():
+    sources, variance = lay_grid(count=2), np.full((80, 80), 4.0)
+    found = metrics.independent_sigma(variance, sources, psf=sample_gaussian(2.5, 19))
+    np.testing.assert_allclose(found, 2 * np.sqrt(4 * np.pi) * 2.5 * gaussian_fwhm_to_sigma, rtol=1e-3)
+    sources["x"] = 100.0
+    assert np.isnan(metrics.independent_sigma(variance, sources, psf=sample_gaussian(2.5, 19))).all()
+
+
+def test_look_up_takes_the_nearest_pixel():
+    sources = lay_grid(count=1)
+    sources["x"], sources["y"] = 3.4, 1.6
+    assert metrics.look_up(np.arange(20.0).reshape(4, 5), sources)[0] == 2 * 5 + 3
 
 
 def test_pulls_without_an_error():

@@ -55,6 +55,7 @@ def make_sources(common, *, coadd):
             "aperture_sigmas": sigma,
             "psf_pull": sigma if coadd else nan,
             "psf_noise": -sigma if coadd else nan,
+            "pixel_pull": 2 * sigma if coadd else nan,
             "fwhm": 4.3 if common["peer"] == "clipped mean" else 2.5,
             "fwhm_ratio": 1.001 if star else nan,
             "dx": 0.001,

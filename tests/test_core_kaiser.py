@@ -13,6 +13,7 @@ import functools
 
 import numpy as np
 import pytest
+import scipy.ndimage
 
 from benchmarks.engine.skies import tabulate
 from lsst.coadd.astroclearnet.core import FitOptions, fit_patch
@@ -100,6 +101,11 @@ def test_variance_knows_the_photons_of_the_star():
     core = np.s_[_Y - 2 : _Y + 3, _X - 2 : _X + 3]
     assert (noise[:, *core] ** 2).mean() == pytest.approx(fit.coadd_variance[core].mean(), rel=0.15)
     assert fit.coadd_variance[core].mean() > 2 * fit.coadd_variance[:10].mean()
+    psf = fit.coadd_psf[0, 0]
+    fluxes = scipy.ndimage.correlate(noise, psf[None]) / np.sum(psf**2)
+    for place in (core, np.s_[12:40, 12:40]):
+        told = fit.psf_flux_variance[place].mean()
+        assert (fluxes[:, *place] ** 2).mean() == pytest.approx(told, rel=0.2)
 
 
 def test_has_no_latent_of_its_own():

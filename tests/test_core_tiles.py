@@ -24,6 +24,7 @@ from lsst.coadd.astroclearnet.core.statistic._statistic import compute_statistic
 from lsst.coadd.astroclearnet.simulate import simulate_stack
 
 _HALO = 24
+PLANES = ("latent", "coadd", "latent_variance", "coadd_variance", "psf_flux_variance", "noise", "n_image")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def _fit(stack: CellStack, n_threads: int, get_stack=None, on_failed_cell=None, 
 def test_threads_do_not_matter(exposures):
     """Bit by bit the same, also in the order of the history."""
     one, three = (_fit(exposures, n_threads) for n_threads in (1, 3))
-    for field in ("latent", "coadd", "latent_variance", "coadd_variance", "noise", "n_image"):
+    for field in PLANES:
         np.testing.assert_array_equal(getattr(one, field), getattr(three, field))
     assert [row["chi2"] for row in one.history] == [row["chi2"] for row in three.history]
     assert one.missing == three.missing == {(2, 1)}
@@ -68,7 +69,7 @@ def test_threads_do_not_matter_to_training(exposures, options):
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
-    for field in ("latent", "coadd", "latent_variance", "noise"):
+    for field in PLANES:
         np.testing.assert_array_equal(getattr(one, field), getattr(three, field))
     for name in ("loss", "chi2"):
         assert [row[name] for row in one.history] == [row[name] for row in three.history]
@@ -104,7 +105,7 @@ def test_cell_that_fails_costs_itself_alone(exposures):
     assert part.missing == {(0, 1), (2, 1)}
     assert not part.n_image[:64, 64:].any() and not part.coadd[:64, 64:].any()
     far = np.s_[80:, :]  # beyond the band in which neighbours are mixed
-    for field in ("latent", "coadd", "latent_variance", "coadd_variance", "noise", "n_image"):
+    for field in PLANES:
         np.testing.assert_array_equal(getattr(part, field)[far], getattr(whole, field)[far])
 
 
@@ -136,7 +137,7 @@ def test_cell_whose_stack_cannot_be_made_costs_itself_alone(exposures, n_threads
     assert part.missing == {(0, 1), (2, 1)}
     others = np.ones((192, 128), bool)
     others[:64, 64:] = False
-    for field in ("coadd", "coadd_variance", "noise", "n_image"):
+    for field in ("coadd", "coadd_variance", "psf_flux_variance", "noise", "n_image"):
         np.testing.assert_array_equal(getattr(part, field)[others], getattr(whole, field)[others])
         assert not getattr(part, field)[~others].any()
 
@@ -235,7 +236,10 @@ def _constant_fit(level, rng, *, size, used=None):
     """A fit whose every image is constant, but for its noise."""
     shape = (size, size)
     images = {name: np.full(shape, level, np.float32) for name in ("latent", "coadd")}
-    variances = {name: np.full(shape, level**2, np.float32) for name in ("latent_variance", "coadd_variance")}
+    variances = {
+        name: np.full(shape, level**2, np.float32)
+        for name in ("latent_variance", "coadd_variance", "psf_flux_variance")
+    }
     good = np.ones((1, *shape), bool) if used is None else used[None]
     fit = CellFit(
         **images,

@@ -27,6 +27,7 @@ PACKAGE = "lsst.coadd.astroclearnet"
 OUTPUTS = {
     "acn_latent": "CellCoadd",
     "acn_coadd": "CellCoadd",
+    "acn_coadd_psf_flux_error": "ImageV2",
     "acn_coadd_n_image": "ImageV2",
     "acn_coadd_inputs": "ArrowAstropy",
     "acn_coadd_fit_history": "ArrowAstropy",
@@ -67,6 +68,7 @@ def test_every_name_is_registered_as_documented(name):
         assert found["deepCoadd"] == "CellCoadd"
     else:
         assert found["deepCoadd"] == "CellCoadd" and found["deepCoadd_nImage"] == "ImageV2"
+        assert found["deepCoadd_psf_flux_error"] == "ImageV2"
         assert "acn_latent" not in found
     assert "skyMap" not in found and "finalVisitSummary" not in found
     assert ("acn_truth_catalog" in found) == (name == "demo")
@@ -87,6 +89,7 @@ def test_every_dataset_name_can_be_changed():
             "geometry",
             "latent",
             "coadd",
+            "psf_flux_error",
             "n_image",
             "inputs_table",
             "fit_history",

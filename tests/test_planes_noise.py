@@ -14,7 +14,7 @@ import types
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+import scipy.ndimage
 
 from benchmarks.simulated_patch import simulate_patch
 from lsst.coadd.astroclearnet.core.patch._correlation import NoiseCorrelation, measure_noise_correlation
@@ -23,6 +23,7 @@ from lsst.coadd.astroclearnet.simulate import SceneConfig
 N = 16
 """Realizations: their scatter is known to 2 % where many pixels count."""
 
+VARIANCES = ("latent_variance", "coadd_variance", "psf_flux_variance")
 SCENE = SceneConfig(density=140, separation=16, star_mag=(18.0, 24.0))
 
 
@@ -36,10 +37,11 @@ def repeated():
         fits.append(patch.fit(cell_size=128, seed=k))
     planes = {
         name: np.array([getattr(fit, name) for fit in fits])
-        for name in ("latent", "coadd", "latent_variance", "coadd_variance", "noise")
+        for name in (*VARIANCES, "latent", "coadd", "noise")
     }
     truth = patch.truth.image[patch.inner]
-    return types.SimpleNamespace(truth=truth / patch.coadd_sigma, sources=patch.sources, **planes)
+    psf = fits[0].coadd_psf.mean((0, 1))
+    return types.SimpleNamespace(truth=truth / patch.coadd_sigma, sources=patch.sources, psf=psf, **planes)
 
 
 def pull(plane, selected):
@@ -108,11 +110,36 @@ def test_noise_plane_tells_the_errors_of_fluxes(low, high):
     peaks = data.truth[rows, columns]
     chosen = (peaks > low) & (peaks <= high)
     fluxes, noise = (
-        gaussian_filter(plane, (0, 1.1, 1.1))[:, rows[chosen], columns[chosen]]
+        scipy.ndimage.gaussian_filter(plane, (0, 1.1, 1.1))[:, rows[chosen], columns[chosen]]
         for plane in (data.coadd, data.noise)
     )
     assert chosen.sum() > 4
     assert fluxes.var(axis=0, ddof=1).mean() == pytest.approx((noise**2).mean(), rel=0.3)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1, 0.3), (1, 6), (6, 1e9)])
+def test_variance_of_psf_fluxes_predicts_their_scatter(low, high):
+    """About blank places, and at the sources by their brightness."""
+    data, inner = repeated(), np.s_[:, 4:-4, 4:-4]
+    fluxes = scipy.ndimage.correlate(data.coadd, data.psf[None]) / np.sum(data.psf**2)
+    scatter, told = (plane[inner] for plane in (fluxes, data.psf_flux_variance))
+    chosen = by_brightness(low, high)[inner[1:]]
+    if low > 0:
+        places = np.zeros(data.truth.shape, bool)
+        places[*(np.round(data.sources[axis]).astype(int) for axis in "yx")] = True
+        chosen &= places[inner[1:]]
+    assert chosen.sum() > 4
+    ratio = scatter.var(axis=0, ddof=1)[chosen] / told.mean(axis=0)[chosen]
+    # Of 16 observations of few sources.
+    assert np.sqrt(ratio.mean()) == pytest.approx(1, abs=0.15 if low > 0 else 0.1)
+
+
+def test_variance_of_pixels_does_not_tell_that_of_psf_fluxes():
+    """As if they erred independently it would be too small by far."""
+    data, sky = repeated(), by_brightness(-1, 0.3)
+    weights = (data.psf / np.sum(data.psf**2)) ** 2
+    naive = scipy.ndimage.correlate(data.coadd_variance.mean(axis=0), weights)
+    assert np.sqrt((data.psf_flux_variance.mean(axis=0)[sky] / naive[sky]).mean()) > 1.5
 
 
 def test_told_correlation_is_that_of_the_scatter():

@@ -20,7 +20,7 @@ from astropy.io import fits
 
 from lsst.coadd.astroclearnet import __version__
 
-HDUS = ["PRIMARY", "LATENT", "COADD", "VARIANCE", "LATENT_VARIANCE"]
+HDUS = ["PRIMARY", "LATENT", "COADD", "VARIANCE", "LATENT_VARIANCE", "PSF_FLUX_ERROR"]
 HDUS += ["MASK", "NOISE", "N_IMAGE", "PSF", "PSF_CELLS"]
 
 
@@ -54,6 +54,9 @@ def test_mean_has_all_hdus_and_the_flux(stack, tmp_path):
         scatter = hdus["COADD"].data[sky].std() / np.sqrt(np.median(hdus["VARIANCE"].data[sky]))
         assert scatter == pytest.approx(1, abs=0.1)
         assert np.median(hdus["VARIANCE"].data[sky]) == pytest.approx(SIGMA**2 / 5, rel=0.05)
+        # Pixels of a mean err independently.
+        expected = SIGMA / np.sqrt(5 * np.sum(hdus["PSF"].data ** 2))
+        assert np.median(hdus["PSF_FLUX_ERROR"].data[sky]) == pytest.approx(expected, rel=0.05)
         # The flux of the star within the aperture is what the PSF has there.
         kernel = np.zeros((HEIGHT, WIDTH))
         psf = hdus["PSF"].data
@@ -312,7 +315,7 @@ def test_no_data_have_no_weight_and_are_masked(method, tmp_path):
     result = run(stack, "-o", out, "--method", method, "--cell-size", 60, "--halo", 20)
     assert result.exit_code == 0, result.output
     with fits.open(out) as hdus:
-        for name in ("VARIANCE", "LATENT_VARIANCE"):
+        for name in ("VARIANCE", "LATENT_VARIANCE", "PSF_FLUX_ERROR"):
             weight = 1 / hdus[name].data
             assert (weight[:, 45:] == 0).all() and (weight[:, :45] > 0).sum() == 70 * 45 - (method == "mean")
         assert read_plane(hdus, "NO_DATA")[:, 45:].all() and read_plane(hdus, "NO_DATA")[:, :45].sum() == 1

@@ -244,5 +244,6 @@ def test_seed_decides_the_scatter_too(skies):
             report=lambda line: None,
             checkpoint=_checkpoint.Checkpoint(None, {}),
         )
-        states.append(torch.cat([p.detach().flatten() for p in encoder.scatter.parameters()]))
+        heads = (*encoder.pixel_scatter.parameters(), *encoder.flux_scatter.parameters())
+        states.append(torch.cat([p.detach().flatten() for p in heads]))
     assert torch.equal(states[0], states[1]) and not torch.equal(states[0], states[2])

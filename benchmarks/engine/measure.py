@@ -48,9 +48,8 @@ _SMOOTH, _LEAST_SHARE = 5, 0.05
 """Pixels over which coverage is averaged before its noise is computed, about
 those of the filter of the detection, and the least that is divided by."""
 
-_BRIGHT, _ENOUGH_PIXELS = 3.0, 500
-"""S/N of the pixels that belong to sources, and how many tell how their noise
-is correlated."""
+PULLS = ("psf_pull", "psf_noise", "pixel_pull")
+"""Columns of the errors of PSF fluxes in units of their written error."""
 
 type Row = dict[str, float | int | str | bool]
 
@@ -224,28 +223,25 @@ class Judge:
         return [dict(zip(table.colnames, (v.item() for v in row), strict=True)) for row in table]
 
     def _pulls(self, delivery: Delivery, fluxes: astropy.table.Table) -> dict[str, np.ndarray]:
-        """Errors of PSF fluxes in units of what the written variance says,
-        and the same fluxes of the written realization of the noise.
+        """Errors of PSF fluxes in units of the written one, the same fluxes of
+        the written realization of the noise, and errors in units of what the
+        variance plane says if pixels err independently.
 
-        The correlation of the noise is that of the realization, on sources:
-        there noise hangs together in another way than on the sky. For a plane
-        without one, that of the coadd is not its own, and a plane without a
-        variance has no pulls.
+        A plane that lacks one of these has no pulls.
         """
-        if delivery.variance is None or delivery.noise is None:
-            return dict.fromkeys(("psf_pull", "psf_noise"), np.full(len(self.sources), np.nan))
-        bright = delivery.image > _BRIGHT * np.sqrt(delivery.variance)
-        chosen = np.where(bright, delivery.variance, np.nan)
-        if bright.sum() < _ENOUGH_PIXELS:
-            chosen = delivery.variance
-        correlation = metrics.noise_correlation(delivery.noise, chosen)
+        if delivery.psf_flux_variance is None or delivery.noise is None or delivery.variance is None:
+            return dict.fromkeys(PULLS, np.full(len(self.sources), np.nan))
         kernel = delivery.kernel
-        sigma = metrics.flux_sigma(delivery.variance, correlation, self.sources, psf=kernel)
+        sigma = np.sqrt(metrics.look_up(delivery.psf_flux_variance, self.sources))
+        by_pixels = metrics.independent_sigma(delivery.variance, self.sources, psf=kernel)
         noise = metrics.measure_fluxes(delivery.noise, delivery.noise, self.sources, psf=kernel)["psf"]
-        return {
-            "psf_pull": metrics.pulls(fluxes["psf"], fluxes["psf_truth"], sigma),
-            "psf_noise": metrics.pulls(noise, np.zeros(len(noise)), sigma),
-        }
+        found, true = fluxes["psf"], fluxes["psf_truth"]
+        pulls = (
+            metrics.pulls(found, true, sigma),
+            metrics.pulls(noise, np.zeros(len(noise)), sigma),
+            metrics.pulls(found, true, by_pixels),
+        )
+        return dict(zip(PULLS, pulls, strict=True))
 
     def _find_peaks(self, delivery: Delivery, sky: np.ndarray) -> list[Row]:
         if self.scene.kind not in ("field", "grid", "coverage"):

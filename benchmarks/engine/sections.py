@@ -322,6 +322,11 @@ SECTIONS: tuple[tuple[str, str, Callable[[Figures], _Section]], ...] = (
         lambda figures: _fluxes(figures, "pull", kinds=("star", "galaxy"), scale=1),
     ),
     (
+        "Pulls by the variance plane",
+        f"The same over what the variance plane gives if pixels err independently. {_POOLED}",
+        lambda figures: _fluxes(figures, "pixel pull", kinds=("star", "galaxy"), scale=1),
+    ),
+    (
         "Shapes",
         "Medians over stars, or over galaxies above S/N 20; rounding: by how much these are rounder than in "
         f"truth. {_POOLED}",

@@ -169,10 +169,11 @@ def _summarize_fluxes(pool: Pool, peer: str, plane: str, scene: str, **where) ->
         if row["n"]:
             label = _label("aperture noise", row["kind"], row["snr_low"], row["snr_high"])
             yield _row(group, scene, label, row["scatter"], row["scatter_error"], row["n"])
-    for row in metrics.bin_values(np.array(sources["psf_pull"]), sources, kinds=("star", "galaxy")):
-        if row["n"]:
-            label = _label("pull", row["kind"], row["snr_low"], row["snr_high"])
-            yield _row(group, scene, label, row["scatter"], row["scatter_error"], row["n"])
+    for column, name in (("psf_pull", "pull"), ("pixel_pull", "pixel pull")):
+        for row in metrics.bin_values(np.array(sources[column]), sources, kinds=("star", "galaxy")):
+            if row["n"]:
+                label = _label(name, row["kind"], row["snr_low"], row["snr_high"])
+                yield _row(group, scene, label, row["scatter"], row["scatter_error"], row["n"])
 
 
 def _summarize_shapes(pool: Pool, peer: str, plane: str) -> Iterator[Row]:

@@ -287,7 +287,11 @@ _TARGETS: tuple[tuple[str, str, _Function], ...] = (
         ">= the coadd's on every scene, above it on half",
         _completeness,
     ),
-    ("pulls of injected fluxes", "0.9-1.1 at S/N 6-100 (half of the central 68 %)", _pulls),
+    (
+        "pulls of injected fluxes",
+        "0.9-1.1 at S/N 6-100 by the written error of PSF fluxes (half of the central 68 %)",
+        _pulls,
+    ),
     (
         "blank field",
         "no source above 5 sigma per 10 arcmin^2; mean within 0.05 sky sigma / sqrt(n)",

@@ -32,6 +32,7 @@ with Butler.from_config(sys.argv[1], collections="u/demo/acn") as butler:
     deep = butler.get("deepCoadd", patch)
     latent = butler.get("acn_latent", patch)
     coadd = butler.get("acn_coadd", patch)
+    errors = butler.get("acn_coadd_psf_flux_error", patch)
     inputs = butler.get("acn_coadd_inputs", patch)
 print(inputs["visit", "detector", "psf_fwhm_arcsec", "chi2", "kept"])
 print("method", coadd.metadata["method"], "on", coadd.metadata["device"])
@@ -57,8 +58,11 @@ box = coadd.bbox
 corner = box.x.start, box.y.start
 print(f"{len(flux)} sources; error of a flux by the sky: {error:.0f} nJy")
 for i in np.argsort(-flux)[:5]:
-    place = f"x={sources['x'][i] + corner[0]:.1f} y={sources['y'][i] + corner[1]:.1f}"
-    print(f"{place}  {flux[i]:.0f} nJy  {31.4 - 2.5 * np.log10(flux[i]):.2f} mag")
+    x, y = sources["x"][i], sources["y"][i]
+    magnitude = f"{31.4 - 2.5 * np.log10(flux[i]):.2f} mag"
+    # Of a flux measured with the PSF: the pixel nearest to the source has it.
+    psf_error = f"error of its PSF flux {errors.array[round(y), round(x)]:.0f} nJy"
+    print(f"x={x + corner[0]:.1f} y={y + corner[1]:.1f}  {flux[i]:.0f} nJy  {magnitude}  {psf_error}")
 
 # -- picture
 figure = Figure(figsize=(12, 4.5), layout="constrained")

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 __all__ = (
     "DELIVERED_RADIUS",
-    "flux_sigma",
     "ideal_aperture_sigma",
+    "independent_sigma",
+    "look_up",
     "measure_fluxes",
-    "noise_correlation",
     "pulls",
 )
 
@@ -29,10 +29,6 @@ from lsst.coadd.astroclearnet.simulate import PIXEL_SCALE
 
 DELIVERED_RADIUS = 1.0 / PIXEL_SCALE
 """Radius of the standard aperture, 1 arcsec, in pixels."""
-
-_CORRELATION_SIZE = 25
-"""Side of correlations in pixels, odd. It must hold all lags that a sum over
-an aperture meets: more than four times the radius."""
 
 
 def measure_fluxes(
@@ -129,101 +125,48 @@ def ideal_aperture_sigma(
     return np.sqrt(sky + photons)
 
 
-def noise_correlation(noise: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Measure the correlation of the noise of pixels.
+def independent_sigma(variance: np.ndarray, sources: astropy.table.Table, *, psf: np.ndarray) -> np.ndarray:
+    """Error of PSF fluxes if pixels erred independently.
 
-    The autocorrelation of ``noise / sqrt(variance)``, 1 at lag 0 by
-    definition: a realization gives the shape, not the level of the noise.
-
-    Parameters
-    ----------
-    noise
-        Realization of the noise, ``(y, x)``, or several, ``(m, y, x)``.
-    variance
-        Variance plane ``(y, x)``.
-
-    Returns
-    -------
-    `numpy.ndarray`
-        Correlation ``(25, 25)`` with lag 0 in the centre.
-    """
-    planes = np.asarray(noise, dtype=float)
-    planes = planes[None] if planes.ndim == 2 else planes
-    good = np.isfinite(variance) & (variance > 0)
-    scaled = np.where(good, planes / np.sqrt(np.where(good, variance, 1.0)), 0.0)
-    half = _CORRELATION_SIZE // 2
-    shape = [scipy.fft.next_fast_len(n + half, real=True) for n in good.shape]
-    spectrum = np.mean(np.abs(scipy.fft.rfft2(scaled, s=shape)) ** 2, axis=0)
-    overlap = np.abs(scipy.fft.rfft2(good.astype(float), s=shape)) ** 2
-    sums, counts = (np.fft.fftshift(scipy.fft.irfft2(power, s=shape)) for power in (spectrum, overlap))
-    row, column = shape[0] // 2, shape[1] // 2
-    box = np.s_[row - half : row + half + 1, column - half : column + half + 1]
-    correlation = sums[box] / np.maximum(counts[box], 1.0)
-    return correlation / correlation[half, half]
-
-
-def flux_sigma(
-    variance: np.ndarray,
-    correlation: np.ndarray,
-    sources: astropy.table.Table,
-    *,
-    psf: np.ndarray | None = None,
-    radius: float | None = None,
-) -> np.ndarray:
-    """Turn a variance plane into the error of a flux.
-
-    The error model: noise of pixel i is ``sqrt(V_i) u_i`` with u of unit
-    variance and a correlation rho that is the same everywhere, so that a
-    flux ``sum_i w_i I_i`` has the variance ``sum_ij a_i a_j rho(i - j)``,
-    ``a = w sqrt(V)``. V is the plane as written, rho its noise realization's
-    (`noise_correlation`), w the weights of `measure_fluxes`.
+    It is what catalogues make of a variance plane: base_PsfFlux sums
+    ``w^2 V`` (lsst/meas_base PsfFlux.cc), with the weights w of
+    `measure_fluxes`.
 
     Parameters
     ----------
     variance
         Variance plane in nJy^2, ``(y, x)``.
-    correlation
-        rho, ``(q, q)``, q odd, lag 0 in the centre.
     sources
         Their ``x`` and ``y`` are used.
     psf
-        Give it for the error of a PSF flux, ``(p, p)``.
-    radius
-        Give it for the error of an aperture flux, in pixels.
+        PSF of the image, ``(p, p)``.
 
     Returns
     -------
     `numpy.ndarray`
         Standard deviation in nJy, ``(n,)``; NaN where the centre is not on
         the image.
-
-    Raises
-    ------
-    ValueError
-        If not exactly one of ``psf`` and ``radius`` is given.
     """
-    if (psf is None) == (radius is None):
-        raise ValueError("Give either psf or radius.")
     x, y = np.array(sources["x"], dtype=float), np.array(sources["y"], dtype=float)
     height, width = variance.shape
     on_image = (x > -0.5) & (y > -0.5) & (x < width - 0.5) & (y < height - 0.5)
+    weights, rows, columns = _psf_weights(psf, x=x[on_image], y=y[on_image])
     result = np.full(len(x), np.nan)
-    if not on_image.any():
-        return result
-    make = _aperture_weights if psf is None else _psf_weights
-    weights, rows, columns = make(radius if psf is None else psf, x=x[on_image], y=y[on_image])
-    size, half = weights.shape[-1], correlation.shape[0] // 2
-    shape = [scipy.fft.next_fast_len(size + half, real=True)] * 2
-    wrapped = np.zeros(shape)
-    lags = np.arange(-half, half + 1)
-    met = np.abs(lags) < size
-    wrapped[np.ix_(lags[met], lags[met])] = correlation[np.ix_(met, met)]
-    spectrum = scipy.fft.rfft2(wrapped).real
-    amplitudes = weights * np.sqrt(np.maximum(_stamps(variance, rows, columns, size), 0.0))
-    spread = scipy.fft.irfft2(scipy.fft.rfft2(amplitudes, s=shape) * spectrum, s=shape)
-    squares = np.sum(spread[:, :size, :size] * amplitudes, axis=(1, 2))
-    result[on_image] = np.sqrt(np.maximum(squares, 0.0))
+    stamps = _stamps(np.asarray(variance, dtype=float), rows, columns, psf.shape[0])
+    result[on_image] = np.sqrt(np.sum(stamps * weights**2, axis=(1, 2)))
     return result
+
+
+def look_up(plane: np.ndarray, sources: astropy.table.Table) -> np.ndarray:
+    """Return the pixel of a plane ``(y, x)`` nearest to each source, NaN where
+    that is not on it.
+    """
+    rows, columns = (np.rint(np.array(sources[axis], dtype=float)).astype(int) for axis in ("y", "x"))
+    height, width = plane.shape
+    inside = (rows >= 0) & (columns >= 0) & (rows < height) & (columns < width)
+    values = np.full(len(sources), np.nan)
+    values[inside] = plane[rows[inside], columns[inside]]
+    return values
 
 
 def pulls(flux: np.ndarray, true_flux: np.ndarray, sigma: np.ndarray) -> np.ndarray:

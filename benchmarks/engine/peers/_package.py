@@ -85,5 +85,6 @@ def _deliver(fit: PatchFit, plane: str, target_fwhm: float) -> Delivery:
         psf=getattr(fit, f"{plane}_psf"),
         target_fwhm=target_fwhm,
         variance=getattr(fit, f"{plane}_variance"),
+        psf_flux_variance=fit.psf_flux_variance if plane == "coadd" else None,
         noise=fit.noise if plane == "coadd" else None,
     )

@@ -61,7 +61,10 @@ class Delivery:
     target_fwhm: float = 0.0
     """FWHM of the PSF in pixels if it is declared a Gaussian, else 0."""
     variance: np.ndarray | None = None
-    """Written variance ``(y, x)``, if there is one."""
+    """Written variance of each pixel ``(y, x)``, if there is one."""
+    psf_flux_variance: np.ndarray | None = None
+    """Written variance of a PSF flux about each pixel ``(y, x)``, if there is
+    one."""
     noise: np.ndarray | None = None
     """Written noise realization ``(y, x)``, if there is one."""
 

@@ -143,6 +143,12 @@ class AssembleAcnCoaddConnections(
         storageClass="CellCoadd",
         dimensions=PATCH,
     )
+    psf_flux_error = cT.Output(
+        doc="Standard error of a flux measured with the PSF of the coadd about each pixel, in nJy.",
+        name="{coadd_name}_coadd_psf_flux_error",
+        storageClass="ImageV2",
+        dimensions=PATCH,
+    )
     n_image = cT.Output(
         doc="Number of inputs used in each pixel.",
         name="{coadd_name}_coadd_n_image",

@@ -50,7 +50,7 @@ from .inputs._input import CoaddInput
 from .inputs._prepare import prepare_inputs
 from .inputs._scratch import open_scratch
 from .outputs._about import describe_run, make_seed, summarize_run
-from .outputs._products import CellRecorder, make_coadds, make_planes
+from .outputs._products import CellRecorder, make_images, make_planes
 from .outputs._tables import InputRecord, make_history_table, make_inputs_table, report_oddities
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ class AssembleAcnCoaddTask(PipelineTask):
         -------
         `lsst.pipe.base.Struct`
             ``latent`` (not for methods ``kaiser`` and ``mean``), ``coadd``,
-            ``n_image``, ``inputs_table`` and ``fit_history``, as the
-            connections say.
+            ``psf_flux_error``, ``n_image``, ``inputs_table`` and
+            ``fit_history``, as the connections say.
 
         Raises
         ------
@@ -192,7 +192,7 @@ class AssembleAcnCoaddTask(PipelineTask):
         about["n_failed_cells"] = n_failed
         for name, value in {**about, **untrusted, **summary}.items():
             self.metadata[name] = value
-        coadds = make_coadds(
+        images = make_images(
             fit,
             planes=planes,
             geometry=geometry,
@@ -202,7 +202,7 @@ class AssembleAcnCoaddTask(PipelineTask):
             **recorder.finish(fit.exposures, cell_size=options.cell_size),
         )
         return Struct(
-            **coadds,
+            **images,
             n_image=make_n_image(fit.n_image, geometry=geometry),
             inputs_table=make_inputs_table(records, pixel_scale=pixel_scale),
             fit_history=make_history_table(fit.history),

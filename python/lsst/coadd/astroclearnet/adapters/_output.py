@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("NO_DATA_VARIANCE", "choose_cell_size", "make_cell_coadd", "make_n_image")
+__all__ = ("NO_DATA_VARIANCE", "choose_cell_size", "make_cell_coadd", "make_n_image", "make_psf_flux_error")
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -198,6 +198,29 @@ def make_n_image(n_image: np.ndarray, *, geometry: PatchGeometry) -> Image:
         The patch.
     """
     return Image(n_image.astype(np.uint16), bbox=geometry.outer_bbox, sky_projection=geometry.sky_projection)
+
+
+def make_psf_flux_error(variance: np.ndarray, *, no_data: np.ndarray, geometry: PatchGeometry) -> Image:
+    """Make the image of the standard errors of PSF fluxes.
+
+    Parameters
+    ----------
+    variance
+        Variance in nJy^2 of a PSF flux measured about each pixel, ``(y, x)``.
+    no_data
+        Where there are no data, bool ``(y, x)``: the error is the square root
+        of `NO_DATA_VARIANCE` there.
+    geometry
+        The patch.
+
+    Returns
+    -------
+    `~lsst.images.Image`
+        In nJy, float32, on the outer bounding box.
+    """
+    bbox = geometry.outer_bbox
+    image = _image(np.sqrt(variance), no_data, NO_DATA_VARIANCE**0.5, bbox, u.nJy)
+    return Image(image.array, bbox=bbox, unit=u.nJy, sky_projection=geometry.sky_projection)
 
 
 def _image(array: np.ndarray, no_data: np.ndarray, fill: float, bbox: Box, unit: u.UnitBase) -> Image:

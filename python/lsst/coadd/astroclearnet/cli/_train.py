@@ -24,7 +24,7 @@ from ._progress import Progress
 
 _COUNTS = (
     ("steps", 1, 8000, "Steps on the sky."),
-    ("scatter_steps", 0, 2800, "Steps on the scatter of the products, at the end."),
+    ("scatter_steps", 0, 2000, "Steps on the scatter of the products, at the end."),
     ("seed", 0, 1, "Seed of everything."),
     ("n_galaxies", 10, 3000, "Galaxies drawn."),
     ("n_stacks", 1, 240, "Stacks drawn."),

@@ -143,6 +143,11 @@ class CellFit:
     coadd_variance: np.ndarray
     """Variance of `coadd`, float32 ``(h, w)``."""
 
+    psf_flux_variance: np.ndarray
+    """Variance of a flux measured with `coadd_psf` about each pixel, float32
+    ``(h, w)``: errors of neighbouring pixels hang together, so that those of
+    the pixels do not tell it."""
+
     noise: np.ndarray
     """One realization of the noise of `coadd`, float32 ``(h, w)``."""
 

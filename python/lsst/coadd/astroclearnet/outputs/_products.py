@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("CellRecorder", "describe_noise", "make_coadds", "make_planes")
+__all__ = ("CellRecorder", "describe_noise", "make_images", "make_planes")
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lsst.images import Box
+from lsst.images import Box, Image
 from lsst.images.cells import CellCoadd
 
 from ..adapters import (
@@ -28,6 +28,7 @@ from ..adapters import (
     ProvenanceRecorder,
     combine_planes,
     make_cell_coadd,
+    make_psf_flux_error,
 )
 from ..core._options import LINEAR_METHODS, FitOptions
 from ..core.patch._correlation import measure_noise_correlation
@@ -196,7 +197,7 @@ def describe_noise(fit: PatchFit) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if np.isfinite(value)}
 
 
-def make_coadds(
+def make_images(
     fit: PatchFit,
     *,
     planes: Mapping[str, np.ndarray],
@@ -205,8 +206,8 @@ def make_coadds(
     options: FitOptions,
     metadata: Mapping[str, Any],
     **recorded: Any,
-) -> dict[str, CellCoadd]:
-    """Make the images of a patch.
+) -> dict[str, CellCoadd | Image]:
+    """Make the images of a patch, in nJy.
 
     Parameters
     ----------
@@ -228,7 +229,8 @@ def make_coadds(
     Returns
     -------
     `dict`
-        ``coadd`` and, unless the method is linear, ``latent``.
+        ``coadd``, ``psf_flux_error`` and, unless the method is linear,
+        ``latent``.
     """
     common: dict[str, Any] = dict(
         planes=planes,
@@ -238,18 +240,21 @@ def make_coadds(
         cell_size=options.cell_size,
         **recorded,
     )
-    coadds = {
-        "coadd": make_cell_coadd(
-            image=fit.coadd,
-            variance=fit.coadd_variance,
-            psf=fit.coadd_psf,
-            noise=[fit.noise],
-            metadata={**metadata, **describe_noise(fit)},
-            **common,
-        )
+    coadd = make_cell_coadd(
+        image=fit.coadd,
+        variance=fit.coadd_variance,
+        psf=fit.coadd_psf,
+        noise=[fit.noise],
+        metadata={**metadata, **describe_noise(fit)},
+        **common,
+    )
+    no_data = coadd.mask.get("NO_DATA")
+    images: dict[str, CellCoadd | Image] = {
+        "coadd": coadd,
+        "psf_flux_error": make_psf_flux_error(fit.psf_flux_variance, no_data=no_data, geometry=geometry),
     }
     if options.method not in LINEAR_METHODS:
-        coadds["latent"] = make_cell_coadd(
+        images["latent"] = make_cell_coadd(
             image=fit.latent, variance=fit.latent_variance, psf=fit.latent_psf, metadata=metadata, **common
         )
-    return coadds
+    return images

@@ -57,6 +57,8 @@ def write_restored(
     - ``VARIANCE``, ``LATENT_VARIANCE``: variance of ``COADD``, ``LATENT``;
       infinite where no exposure was used and the hole is too large to be
       filled, so that a weight of 1 / variance is 0 there.
+    - ``PSF_FLUX_ERROR``: standard error of a flux measured with ``PSF`` on
+      ``COADD`` about each pixel; infinite where ``VARIANCE`` is.
     - ``MASK``: bits; the header cards ``MP_*`` number them from 0.
       ``NO_DATA``: no exposure was used. ``INTERPOLATED``: nor here, but the
       hole is small and has the value of the latent. ``CLIPPED``: at least one
@@ -172,15 +174,16 @@ def _make_hdus(fit: PatchFit, options: FitOptions, source: str) -> fits.HDUList:
     used = np.isfinite(cells).all(axis=(-2, -1))
     psf = cells[used].mean(axis=0, dtype=float)
     psf /= psf.sum()
-    variance, latent_variance = (
+    variance, latent_variance, psf_flux_variance = (
         np.where((fit.n_image == 0) & ~fit.filled, np.float32(np.inf), plane)
-        for plane in (fit.coadd_variance, fit.latent_variance)
+        for plane in (fit.coadd_variance, fit.latent_variance, fit.psf_flux_variance)
     )
     images = {
         "LATENT": fit.coadd if is_linear else fit.latent,
         "COADD": fit.coadd,
         "VARIANCE": variance,
         "LATENT_VARIANCE": variance if is_linear else latent_variance,
+        "PSF_FLUX_ERROR": np.sqrt(psf_flux_variance),
         "MASK": _make_mask(fit, options),
         "NOISE": fit.noise,
         "N_IMAGE": fit.n_image.astype(np.int32),

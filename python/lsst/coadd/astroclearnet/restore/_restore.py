@@ -41,6 +41,7 @@ _PLANES = (
     "coadd",
     "latent_variance",
     "coadd_variance",
+    "psf_flux_variance",
     "noise",
     "n_image",
     "n_rejected",

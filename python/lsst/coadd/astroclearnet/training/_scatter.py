@@ -6,7 +6,7 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Training of the network that tells how the products scatter."""
+"""Training of the networks that tell how the products scatter."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..core.encoder._encoder import StatisticEncoder
 from ..core.encoder._flux import match_and_quieten
 from ..core.encoder._inputs import LATENT_FWHM, EncoderInputs
 from ..core.fourier._deliver import Delivered, deliver, residual_response
-from ..core.fourier._filters import filtered_variance
+from ..core.fourier._filters import filtered_variance, psf_flux_response
 from ..core.fourier._grid import FourierGrid
 from ._banks import GalaxyBank, StackBank
 from ._checkpoint import Checkpoint
@@ -49,11 +50,11 @@ def train_scatter(
     report: Callable[[str], None],
     checkpoint: Checkpoint,
 ) -> None:
-    """Train ``encoder.scatter``; all else stays as it is.
+    """Train both networks that tell the scatter; all else stays as it is.
 
     Two observations of one sky differ by their noise alone: half of the
-    squared difference of the products is an estimate of their variance,
-    whose likelihood is maximised.
+    squared difference of the products, or of the PSF fluxes about each pixel,
+    is an estimate of their variance, whose likelihood is maximised.
 
     Parameters
     ----------
@@ -80,11 +81,11 @@ def train_scatter(
         2.5 if rng.uniform() < 0.5 else float(np.exp(rng.uniform(*np.log(_FWHM)))) for _ in range(part.steps)
     ]
     encoder.requires_grad_(False)
-    head = encoder.scatter.train().requires_grad_(True)
+    heads = nn.ModuleList([encoder.pixel_scatter, encoder.flux_scatter]).train().requires_grad_(True)
     descend(
         part,
-        head,
-        list(head.parameters()),
+        heads,
+        list(heads.parameters()),
         lambda step: _scatter_loss(encoder, skies.draw(batch, observations=2), grid, widths[step]),
         checkpoint=checkpoint,
         report=report,
@@ -117,18 +118,27 @@ def _scatter_loss(
     data, den, inflation, power = (
         values.chunk(2)[0] for values in (drawn.data, drawn.den, drawn.inflation, drawn.power)
     )
-    latents, coadds = delivered.latent.chunk(2), delivered.coadd.chunk(2)
     inputs = EncoderInputs.from_statistic(data, den, grid, inflation=inflation)
     transfer = residual_response(den, grid, fwhm=fwhm) * den.sqrt()
-    sigma = filtered_variance(power, transfer, grid).clamp_min(0.0).sqrt()
-    scatter = encoder.scatter(inputs, state, delivered=latents[0], sigma=sigma, fwhm=fwhm)
+    to_flux = psf_flux_response(grid.gaussian(fwhm), grid)
+    sigma, flux_sigma = (
+        filtered_variance(power, response, grid).clamp_min(0.0).sqrt()
+        for response in (transfer, transfer * to_flux)
+    )
+    latents = delivered.latent.chunk(2)
+    scatter = encoder.tell_scatter(inputs, state, delivered=latents[0], sigma=sigma, fwhm=fwhm)
+    fluxes = grid.inverse(grid.transform(delivered.coadd) * to_flux)
     inner = np.s_[:, _EDGE:-_EDGE, _EDGE:-_EDGE]
     # Sources cover few pixels, and matter most.
     around = grid.inverse(grid.transform(latents[0]) * grid.gaussian(_AROUND)).clamp_min(0.0)
     weight = 0.15 + 0.5 * torch.asinh(around / (0.3 * sigma))
     loss = torch.zeros(())
-    for (one, other), told in ((latents, scatter.latent), (coadds, scatter.coadd)):
-        squared = 0.5 * (one - other) ** 2 / (sigma * told) ** 2
+    for (one, other), told, unit in (
+        (latents, scatter.latent, sigma),
+        (delivered.coadd.chunk(2), scatter.coadd, sigma),
+        (fluxes.chunk(2), scatter.psf_flux, flux_sigma),
+    ):
+        squared = 0.5 * (one - other) ** 2 / (unit * told) ** 2
         term = 0.5 * squared.clamp_max(_LARGEST_RATIO) + torch.log(told)
         loss = loss + (weight * term)[inner].sum() / weight[inner].sum()
     return loss

@@ -43,10 +43,10 @@ class TrainingOptions:
     """Seed of the banks, the skies and the first weights."""
 
     steps: int = 8000
-    """Optimiser steps of all but the network that tells the scatter."""
+    """Optimiser steps of all but the networks that tell the scatter."""
 
-    scatter_steps: int = 2800
-    """Optimiser steps of that network, at the end."""
+    scatter_steps: int = 2000
+    """Optimiser steps of these networks, at the end."""
 
     batch: int = 4
     """Skies a step."""
@@ -145,7 +145,7 @@ def _train_trunk(
     report: Callable[[str], None],
     checkpoint: Checkpoint,
 ) -> None:
-    """Train all but the network that tells the scatter."""
+    """Train all but the networks that tell the scatter."""
     loss_of = TrainingLoss(grid)
     flux_from = int(_FLUX_FROM * options.steps)
 

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 __all__ = (
-    "draw_noise",
     "finish_latent",
     "finish_linear",
     "finish_mean",
@@ -29,10 +28,11 @@ from .._stack import CellFit, CellStack, HistoryRow
 from ..encoder._scatter import Scatter
 from ..fourier._decoder import Decoder
 from ..fourier._deliver import Delivered, deliver, residual_response
-from ..fourier._filters import filtered_variance
+from ..fourier._filters import filtered_variance, psf_flux_response
 from ..fourier._grid import FWHM_TO_SIGMA, FourierGrid
 from ..statistic._statistic import Statistic, fit_quality
 from ..warp._warped_psf import kernel_fwhm
+from ._data_noise import DataNoise, draw_noise
 from ._diagnose import diagnose
 from ._misfit import measure_misfit
 
@@ -49,14 +49,9 @@ how much of it is, relative to the largest power, and width that stands for all
 that are broader. So measured, PSFs beyond the limit of `TrustLimits` are those
 that stars lose 1 % of their light with or more, alike or not."""
 
-_LEAST_POWER = 1e-3
-"""Least noise power of a place, in units of the sky's: none is without."""
-
-_MOST_CHANGE = 1.0
-"""Most change of the logarithm of the noise that PSFs make over a cell."""
-
 _SEEN = 0.5
-"""Share of that change that the network which tells the scatter sees in D."""
+"""Share of the change of the noise over a cell, by its PSFs, that the network
+which tells the scatter sees in D."""
 
 _LEAST_PASSED = 1e-3
 """Least part of the variance of a latent that is told: nowhere is it sure."""
@@ -75,68 +70,6 @@ def _compare(statistic: Statistic, model: torch.Tensor) -> dict[str, Any]:
     """Make what a `CellFit` says of exposures and model."""
     misfit, local_chi2 = measure_misfit(statistic, model)
     return {"diagnosis": diagnose(statistic, model), "misfit": misfit, "local_chi2": local_chi2}
-
-
-def draw_noise(statistic: Statistic, generator: np.random.Generator) -> torch.Tensor:
-    """Noise of every exposure, ``(n, h, w)``, in its good pixels' variance."""
-    white = generator.standard_normal(statistic.image.shape, dtype=np.float32)
-    return torch.as_tensor(white, device=statistic.image.device) * statistic.variance.sqrt()
-
-
-class _DataNoise:
-    """Noise of the D of a stack, and of what a filter makes of it.
-
-    The noise of all exposures passes one mean PSF, the root of den: exact on
-    blank sky, where the noise of D has the power den, and good to a few per
-    cent on sources, whose photon noise is a part of the whole. Where PSFs
-    change over the cell, it changes as what passes the filter does.
-
-    Parameters
-    ----------
-    statistic
-        The stack.
-    response
-        The filter, ``(rows, columns // 2 + 1)``.
-    """
-
-    def __init__(self, statistic: Statistic, response: torch.Tensor):
-        self._grid = statistic.grid
-        self._transfer = statistic.den.sqrt()
-        self._response = response
-        sky = statistic.sky_variance[:, None, None]
-        excess = statistic.variance / sky - 1.0
-        # Power that each place adds, (rows, columns), at frequency 0 and in
-        # units of its weight: 1 on blank sky under full coverage, more where
-        # sources shine or pixels are missing.
-        self._power = statistic.noise_power.clone()
-        # Where few see, the noise of the sources rises as that of the sky.
-        weight = (statistic.used / sky).sum(0).clamp_min(1e-12 * statistic.den0)
-        self._grid.crop(self._power)[:] *= 1.0 + (excess * statistic.used / sky).sum(0) / weight
-        self._power.clamp_min_(_LEAST_POWER)
-        self._change = torch.zeros(())
-        if statistic.den_change is not None:
-            grid, passed = self._grid, response**2
-            noise = grid.mean_power(passed * statistic.den)
-            by_x, by_y, at_zero = grid.mean_power(passed * statistic.den_change) / noise
-            change = by_x * grid.columns + by_y * grid.rows + at_zero
-            self._change = change.clamp(-_MOST_CHANGE, _MOST_CHANGE)
-
-    def draw(self, generator: np.random.Generator) -> torch.Tensor:
-        """Draw one realization, ``(rows, columns // 2 + 1)``."""
-        white = generator.standard_normal(self._grid.shape, dtype=np.float32)
-        white = torch.as_tensor(white, device=self._power.device)
-        white = white * self._power.sqrt() * torch.exp(-self._change)
-        return self._grid.transform(white) * self._transfer
-
-    def find_variance(self, *, seen: float) -> torch.Tensor:
-        """Variance of what is filtered, as an image ``(rows, columns)``,
-        without the share of its change over the cell that is seen otherwise.
-        """
-        transfer = self._response * self._transfer
-        # What the FFT rounds off may not make a variance negative.
-        least = 1e-4 * self._grid.mean_power(transfer**2)
-        power = self._power * torch.exp(-2.0 * (1.0 - seen) * self._change)
-        return filtered_variance(power, transfer, self._grid).clamp_min(least)
 
 
 def _even_out(ratio: torch.Tensor, signal: torch.Tensor, grid: FourierGrid) -> torch.Tensor:
@@ -203,8 +136,9 @@ def finish_latent(
     scatter_of
         Gives, for the delivered latent and the standard deviation of its
         linearly filtered noise, both ``(1, rows, columns)``, how the
-        products scatter relative to the latter. `None` if the fit does not
-        know: both variances are then those of the filtered noise.
+        products scatter relative to the latter, and their PSF fluxes to those
+        of that noise. `None` if the fit does not know: all variances are then
+        those of the filtered noise.
     share
         Part of the latent that `quieten` has left, ``(rows, columns)``: where
         there is little, the latent scatters little.
@@ -223,16 +157,20 @@ def finish_latent(
 
     delivered = deliver_from(statistic.data, latent)
     response = residual_response(statistic.den, grid, fwhm=fwhm)
-    data_noise = _DataNoise(statistic, response)
+    data_noise = DataNoise(statistic, response)
+    flux_noise = DataNoise(statistic, response * psf_flux_response(grid.gaussian(fwhm), grid))
     seen = _SEEN if scatter_of else 0.0
     latent_variance = coadd_variance = variance = data_noise.find_variance(seen=seen)
+    psf_flux_variance = flux_noise.find_variance(seen=seen)
     if scatter_of:
         scatter = scatter_of(delivered.latent[None], variance.sqrt()[None])
         signal = delivered.latent / variance.sqrt()
-        latent_variance, coadd_variance = (
-            variance * _even_out(ratio[0] ** 2, signal, grid) for ratio in (scatter.latent, scatter.coadd)
+        for_latent, for_coadd, for_flux = (
+            _even_out(ratio[0] ** 2, signal, grid)
+            for ratio in (scatter.latent, scatter.coadd, scatter.psf_flux)
         )
-        latent_variance = latent_variance * _passed(share)
+        latent_variance, coadd_variance = variance * for_latent * _passed(share), variance * for_coadd
+        psf_flux_variance = psf_flux_variance * for_flux
     added = data_noise.draw(generator)
     if restore:
         noisier = statistic.data + added
@@ -248,6 +186,7 @@ def finish_latent(
         coadd=grid.crop(delivered.coadd),
         latent_variance=grid.crop(latent_variance),
         coadd_variance=grid.crop(coadd_variance),
+        psf_flux_variance=grid.crop(psf_flux_variance),
         noise=grid.crop(noise),
         latent_psf=kernel,
         coadd_psf=kernel,
@@ -298,7 +237,8 @@ def finish_linear(
     psf
         Its PSF kernel, ``(p, p)``, sum 1.
     """
-    decoder = Decoder(statistic.psf_transfer, statistic.grid, latent_fwhm=0.0)
+    grid = statistic.grid
+    decoder = Decoder(statistic.psf_transfer, grid, latent_fwhm=0.0)
     model = decoder.predict(statistic.data / (statistic.den + 1e-3 * statistic.den0))
     return _make_fit(
         statistic,
@@ -306,12 +246,21 @@ def finish_linear(
         coadd=image,
         latent_variance=variance,
         coadd_variance=variance,
+        psf_flux_variance=_add_up(variance, psf, grid),
         noise=noise,
         latent_psf=psf,
         coadd_psf=psf,
         history=statistic.history,
         **_compare(statistic, model),
     )
+
+
+def _add_up(variance: torch.Tensor, psf: np.ndarray, grid: FourierGrid) -> torch.Tensor:
+    """Variance of PSF fluxes, ``(h, w)``, where pixels err independently."""
+    response = psf_flux_response(grid.transfer(torch.as_tensor(psf, device=variance.device)), grid)
+    summed = grid.crop(filtered_variance(variance, response, grid))
+    # Beside a very bright star, rounding may leave a trace below 0.
+    return summed.clamp_min(1e-3 * float(summed.median()))
 
 
 def _measure_seeing(den: torch.Tensor, grid: FourierGrid) -> tuple[float, float]:

@@ -32,7 +32,7 @@ from torch import nn
 
 from .._errors import CoreError
 from ._inputs import N_FEATURES, STRENGTHS, EncoderInputs
-from ._scatter import ScatterHead
+from ._scatter import Scatter, ScatterHead, describe_product
 from ._unet import UNet, asinh, make_head
 
 _N_STRENGTHS = len(STRENGTHS)
@@ -63,7 +63,7 @@ class StatisticEncoder(nn.Module):
     gain, plus additive terms in units of noise and of local brightness,
     through a ReLU. The second is an unrolled step of data consistency: it
     sees what the first has left of D and adds a learned share of its Wiener
-    images. A third, small network tells how the result scatters.
+    images. Two more, small networks tell how the result scatters.
     """
 
     def __init__(self):
@@ -76,7 +76,8 @@ class StatisticEncoder(nn.Module):
             self.first_head.bias[:_N_STRENGTHS] = start
         self.second = UNet(N_FEATURES + _FIRST + 2, _SECOND)
         self.second_head = make_head(_SECOND, _N_STRENGTHS + 2)
-        self.scatter = ScatterHead(_FIRST + _SECOND)
+        self.pixel_scatter = ScatterHead(_FIRST + _SECOND, 2)
+        self.flux_scatter = ScatterHead(_FIRST + _SECOND, 1)
 
     def forward(self, inputs: EncoderInputs, *, slope: float = 0.0) -> EncoderOutput:
         """Fit a batch; ``slope`` of the final ReLU below 0 is for training
@@ -85,6 +86,34 @@ class StatisticEncoder(nn.Module):
         first, amplitude, state = self._start(inputs, slope)
         latent, refined = self._refine(inputs, first, amplitude, state, slope)
         return EncoderOutput(latent=latent, first=first, state=torch.cat([state, refined], dim=1))
+
+    def tell_scatter(
+        self,
+        inputs: EncoderInputs,
+        state: torch.Tensor,
+        *,
+        delivered: torch.Tensor,
+        sigma: torch.Tensor,
+        fwhm: float,
+    ) -> Scatter:
+        """Tell how products at one target PSF scatter.
+
+        Parameters
+        ----------
+        inputs
+            What the encoder saw.
+        state
+            `EncoderOutput.state` of it.
+        delivered
+            Its latents at the target, ``(b, rows, columns)``.
+        sigma
+            Standard deviation of the linearly filtered noise, same shape.
+        fwhm
+            FWHM of the target, in pixels.
+        """
+        about = describe_product(inputs, delivered=delivered, sigma=sigma, fwhm=fwhm)
+        latent, coadd = self.pixel_scatter(state, about).unbind(1)
+        return Scatter(latent=latent, coadd=coadd, psf_flux=self.flux_scatter(state, about)[:, 0])
 
     def _start(self, inputs: EncoderInputs, slope: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         wiener, smooth, detection = inputs.images(inputs.data)

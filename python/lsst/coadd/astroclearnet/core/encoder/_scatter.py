@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("Scatter", "ScatterHead")
+__all__ = ("Scatter", "ScatterHead", "describe_product")
 
 import dataclasses
 
@@ -22,22 +22,28 @@ from ._inputs import EncoderInputs
 from ._unet import Block, Stem, asinh, make_head
 
 _CHANNELS = 24
+N_ABOUT = 2 + 6
+"""Channels of `describe_product`."""
 _LEAST, _MOST = -5.0, 3.0
 """Limits of the logarithms."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Scatter:
-    """Standard deviations of the two products, relative to that of the
-    linearly filtered noise, ``(b, rows, columns)``.
+    """Standard deviations relative to those of linearly filtered noise,
+    ``(b, rows, columns)``.
     """
 
     latent: torch.Tensor
     coadd: torch.Tensor
+    """Of the pixels of the two products."""
+    psf_flux: torch.Tensor
+    """Of fluxes measured about each pixel with the PSF of the coadd."""
 
 
 class ScatterHead(nn.Module):
-    """Small network that tells how latent and coadd scatter with the noise.
+    """Small network that tells how products of the encoder scatter with the
+    noise.
 
     Noise that a linear filter passes has a variance that can be calculated.
     The encoder is not linear: it holds the sky quiet, and sharpens bright
@@ -49,44 +55,53 @@ class ScatterHead(nn.Module):
     ----------
     state_channels
         Channels of what the encoder knows of each place.
+    products
+        How many.
     """
 
-    def __init__(self, state_channels: int):
+    def __init__(self, state_channels: int, products: int):
         super().__init__()
-        # Also: S/N of the product, width of the target, kind of stack.
-        features = state_channels + 2 + 6
-        self.stem = Stem(features, _CHANNELS)
+        self.stem = Stem(state_channels + N_ABOUT, _CHANNELS)
         self.blocks = nn.Sequential(Block(_CHANNELS, 5, 2), Block(_CHANNELS, 5, 2))
-        self.head = make_head(_CHANNELS, 2)
+        self.head = make_head(_CHANNELS, products)
 
-    def forward(
-        self,
-        inputs: EncoderInputs,
-        state: torch.Tensor,
-        *,
-        delivered: torch.Tensor,
-        sigma: torch.Tensor,
-        fwhm: float,
-    ) -> Scatter:
-        """Tell the scatter of products at one target PSF.
+    def forward(self, state: torch.Tensor, about: torch.Tensor) -> torch.Tensor:
+        """Tell standard deviations relative to those of filtered noise.
 
         Parameters
         ----------
-        inputs
-            What the encoder saw.
         state
-            What it knows, ``(b, channels, rows, columns)``.
-        delivered
-            Its latents at the target, ``(b, rows, columns)``.
-        sigma
-            Standard deviation of the linearly filtered noise, same shape.
-        fwhm
-            FWHM of the target, in pixels.
+            What the encoder knows, ``(b, channels, rows, columns)``.
+        about
+            What `describe_product` says, ``(b, channels, rows, columns)``.
+
+        Returns
+        -------
+        `torch.Tensor`
+            ``(b, products, rows, columns)``.
         """
-        signal = asinh(delivered / sigma)[:, None]
-        width = torch.full_like(signal, np.log(fwhm / 2.5))
-        others = torch.cat([signal, width, inputs.constants()], dim=1)
-        hidden = nn.functional.leaky_relu(self.stem(state, others), 0.1)
+        hidden = nn.functional.leaky_relu(self.stem(state, about), 0.1)
         logarithms = self.head(nn.functional.leaky_relu(self.blocks(hidden), 0.1))
-        latent, coadd = logarithms.clamp(_LEAST, _MOST).exp().unbind(1)
-        return Scatter(latent=latent, coadd=coadd)
+        return logarithms.clamp(_LEAST, _MOST).exp()
+
+
+def describe_product(
+    inputs: EncoderInputs, *, delivered: torch.Tensor, sigma: torch.Tensor, fwhm: float
+) -> torch.Tensor:
+    """Make what a `ScatterHead` is told beside the state of the encoder: S/N
+    of the product, width of the target, kind of stack.
+
+    Parameters
+    ----------
+    inputs
+        What the encoder saw.
+    delivered
+        Its latents at the target, ``(b, rows, columns)``.
+    sigma
+        Standard deviation of the linearly filtered noise, same shape.
+    fwhm
+        FWHM of the target, in pixels.
+    """
+    signal = asinh(delivered / sigma)[:, None]
+    width = torch.full_like(signal, np.log(fwhm / 2.5))
+    return torch.cat([signal, width, inputs.constants()], dim=1)

@@ -10,7 +10,14 @@
 
 from __future__ import annotations
 
-__all__ = ("filtered_sigma", "filtered_variance", "wiener_filters", "wiener_response", "widening")
+__all__ = (
+    "filtered_sigma",
+    "filtered_variance",
+    "psf_flux_response",
+    "wiener_filters",
+    "wiener_response",
+    "widening",
+)
 
 import functools
 from collections.abc import Sequence
@@ -48,6 +55,24 @@ def wiener_filters(
     levels = torch.tensor(strengths, device=den.device)[:, None, None]
     den = den[..., None, :, :]
     return grid.gaussian(fwhm) / (den + levels * den[..., :1, :1])
+
+
+def psf_flux_response(psf_transfer: torch.Tensor, grid: FourierGrid) -> torch.Tensor:
+    """Filter that measures the PSF flux of a source at each place of an image.
+
+    With a PSF P, the flux of a star is ``sum(P I) / sum(P^2)``: the
+    least-squares fit with equal weights of all pixels, as base_PsfFlux makes
+    it (lsst/meas_base PsfFlux.cc).
+
+    Parameters
+    ----------
+    psf_transfer
+        Transfer function of P, ``(..., rows, columns // 2 + 1)``.
+    grid
+        The grid of the image.
+    """
+    power = grid.mean_power(psf_transfer.abs() ** 2)
+    return psf_transfer.conj() / power[..., None, None]
 
 
 def filtered_sigma(filters: torch.Tensor, den: torch.Tensor, grid: FourierGrid) -> torch.Tensor:

@@ -128,8 +128,8 @@ class _TrainedFitter(_Fitter):
         output = self._encoder(inputs)
 
         def scatter_of(delivered: torch.Tensor, sigma: torch.Tensor) -> Scatter:
-            fwhm = self._options.target_fwhm
-            return self._encoder.scatter(inputs, output.state, delivered=delivered, sigma=sigma, fwhm=fwhm)
+            fwhm, tell = self._options.target_fwhm, self._encoder.tell_scatter
+            return tell(inputs, output.state, delivered=delivered, sigma=sigma, fwhm=fwhm)
 
         def restore(data: torch.Tensor) -> torch.Tensor:
             latent = self._encoder(dataclasses.replace(inputs, data=data[None])).latent[0]

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from .._stack import CellFit, CellStack
-from ..cell._finish import draw_noise, finish_linear
+from ..cell._data_noise import draw_noise
+from ..cell._finish import finish_linear
 from ..statistic._statistic import Statistic
 
 KAISER_FILL_STRENGTH = 3e-5

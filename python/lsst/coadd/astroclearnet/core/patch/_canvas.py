@@ -31,6 +31,7 @@ _MIXED = {
     "fill": "plain",
     "latent_variance": "plain",
     "coadd_variance": "plain",
+    "psf_flux_variance": "plain",
 }
 """Planes that are mixed, and the sum of weights by which each is divided."""
 
@@ -98,6 +99,9 @@ class PatchFit:
     """Variance of each pixel of the latent."""
     coadd_variance: np.ndarray
     """Variance of each pixel of the coadd."""
+    psf_flux_variance: np.ndarray
+    """Variance of a flux measured with the PSF of the coadd about each
+    pixel."""
     noise: np.ndarray
     """One realization of the noise of the coadd."""
     n_image: np.ndarray
