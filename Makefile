@@ -2,7 +2,7 @@
 # make test    run all tests
 # make decam   the same on nine real DECam exposures, found in $(ACN_TEST_DATA)/decam_field
 # make inject  after that, sources injected into them: the table and the figure of the guide, into doc/
-# make bench   measure the engine and its peers on simulated stacks (an hour; BENCH_ARGS=--quick: minutes)
+# make bench   measure the engine and its peers on simulated stacks (half an hour; BENCH_ARGS=--quick: minutes)
 # make doc     build the user guide, doc/_build/html
 # make lint    check the style
 # make clean   remove what the others made, but not .venv

@@ -131,9 +131,23 @@ def test_a_judge_fills_the_tables():
     (star,) = tables["sources"]
     assert star["kind"] == "star" and star["snr"] > 100 and star["realisation"] == 2
     assert abs(star["aperture_error"]) < 0.03 and abs(star["fwhm_ratio"] - 1) < 0.05
+    assert np.isnan([star[name] for name in ("psf_pull", "psf_noise", "pixel_pull")]).all()
     latent = judge.measure("engine", deliver("engine")["latent"])
     chi2 = {row["metric"]: row["value"] for row in latent["rows"]}["chi2"]
     assert 0.8 < chi2 < 1.2
+
+
+def test_pulls_are_taken_by_both_errors():
+    """Pixels of a mean err independently, those of the engine do not."""
+    stack, truth = observe()
+    judge = Judge(SCENE, 0, stack, truth)
+    (mean,), (engine,) = (
+        judge.measure(peer, deliver(peer)["coadd"])["sources"] for peer in ("clipped mean", "engine")
+    )
+    assert abs(mean["psf_pull"]) < 5 and abs(mean["psf_noise"]) < 5
+    assert mean["psf_pull"] == pytest.approx(mean["pixel_pull"], rel=0.05)
+    assert abs(engine["psf_pull"]) < 5 and abs(engine["psf_noise"]) < 5
+    assert engine["pixel_pull"] / engine["psf_pull"] > 1.05
 
 
 @pytest.mark.parametrize("kind", ["field", "grid", "coverage"])

@@ -16,11 +16,7 @@ import torch
 from lsst.coadd.astroclearnet.core.encoder._flux import match_flux, quieten
 from lsst.coadd.astroclearnet.core.encoder._inputs import LATENT_FWHM
 from lsst.coadd.astroclearnet.core.fourier._deliver import deliver
-from lsst.coadd.astroclearnet.core.fourier._filters import (
-    filtered_variance,
-    psf_flux_response,
-    widening,
-)
+from lsst.coadd.astroclearnet.core.fourier._filters import filtered_variance, widening
 from lsst.coadd.astroclearnet.core.fourier._grid import FWHM_TO_SIGMA, FourierGrid
 
 GRID = FourierGrid(height=128, width=128, shape=(128, 128))
@@ -124,27 +120,6 @@ def test_what_the_latent_lacks_is_in_the_coadd():
 def test_widening_to_the_same_psf_changes_nothing():
     transfer = widening(GRID, from_fwhm=1.5, to_fwhm=1.5)
     torch.testing.assert_close(transfer, torch.ones_like(transfer), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("x", [64, 64.4])
-def test_psf_flux_of_a_star_is_its_flux(x):
-    """At the pixel of the star, and as base_PsfFlux defines it elsewhere."""
-    image, kernel = star(x=x, y=60, fwhm=2.5, flux=7.0), star(x=64, y=64, fwhm=2.5)[52:77, 52:77]
-    found = GRID.inverse(GRID.transform(image) * psf_flux_response(GRID.gaussian(2.5), GRID))
-    for row, column in ((60, 64), (58, 65), (60, 61)):
-        stamp = image[row - 12 : row + 13, column - 12 : column + 13]
-        expected = float((stamp * kernel).sum() / (kernel**2).sum())
-        assert float(found[row, column]) == pytest.approx(expected, abs=0.01)
-    assert float(found[60, 64]) == pytest.approx(7.0, rel=0.002 if x == 64 else 0.1)
-
-
-def test_psf_flux_takes_an_uneven_psf_as_it_is():
-    kernel = torch.zeros(5, 5)
-    kernel[2, 2], kernel[2, 3], kernel[1, 2] = 0.5, 0.3, 0.2
-    image = torch.zeros(GRID.shape)
-    image[40:45, 50:55] = 3.0 * kernel
-    found = GRID.inverse(GRID.transform(image) * psf_flux_response(GRID.transfer(kernel), GRID))
-    assert float(found.max()) == float(found[42, 52]) == pytest.approx(3.0, abs=1e-4)
 
 
 def test_variance_of_filtered_noise_is_its_scatter():

@@ -252,6 +252,8 @@ def test_outputs_lie_beside_the_standard_coadd(output):
         assert [dict(ref.dataId.required) for ref in refs] == [DATA_ID], name
     latent, standard = output.get("acn_latent", DATA_ID), output.get("deepCoadd", DATA_ID)
     assert latent.bbox == standard.bbox and latent.unit == standard.unit
+    error, coadd = output.get("acn_coadd_psf_flux_error", DATA_ID), output.get("acn_coadd", DATA_ID)
+    assert error.bbox == coadd.bbox and error.unit == coadd.unit
     part = output.get("acn_latent.image", DATA_ID)
     np.testing.assert_array_equal(part.array, latent.image.array)
 

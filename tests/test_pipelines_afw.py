@@ -113,11 +113,15 @@ def test_mask_planes_are_those_of_the_inputs(repo, exposure, visit_id, row, colu
     assert present <= names and not absent & names
 
 
-def test_no_pixel_is_without_a_value(exposure):
+def test_no_pixel_is_without_a_value(repo, output, exposure):
     no_data = (exposure.mask.array & exposure.mask.getPlaneBitMask("NO_DATA")) != 0
     assert np.isfinite(exposure.image.array).all()
     assert (exposure.variance.array > 0).all() and no_data.mean() < 0.05
     assert (exposure.variance.array[no_data] == np.float32(NO_DATA_VARIANCE)).all()
+    error = output.get("acn_coadd_psf_flux_error", repo[1].data_id)
+    assert (error.bbox.x.start, error.bbox.y.start) == tuple(exposure.getXY0())
+    assert (error.array[no_data] == np.float32(NO_DATA_VARIANCE**0.5)).all()
+    assert error.array[~no_data].max() < 1e5 and error.array.min() > 0
     # Four visits of the same depth, or fewer.
     depth = stack.SKY_NOISE**2 / np.median(exposure.variance.array[~no_data])
     assert 100 > depth > 1

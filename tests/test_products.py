@@ -149,6 +149,8 @@ def test_cell_that_fails_is_left_without_data(small_patch, broken_cell, run, cap
     np.testing.assert_array_equal(result.coadd.mask.get("NO_DATA"), cell | no_data)
     assert not result.coadd.image.array[cell].any() and not result.n_image.array[cell].any()
     np.testing.assert_array_equal(result.coadd.image.array[~cell], whole.coadd.image.array[~cell])
+    assert (result.psf_flux_error.array[cell] == np.float32(1e6)).all()
+    assert (result.psf_flux_error.array[~cell & ~no_data] < 1e5).all()
     assert result.coadd.metadata["n_failed_cells"] == metadata["n_failed_cells"] == 1
     assert whole.coadd.metadata["n_failed_cells"] == 0
     text = "tract=9813 patch=40 band='i': the fit of cell (0, 1) failed"

@@ -227,6 +227,15 @@ def test_crowded_skies_have_more_sources():
     assert {source.kind for source in drawn.sources} == {0, 1, 2, 3}
 
 
+def test_scatter_is_not_trained_with_the_rest():
+    torch.manual_seed(_SMALL.seed)
+    before, options = StatisticEncoder(), dataclasses.replace(_SMALL, scatter_steps=0)
+    after = train_encoder(options, report=lambda line: None)
+    heads = zip(before.scatter_heads().parameters(), after.scatter_heads().parameters(), strict=True)
+    others = zip(before.first.parameters(), after.first.parameters(), strict=True)
+    assert all(torch.equal(*pair) for pair in heads) and not any(torch.equal(*pair) for pair in others)
+
+
 def test_seed_decides_the_scatter_too(skies):
     """Also what is drawn apart from the skies: the widths of the targets."""
     _, grid, banks = skies

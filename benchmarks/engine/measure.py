@@ -48,8 +48,8 @@ _SMOOTH, _LEAST_SHARE = 5, 0.05
 """Pixels over which coverage is averaged before its noise is computed, about
 those of the filter of the detection, and the least that is divided by."""
 
-PULLS = ("psf_pull", "psf_noise", "pixel_pull")
-"""Columns of the errors of PSF fluxes in units of their written error."""
+_PULLS = ("psf_pull", "psf_noise", "pixel_pull")
+"""Columns of pulls of PSF fluxes; `Judge._pulls` says what each of them is."""
 
 type Row = dict[str, float | int | str | bool]
 
@@ -230,7 +230,7 @@ class Judge:
         A plane that lacks one of these has no pulls.
         """
         if delivery.psf_flux_variance is None or delivery.noise is None or delivery.variance is None:
-            return dict.fromkeys(PULLS, np.full(len(self.sources), np.nan))
+            return dict.fromkeys(_PULLS, np.full(len(self.sources), np.nan))
         kernel = delivery.kernel
         sigma = np.sqrt(metrics.look_up(delivery.psf_flux_variance, self.sources))
         by_pixels = metrics.independent_sigma(delivery.variance, self.sources, psf=kernel)
@@ -241,7 +241,7 @@ class Judge:
             metrics.pulls(noise, np.zeros(len(noise)), sigma),
             metrics.pulls(found, true, by_pixels),
         )
-        return dict(zip(PULLS, pulls, strict=True))
+        return dict(zip(_PULLS, pulls, strict=True))
 
     def _find_peaks(self, delivery: Delivery, sky: np.ndarray) -> list[Row]:
         if self.scene.kind not in ("field", "grid", "coverage"):

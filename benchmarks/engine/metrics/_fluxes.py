@@ -118,7 +118,7 @@ def ideal_aperture_sigma(
     """
     offset = (np.arange(8) - 3.5) / 8
     x, y = (axis.ravel() for axis in np.meshgrid(offset, offset))
-    weights, _, _ = _aperture_weights(radius, x=x, y=y)
+    weights = _aperture_weights(radius, x=x, y=y)
     # Less than the area: pixels on the rim count by the square of their share.
     sky = unit**2 * np.sum(weights**2) / len(weights)
     photons = np.maximum(fluxes, 0.0) / (gain * n_exposures)
@@ -196,16 +196,14 @@ def _psf_weights(
     return moved / np.sum(moved**2, axis=(1, 2), keepdims=True), rows, columns
 
 
-def _aperture_weights(
-    radius: float, *, x: np.ndarray, y: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights ``(n, p, p)`` of an aperture flux, with their centres."""
+def _aperture_weights(radius: float, *, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Weights ``(n, p, p)`` of an aperture flux."""
     rows, columns = np.rint(y).astype(int), np.rint(x).astype(int)
     half = int(np.ceil(radius + 1))
     size = 2 * half + 1
     discs = CircularAperture(np.column_stack([x - columns + half, y - rows + half]), r=radius)
     weights = [mask.to_image((size, size)) for mask in discs.to_mask(method="exact")]
-    return np.stack(weights), rows, columns
+    return np.stack(weights)
 
 
 def _stamps(image: np.ndarray, rows: np.ndarray, columns: np.ndarray, size: int) -> np.ndarray:

@@ -144,7 +144,8 @@ class AssembleAcnCoaddConnections(
         dimensions=PATCH,
     )
     psf_flux_error = cT.Output(
-        doc="Standard error of a flux measured with the PSF of the coadd about each pixel, in nJy.",
+        doc="Standard error of a flux measured with the PSF of the coadd about each pixel, in nJy; 1e6 where "
+        "NO_DATA is set, and not exact within 3 pixels of large gaps and of the end of coverage.",
         name="{coadd_name}_coadd_psf_flux_error",
         storageClass="ImageV2",
         dimensions=PATCH,

@@ -175,15 +175,7 @@ class AssembleAcnCoaddTask(PipelineTask):
                 labels=recorder.labels,
                 log=self.log,
             )
-        found = {exposure.label: exposure for exposure in fit.exposures}
-        for record in records:
-            if record.label in found:
-                record.summarize(found[record.label])
-            elif record.kept:
-                record.kept, record.reason = False, "used in no cell"
-                self.log.warning("Leaving %s out: it could be used in no cell.", record.label)
-        self._require_visits(records)
-        report_oddities(records, self.log, linear=options.method in LINEAR_METHODS)
+        self._summarize_inputs(records, fit)
         n_kept = sum(record.kept for record in records)
         about = describe_run(
             self.config, options, device=device, n_inputs=n_kept, n_dropped=len(records) - n_kept
@@ -242,6 +234,20 @@ class AssembleAcnCoaddTask(PipelineTask):
         if len({record.visit for record in records if record.kept}) == 1:
             self.log.warning("There is one visit only: no artifact can be told from a source.")
         self.log.info("Using %d of %d inputs.", n_kept, len(records))
+
+    def _summarize_inputs(self, records: Sequence[InputRecord], fit: PatchFit) -> None:
+        """Note what the fit found for each input, and which it could not use;
+        stop where too few visits are left.
+        """
+        found = {exposure.label: exposure for exposure in fit.exposures}
+        for record in records:
+            if record.label in found:
+                record.summarize(found[record.label])
+            elif record.kept:
+                record.kept, record.reason = False, "used in no cell"
+                self.log.warning("Leaving %s out: it could be used in no cell.", record.label)
+        self._require_visits(records)
+        report_oddities(records, self.log, linear=self.config.method in LINEAR_METHODS)
 
     def _require_visits(self, records: Sequence[InputRecord]) -> None:
         """Stop where too few visits are kept."""

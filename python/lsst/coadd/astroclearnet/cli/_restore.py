@@ -86,11 +86,13 @@ def restore(
     good, each (n, h, w), and psf, (n, p, p): n exposures on one pixel grid
     and one flux scale, sky subtracted.
 
-    The output has the HDUs LATENT, COADD, VARIANCE, LATENT_VARIANCE (infinite
-    where there are no data), MASK (bits NO_DATA, INTERPOLATED, CLIPPED and
-    ACN_UNTRUSTED, numbered by the cards MP_*), NOISE (a realization of that
-    of COADD), N_IMAGE, PSF and PSF_CELLS. Methods kaiser and mean make no
-    latent image: LATENT is a copy of COADD, and the header says HASLATNT = F.
+    The output has the HDUs LATENT, COADD, VARIANCE, LATENT_VARIANCE,
+    PSF_FLUX_ERROR (standard error of a PSF flux about each pixel of COADD;
+    like the variances infinite where there are no data), MASK (bits NO_DATA,
+    INTERPOLATED, CLIPPED and ACN_UNTRUSTED, numbered by the cards MP_*),
+    NOISE (a realization of that of COADD), N_IMAGE, PSF and PSF_CELLS.
+    Methods kaiser and mean make no latent image: LATENT is a copy of COADD,
+    and the header says HASLATNT = F.
 
     \b
     Example:

@@ -57,8 +57,8 @@ def write_restored(
     - ``VARIANCE``, ``LATENT_VARIANCE``: variance of ``COADD``, ``LATENT``;
       infinite where no exposure was used and the hole is too large to be
       filled, so that a weight of 1 / variance is 0 there.
-    - ``PSF_FLUX_ERROR``: standard error of a flux measured with ``PSF`` on
-      ``COADD`` about each pixel; infinite where ``VARIANCE`` is.
+    - ``PSF_FLUX_ERROR``: standard error of a flux measured on ``COADD`` about
+      each pixel, with the PSF of its cell; infinite where ``VARIANCE`` is.
     - ``MASK``: bits; the header cards ``MP_*`` number them from 0.
       ``NO_DATA``: no exposure was used. ``INTERPOLATED``: nor here, but the
       hole is small and has the value of the latent. ``CLIPPED``: at least one

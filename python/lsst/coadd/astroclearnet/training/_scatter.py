@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import nn
 
 from ..core.encoder._encoder import StatisticEncoder
 from ..core.encoder._flux import match_and_quieten
@@ -29,7 +28,7 @@ from ._checkpoint import Checkpoint
 from ._descent import Part, descend
 from ._skies import SkyGenerator, SkyOptions, TrainingBatch
 
-_SKIES = SkyOptions(psf_error=0.008, neighbours=0.45, close=0.7, crowded=0.3, noise_error=0.0)
+_SKIES = SkyOptions(psf_error=0.008, neighbours=0.25, close=0.7, crowded=0.15, noise_error=0.0)
 _EDGE = 14
 _FWHM = (1.5, 4.5)
 """Range of target widths in pixels; half of the steps are near 2.5."""
@@ -81,7 +80,7 @@ def train_scatter(
         2.5 if rng.uniform() < 0.5 else float(np.exp(rng.uniform(*np.log(_FWHM)))) for _ in range(part.steps)
     ]
     encoder.requires_grad_(False)
-    heads = nn.ModuleList([encoder.pixel_scatter, encoder.flux_scatter]).train().requires_grad_(True)
+    heads = encoder.scatter_heads().train().requires_grad_(True)
     descend(
         part,
         heads,

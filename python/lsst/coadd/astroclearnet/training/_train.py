@@ -147,6 +147,7 @@ def _train_trunk(
 ) -> None:
     """Train all but the networks that tell the scatter."""
     loss_of = TrainingLoss(grid)
+    others = set(encoder.scatter_heads().parameters())
     flux_from = int(_FLUX_FROM * options.steps)
 
     def loss_at(step: int) -> torch.Tensor:
@@ -159,7 +160,7 @@ def _train_trunk(
     descend(
         Part(number=_ENCODER, name="encoder", steps=options.steps, learning_rate=options.learning_rate),
         encoder,
-        [p for name, p in encoder.named_parameters() if not name.startswith("scatter.")],
+        [p for p in encoder.parameters() if p not in others],
         loss_at,
         checkpoint=checkpoint,
         report=report,

@@ -158,7 +158,10 @@ def finish_latent(
     delivered = deliver_from(statistic.data, latent)
     response = residual_response(statistic.den, grid, fwhm=fwhm)
     data_noise = DataNoise(statistic, response)
-    flux_noise = DataNoise(statistic, response * psf_flux_response(grid.gaussian(fwhm), grid))
+    # The kernel that is written, which a narrow Gaussian is sampled to.
+    kernel = gaussian_kernel(fwhm)
+    to_flux = psf_flux_response(grid.transfer(torch.as_tensor(kernel, device=response.device)), grid)
+    flux_noise = DataNoise(statistic, response * to_flux.real)
     seen = _SEEN if scatter_of else 0.0
     latent_variance = coadd_variance = variance = data_noise.find_variance(seen=seen)
     psf_flux_variance = flux_noise.find_variance(seen=seen)
@@ -179,7 +182,6 @@ def finish_latent(
         noise = grid.inverse(added * response)
     model = Decoder(statistic.psf_transfer, grid, latent_fwhm=latent_fwhm).forward(latent)
     last = fit_quality("latent", 0, statistic.image, model, statistic.variance, statistic.used)
-    kernel = gaussian_kernel(fwhm)
     return _make_fit(
         statistic,
         latent=grid.crop(delivered.latent),
@@ -258,8 +260,11 @@ def finish_linear(
 def _add_up(variance: torch.Tensor, psf: np.ndarray, grid: FourierGrid) -> torch.Tensor:
     """Variance of PSF fluxes, ``(h, w)``, where pixels err independently."""
     response = psf_flux_response(grid.transfer(torch.as_tensor(psf, device=variance.device)), grid)
-    summed = grid.crop(filtered_variance(variance, response, grid))
-    # Beside a very bright star, rounding may leave a trace below 0.
+    planes = torch.stack([variance, torch.ones_like(variance)])
+    summed, share = grid.crop(filtered_variance(planes, response, grid))
+    # Beyond the edge it goes on as at the edge. Beside a very bright star,
+    # rounding may leave a trace below 0.
+    summed = summed * (grid.mean_power(response.abs() ** 2) / share)
     return summed.clamp_min(1e-3 * float(summed.median()))
 
 

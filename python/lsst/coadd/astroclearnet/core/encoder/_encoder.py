@@ -87,6 +87,12 @@ class StatisticEncoder(nn.Module):
         latent, refined = self._refine(inputs, first, amplitude, state, slope)
         return EncoderOutput(latent=latent, first=first, state=torch.cat([state, refined], dim=1))
 
+    def scatter_heads(self) -> nn.ModuleList:
+        """Return the networks that tell the scatter, which are trained apart
+        from the others.
+        """
+        return nn.ModuleList([self.pixel_scatter, self.flux_scatter])
+
     def tell_scatter(
         self,
         inputs: EncoderInputs,

@@ -22,8 +22,11 @@ from ._inputs import EncoderInputs
 from ._unet import Block, Stem, asinh, make_head
 
 _CHANNELS = 24
-N_ABOUT = 2 + 6
-"""Channels of `describe_product`."""
+
+_N_ABOUT = 2 + 6
+"""Channels of `describe_product`: S/N, width, and those of
+`EncoderInputs.constants`."""
+
 _LEAST, _MOST = -5.0, 3.0
 """Limits of the logarithms."""
 
@@ -35,8 +38,9 @@ class Scatter:
     """
 
     latent: torch.Tensor
+    """Of the pixels of the latent."""
     coadd: torch.Tensor
-    """Of the pixels of the two products."""
+    """Of those of the coadd."""
     psf_flux: torch.Tensor
     """Of fluxes measured about each pixel with the PSF of the coadd."""
 
@@ -61,7 +65,7 @@ class ScatterHead(nn.Module):
 
     def __init__(self, state_channels: int, products: int):
         super().__init__()
-        self.stem = Stem(state_channels + N_ABOUT, _CHANNELS)
+        self.stem = Stem(state_channels + _N_ABOUT, _CHANNELS)
         self.blocks = nn.Sequential(Block(_CHANNELS, 5, 2), Block(_CHANNELS, 5, 2))
         self.head = make_head(_CHANNELS, products)
 
@@ -101,6 +105,11 @@ def describe_product(
         Standard deviation of the linearly filtered noise, same shape.
     fwhm
         FWHM of the target, in pixels.
+
+    Returns
+    -------
+    `torch.Tensor`
+        ``(b, channels, rows, columns)``.
     """
     signal = asinh(delivered / sigma)[:, None]
     width = torch.full_like(signal, np.log(fwhm / 2.5))

@@ -67,9 +67,15 @@ def psf_flux_response(psf_transfer: torch.Tensor, grid: FourierGrid) -> torch.Te
     Parameters
     ----------
     psf_transfer
-        Transfer function of P, ``(..., rows, columns // 2 + 1)``.
+        Transfer function of P, centred on its pixel, ``(..., rows, columns //
+        2 + 1)``.
     grid
         The grid of the image.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Transfer function of the filter, same shape.
     """
     power = grid.mean_power(psf_transfer.abs() ** 2)
     return psf_transfer.conj() / power[..., None, None]
