@@ -55,6 +55,7 @@ class Result:
     mean: object
     coadd: object
     latent: object
+    psf_flux_error: dict
     n_image: np.ndarray
     inputs: object
     calexps: dict
@@ -84,6 +85,10 @@ def result(tmp_path_factory):
         mean=butler.get("deepCoadd", PATCH),
         coadd=butler.get("acn_coadd", PATCH),
         latent=butler.get("acn_latent", PATCH),
+        psf_flux_error={
+            name: butler.get(f"{dataset}_psf_flux_error", PATCH).array
+            for name, dataset in (("mean", "deepCoadd"), ("coadd", "acn_coadd"))
+        },
         n_image=butler.get("acn_coadd_n_image", PATCH).array,
         inputs=butler.get("acn_coadd_inputs", PATCH),
         calexps={ref.dataId["visit"]: butler.get(ref) for ref in refs},
@@ -189,6 +194,22 @@ def test_sky_is_quiet_and_errors_are_true(result):
     for name in ("mean", "coadd"):
         assert rms[name] == pytest.approx(sigma[name], rel=0.2), name
         assert abs(np.median(result.all[name].image.array[BLANK])) < 0.2 * sigma[name], name
+
+
+@pytest.mark.parametrize("name", ["mean", "coadd"])
+def test_errors_of_psf_fluxes_are_true_on_the_sky(result, name):
+    """Where the latent is dark: faint sources scatter PSF fluxes, too."""
+    image = result.all[name]
+    middle = {
+        axis: (interval.start + interval.stop) // 2
+        for axis, interval in (("x", image.bbox.x), ("y", image.bbox.y))
+    }
+    kernel = image.psf.compute_kernel_image(**middle).array
+    fluxes = scipy.ndimage.correlate(image.image.array.astype(float), kernel) / np.sum(kernel**2)
+    dark = scipy.ndimage.gaussian_filter(result.latent.image.array, 6) < 1
+    dark &= scipy.ndimage.binary_erosion(result.n_image >= 3, iterations=20)
+    assert dark.sum() > 10000
+    assert mad_std((fluxes / result.psf_flux_error[name])[dark]) == pytest.approx(1, abs=0.2)
 
 
 def test_no_hole_or_step_where_a_frame_ends(result):
