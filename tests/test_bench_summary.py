@@ -38,6 +38,17 @@ def test_sources_that_are_observed_again_count_once(of_source):
         assert together.median_error > 1.4 * alone.median_error
 
 
+def test_standard_deviation_and_its_error():
+    """Also of sources that are observed several times and alike each time."""
+    rng = np.random.default_rng(5)
+    found = [metrics.standard_deviation(*observe(rng, of_source=1.0)) for _ in range(300)]
+    deviations, errors = np.transpose(found)
+    expected = np.mean([observe(rng, of_source=1.0)[0].std() for _ in range(300)])
+    assert np.mean(deviations) == pytest.approx(expected, rel=0.02)
+    assert np.mean(errors) == pytest.approx(np.std(deviations), rel=0.15)
+    assert np.isnan(metrics.standard_deviation(np.full(3, np.nan))).all()
+
+
 def test_ratio_of_scatters_of_the_same_sources():
     """What two measurements share does not count as an error."""
     rng = np.random.default_rng(3)

@@ -27,6 +27,7 @@ __all__ = (
     "mean_error",
     "scatter_ratio",
     "share_error",
+    "standard_deviation",
     "summarize",
 )
 
@@ -128,6 +129,26 @@ def scatter_ratio(
     influence = _scatter_influence(values) / scatter - _scatter_influence(others) / reference
     ratio = scatter / reference
     return ratio, ratio * _sum_groups(influence, group)
+
+
+def standard_deviation(values: np.ndarray, groups: np.ndarray | None = None) -> tuple[float, float]:
+    """Return the standard deviation of values and its error.
+
+    Unlike `Summary.scatter` it holds the few that are far away.
+
+    Parameters
+    ----------
+    values
+        Those that are not finite are left out.
+    groups
+        As of `summarize`.
+    """
+    values, group = _take_finite(groups, values)
+    if not len(values):
+        return np.nan, np.nan
+    deviation = values - values.mean()
+    found = float(values.std())
+    return found, _sum_groups(0.5 * (deviation**2 / found - found), group)
 
 
 def _take_finite(groups: np.ndarray | None, *columns: np.ndarray) -> list[np.ndarray]:
