@@ -218,9 +218,8 @@ def make_psf_flux_error(variance: np.ndarray, *, no_data: np.ndarray, geometry: 
     `~lsst.images.Image`
         In nJy, float32, on the outer bounding box.
     """
-    bbox = geometry.outer_bbox
-    image = _image(np.sqrt(variance), no_data, NO_DATA_VARIANCE**0.5, bbox, u.nJy)
-    return Image(image.array, bbox=bbox, unit=u.nJy, sky_projection=geometry.sky_projection)
+    error = np.sqrt(np.where(no_data, NO_DATA_VARIANCE, variance)).astype(np.float32)
+    return Image(error, bbox=geometry.outer_bbox, unit=u.nJy, sky_projection=geometry.sky_projection)
 
 
 def _image(array: np.ndarray, no_data: np.ndarray, fill: float, bbox: Box, unit: u.UnitBase) -> Image:
