@@ -150,6 +150,28 @@ def test_sources_are_measured(repo, restored):
     alone = [np.hypot(x - peak_x, y - peak_y).min() > 8 for peak_x, peak_y in peaks]
     # By the stack's defaults there are hundreds.
     assert len(peaks) >= len(x) and np.sum(alone) <= 4
+    check_errors(butler, repo[1])
+
+
+def check_errors(butler, sky):
+    """Errors of PSF fluxes are those of the image of errors, in both
+    catalogues; nothing else has changed.
+    """
+    error = butler.get("acn_coadd_psf_flux_error", sky.data_id)
+    name = "base_PsfFlux_instFluxErr"
+    for catalog in ("acnCoadd_meas", "acnCoadd_forced_src"):
+        after, before = (butler.get(f"{catalog}{end}", sky.data_id) for end in ("", "_uncorrected"))
+        assert after.schema == before.schema and (after["id"] == before["id"]).all()
+        good = ~after["base_PsfFlux_flag"]
+        assert good.sum() >= len(sky.stars)
+        place = (np.rint(after[f"slot_Centroid_{axis}"][good]).astype(int) for axis in "yx")
+        rows, columns = (values - start for values, start in zip(place, error.bbox.start, strict=True))
+        expected = error.array[rows, columns] * after["base_PsfFlux_apCorr"][good]
+        np.testing.assert_allclose(after[name][good], expected, rtol=1e-6)
+        assert 1.1 < np.median(after[name][good] / before[name][good]) < 3
+        for other in before.schema.getNames():
+            if other != name:
+                np.testing.assert_array_equal(after[other], before[other])
 
 
 def test_tasks_run_by_connections_alone(repo, restored):

@@ -20,6 +20,7 @@ import pytest
 from _pipelines import load
 from test_assemble_acn_coadd import make_task, run
 
+from lsst.coadd.astroclearnet.correct_acn_flux_errors import CorrectAcnFluxErrorsTask
 from lsst.daf.butler import DimensionUniverse, StorageClassFactory
 
 CELL, EXPOSURE, CATALOG = "MultipleCellCoadd", "ExposureF", "SourceCatalog"
@@ -128,6 +129,8 @@ UPSTREAM = {
 """Connections that these tasks have with ``useCellCoadds`` set (detection
 without ``forceExactBinning``), and the fields that the pipelines set."""
 
+IMAGES = {"acn_coadd": {CELL}, "acn_coadd_psf_flux_error": {"ImageV2"}, "skyMap": {"SkyMap"}}
+OURS = f"{CorrectAcnFluxErrorsTask.__module__}.CorrectAcnFluxErrorsTask"
 TEMPLATES = {"inputCoaddName": "deep", "outputCoaddName": "deep"}
 
 
@@ -146,6 +149,12 @@ def settings_of(pipeline, label):
 
 def connect(pipeline, label):
     """Return the dataset and storage class of each connection of a task."""
+    if pipeline._pipelineIR.tasks[label].klass == OURS:
+        connections = CorrectAcnFluxErrorsTask.ConfigClass.ConnectionsClass(config=config_of(pipeline, label))
+        return {
+            kind: {name: described(getattr(connections, name)) for name in getattr(connections, kind)}
+            for kind in ("inputs", "outputs")
+        }
     facts = UPSTREAM[pipeline._pipelineIR.tasks[label].klass]
     changed, fields = settings_of(pipeline, label)
     known = {*facts["inputs"], *facts["outputs"]}
@@ -159,6 +168,18 @@ def connect(pipeline, label):
             for name, (dataset, storage) in facts[kind].items()
         }
     return found
+
+
+def config_of(pipeline, label):
+    """Return the configuration of a task of ours."""
+    config = CorrectAcnFluxErrorsTask.ConfigClass()
+    for name, value in settings_of(pipeline, label)[0].items():
+        setattr(config.connections, name, value)
+    return config
+
+
+def described(connection):
+    return connection.name, connection.storageClass
 
 
 def flow(name):
@@ -178,8 +199,8 @@ def flow(name):
 @pytest.mark.parametrize(
     ("name", "outside"),
     [
-        ("acn-measure", {"acn_coadd": {CELL}, "skyMap": {"SkyMap"}}),
-        ("acn-measure-latent", {"acn_coadd": {CELL}, "acn_latent": {EXPOSURE}, "skyMap": {"SkyMap"}}),
+        ("acn-measure", IMAGES),
+        ("acn-measure-latent", IMAGES | {"acn_latent": {EXPOSURE}}),
     ],
 )
 def test_everything_else_is_made_on_the_way(name, outside):
