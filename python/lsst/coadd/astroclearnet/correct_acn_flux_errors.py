@@ -36,15 +36,13 @@ class ColumnsMissingError(ReasonError):
 
 
 class CorrectAcnFluxErrorsConnections(
-    PipelineTaskConnections,
-    dimensions=PATCH,
-    defaultTemplates={"coadd_name": "acn", "catalog_type": "acnCoadd_meas"},
+    PipelineTaskConnections, dimensions=PATCH, defaultTemplates={"coadd_name": "acn"}
 ):
     """Datasets of `CorrectAcnFluxErrorsTask`."""
 
     input_catalog = cT.Input(
         doc="Sources measured on the coadd, by tasks that take the noise of its pixels for independent.",
-        name="{catalog_type}_uncorrected",
+        name="{coadd_name}Coadd_meas_uncorrected",
         storageClass="SourceCatalog",
         dimensions=PATCH,
     )
@@ -56,7 +54,7 @@ class CorrectAcnFluxErrorsConnections(
     )
     output_catalog = cT.Output(
         doc="The same sources with the true errors of their PSF fluxes.",
-        name="{catalog_type}",
+        name="{coadd_name}Coadd_meas",
         storageClass="SourceCatalog",
         dimensions=PATCH,
     )
