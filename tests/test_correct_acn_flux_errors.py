@@ -13,7 +13,8 @@ import pytest
 from astropy.table import Table
 
 from lsst.coadd.astroclearnet.correct_acn_flux_errors import ColumnsMissingError, CorrectAcnFluxErrorsTask
-from lsst.images import Box, Image
+from lsst.images import YX, Box, Image
+from lsst.images.cells import CellField, CellGrid, CellGridBounds, CellIJ
 
 BOX = Box.factory[200:230, 5000:5040]
 
@@ -32,9 +33,10 @@ def make_catalog(**columns):
     )
 
 
-def correct(catalog, error, **config):
+def correct(catalog, error, corrections=None, **config):
     task = CorrectAcnFluxErrorsTask(config=CorrectAcnFluxErrorsTask.ConfigClass(**config))
-    return task, task.run(catalog=catalog, psf_flux_error=error).output_catalog
+    result = task.run(catalog=catalog, psf_flux_error=error, aperture_corrections=corrections or {})
+    return task, result.output_catalog
 
 
 def test_error_is_that_of_the_nearest_pixel(error):
@@ -45,11 +47,31 @@ def test_error_is_that_of_the_nearest_pixel(error):
     assert task.metadata["median_ratio"] == pytest.approx((83 / 20 + 1199 / 599.5) / 2)
 
 
-def test_aperture_correction_multiplies_the_error(error):
-    """Where it is no number, the flux has none, either."""
-    for correction, expected in ((1.1, 91.3), (np.nan, 83.0), (-1.0, 83.0)):
-        _, catalog = correct(make_catalog(base_PsfFlux_apCorr=[correction, 1.0]), error)
-        assert catalog["base_PsfFlux_instFluxErr"][0] == pytest.approx(expected)
+@pytest.fixture
+def corrections():
+    """1.1 in the left half of the image, not known in the right half."""
+    grid = CellGrid(bbox=BOX, cell_shape=YX(30, 20))
+    bounds = CellGridBounds(grid=grid, bbox=BOX, missing=frozenset({CellIJ(i=0, j=1)}))
+    return {"base_PsfFlux_instFlux": CellField(bounds, np.array([[1.1, np.nan]]))}
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"base_PsfFlux_flag_apCorr": [False, False]}, [91.3, 1199]),
+        ({"base_PsfFlux_flag_apCorr": [True, True]}, [83, 1199]),
+        ({}, [83, 1199]),
+    ],
+)
+def test_aperture_correction_multiplies_the_error_where_it_was_applied(error, corrections, columns, expected):
+    _, catalog = correct(make_catalog(**columns), error, corrections)
+    np.testing.assert_allclose(catalog["base_PsfFlux_instFluxErr"], expected)
+
+
+def test_aperture_correction_of_another_flux_is_not_applied(error, corrections):
+    catalog = make_catalog(other_instFluxErr=[1.0, 1.0], other_flag_apCorr=[False, False])
+    _, catalog = correct(catalog, error, corrections, flux="other")
+    np.testing.assert_array_equal(catalog["other_instFluxErr"], [83, 1199])
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def check_errors(butler, sky):
         assert good.sum() >= len(sky.stars)
         place = (np.rint(after[f"slot_Centroid_{axis}"][good]).astype(int) for axis in "yx")
         rows, columns = (values - start for values, start in zip(place, error.bbox.start, strict=True))
-        expected = error.array[rows, columns] * after["base_PsfFlux_apCorr"][good]
+        expected = error.array[rows, columns] * stack.APERTURE_CORRECTION
         np.testing.assert_allclose(after[name][good], expected, rtol=1e-6)
         assert 1.1 < np.median(after[name][good] / before[name][good]) < 3
         for other in before.schema.getNames():

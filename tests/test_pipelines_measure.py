@@ -129,7 +129,11 @@ UPSTREAM = {
 """Connections that these tasks have with ``useCellCoadds`` set (detection
 without ``forceExactBinning``), and the fields that the pipelines set."""
 
-IMAGES = {"acn_coadd": {CELL}, "acn_coadd_psf_flux_error": {"ImageV2"}, "skyMap": {"SkyMap"}}
+IMAGES = {
+    "acn_coadd": {CELL, "StructuredDataDict"},
+    "acn_coadd_psf_flux_error": {"ImageV2"},
+    "skyMap": {"SkyMap"},
+}
 OURS = f"{CorrectAcnFluxErrorsTask.__module__}.CorrectAcnFluxErrorsTask"
 TEMPLATES = {"inputCoaddName": "deep", "outputCoaddName": "deep"}
 

@@ -17,12 +17,14 @@ __all__ = (
     "CorrectAcnFluxErrorsTask",
 )
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 import lsst.pipe.base.connectionTypes as cT
 from lsst.images import Image
+from lsst.images.cells import CellField
 from lsst.pex.config import Field
 from lsst.pipe.base import PipelineTask, PipelineTaskConfig, PipelineTaskConnections, QuantumContext, Struct
 from lsst.utils.timer import timeMethod
@@ -52,6 +54,12 @@ class CorrectAcnFluxErrorsConnections(
         storageClass="ImageV2",
         dimensions=PATCH,
     )
+    aperture_corrections = cT.Input(
+        doc="Aperture corrections of the coadd, which measurement has applied.",
+        name="{coadd_name}_coadd.aperture_corrections",
+        storageClass="StructuredDataDict",
+        dimensions=PATCH,
+    )
     output_catalog = cT.Output(
         doc="The same sources with the true errors of their PSF fluxes.",
         name="{coadd_name}Coadd_meas",
@@ -68,8 +76,7 @@ class CorrectAcnFluxErrorsConfig(PipelineTaskConfig, pipelineConnections=Correct
         default="slot_Centroid",
     )
     flux = Field[str](
-        doc="Columns of the PSF flux, without '_instFluxErr'. If there is one that ends in '_apCorr', errors "
-        "are multiplied by it.",
+        doc="Columns of the PSF flux, without '_instFluxErr'.",
         default="base_PsfFlux",
     )
 
@@ -78,8 +85,8 @@ class CorrectAcnFluxErrorsTask(PipelineTask):
     """Write the true errors of PSF fluxes into a catalogue of a coadd.
 
     Processing summary: read the error at the place of each source from the
-    image of errors; write it, times the aperture correction, into the place of
-    what measurement has made of the variance of single pixels.
+    image of errors; write it, times the aperture correction of the coadd, in
+    the place of what measurement has made of the variance of single pixels.
     """
 
     ConfigClass = CorrectAcnFluxErrorsConfig
@@ -93,12 +100,18 @@ class CorrectAcnFluxErrorsTask(PipelineTask):
         outputRefs: Any,  # noqa: N803
     ) -> None:
         """Fetch datasets, run, put what came out."""
-        catalog = butlerQC.get(inputRefs.input_catalog)
-        error = butlerQC.get(inputRefs.psf_flux_error)
-        butlerQC.put(self.run(catalog=catalog, psf_flux_error=error), outputRefs)
+        inputs = butlerQC.get(inputRefs)
+        outputs = self.run(
+            catalog=inputs["input_catalog"],
+            psf_flux_error=inputs["psf_flux_error"],
+            aperture_corrections=inputs["aperture_corrections"],
+        )
+        butlerQC.put(outputs, outputRefs)
 
     @timeMethod
-    def run(self, *, catalog: Any, psf_flux_error: Image) -> Struct:
+    def run(
+        self, *, catalog: Any, psf_flux_error: Image, aperture_corrections: Mapping[str, CellField]
+    ) -> Struct:
         """Correct the errors of a catalogue; needs no Butler.
 
         Parameters
@@ -108,6 +121,9 @@ class CorrectAcnFluxErrorsTask(PipelineTask):
             an `~astropy.table.Table` with the same columns.
         psf_flux_error
             Standard error of a PSF flux about each pixel, in nJy.
+        aperture_corrections
+            Those of the coadd, by the name of the flux (`flux` with
+            ``_instFlux``).
 
         Returns
         -------
@@ -122,21 +138,25 @@ class CorrectAcnFluxErrorsTask(PipelineTask):
 
         Notes
         -----
-        Fluxes of a coadd of nJy are nJy as ``instFlux``, too. Aperture
-        corrections multiply a flux and its error alike where they are finite
-        and positive (lsst/meas_base 3e17d70 applyApCorr.py:251-278).
+        Fluxes of a coadd of nJy are nJy as ``instFlux``, too. An aperture
+        correction multiplies a flux and its error alike, and unsets a flag
+        (lsst/meas_base 3e17d70 applyApCorr.py:230-283). It is read from the
+        coadd, as in that version the column ``_apCorr`` is NaN.
         """
-        places, name = [f"{self.config.centroid}_{axis}" for axis in "xy"], f"{self.config.flux}_instFluxErr"
-        missing = [column for column in (*places, name) if not _has(catalog, column)]
+        flux, places = self.config.flux, [f"{self.config.centroid}_{axis}" for axis in "xy"]
+        missing = [name for name in (*places, f"{flux}_instFluxErr") if not _has(catalog, name)]
         if missing:
             raise ColumnsMissingError(
                 f"The catalogue has no {' nor '.join(missing)}: set flux and centroid to columns that it has."
             )
-        x, y = (np.asarray(catalog[column]) for column in places)
+        x, y = (np.asarray(catalog[name]) for name in places)
         error = read_at(psf_flux_error, x=x, y=y)
-        if _has(catalog, f"{self.config.flux}_apCorr"):
-            correction = np.asarray(catalog[f"{self.config.flux}_apCorr"])
-            error *= np.where(np.isfinite(correction) & (correction > 0), correction, 1.0)
+        correction = aperture_corrections.get(f"{flux}_instFlux")
+        if correction is not None and _has(catalog, f"{flux}_flag_apCorr"):
+            factor = read_at(correction.render(psf_flux_error.bbox), x=x, y=y)
+            applied = ~np.asarray(catalog[f"{flux}_flag_apCorr"]) & np.isfinite(factor)
+            error[applied] *= factor[applied]
+        name = f"{flux}_instFluxErr"
         before = np.array(catalog[name])
         catalog[name] = error
         self._report(before, error)
