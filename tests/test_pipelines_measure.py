@@ -20,8 +20,9 @@ import pytest
 from _pipelines import load
 from test_assemble_acn_coadd import make_task, run
 
+from lsst.coadd.astroclearnet._connections import PATCH
 from lsst.coadd.astroclearnet.correct_acn_flux_errors import CorrectAcnFluxErrorsTask
-from lsst.daf.butler import DimensionUniverse, StorageClassFactory
+from lsst.daf.butler import DatasetType, DimensionUniverse, StorageClassFactory
 
 CELL, EXPOSURE, CATALOG = "MultipleCellCoadd", "ExposureF", "SourceCatalog"
 
@@ -130,7 +131,7 @@ UPSTREAM = {
 without ``forceExactBinning``), and the fields that the pipelines set."""
 
 IMAGES = {
-    "acn_coadd": {CELL, "StructuredDataDict"},
+    "acn_coadd": {CELL, "CellCoadd"},
     "acn_coadd_psf_flux_error": {"ImageV2"},
     "skyMap": {"SkyMap"},
 }
@@ -266,8 +267,11 @@ def test_pipelines_resolve_where_the_tasks_are_installed(name):
     ]
     if missing:
         pytest.skip(f"{', '.join(missing)} cannot be imported: PyPI has no such package.")
-    graph = load(name).to_graph()
-    graph.resolve(dimensions=DimensionUniverse(), dataset_types={})
+    graph, universe = load(name).to_graph(), DimensionUniverse()
+    # As 'pipetask build --show' does it without a repository.
+    graph.resolve(dimensions=universe, dataset_types={}, visualization_only=True)
+    there = DatasetType("acn_coadd", PATCH, "CellCoadd", universe=universe)
+    graph.resolve(dimensions=universe, dataset_types={"acn_coadd": there})
     read, written = flow(name)
     for dataset, storage_class in written.items():
         assert graph.dataset_types[dataset].storage_class_name == storage_class

@@ -54,11 +54,14 @@ class CorrectAcnFluxErrorsConnections(
         storageClass="ImageV2",
         dimensions=PATCH,
     )
-    aperture_corrections = cT.Input(
-        doc="Aperture corrections of the coadd, which measurement has applied.",
-        name="{coadd_name}_coadd.aperture_corrections",
-        storageClass="StructuredDataDict",
+    coadd = cT.Input(
+        doc="The coadd, of which the aperture corrections are read.",
+        name="{coadd_name}_coadd",
+        storageClass="CellCoadd",
         dimensions=PATCH,
+        # Named as a component, it would need a registered dataset type even
+        # to be drawn in a graph.
+        deferLoad=True,
     )
     output_catalog = cT.Output(
         doc="The same sources with the true errors of their PSF fluxes.",
@@ -104,7 +107,7 @@ class CorrectAcnFluxErrorsTask(PipelineTask):
         outputs = self.run(
             catalog=inputs["input_catalog"],
             psf_flux_error=inputs["psf_flux_error"],
-            aperture_corrections=inputs["aperture_corrections"],
+            aperture_corrections=inputs["coadd"].get(component="aperture_corrections"),
         )
         butlerQC.put(outputs, outputRefs)
 
