@@ -131,7 +131,8 @@ def match_stars(table, sky):
     return found
 
 
-def test_sources_are_measured(repo, restored):
+@pytest.mark.parametrize("name", ["acn-measure", "acn-measure-latent"])
+def test_sources_are_measured(repo, restored, name):
     """Detection, deblending and measurement by the tasks of the stack; fluxes
     are those of the PSF, times the aperture correction. The noise, which is
     correlated, is not detected.
@@ -139,8 +140,8 @@ def test_sources_are_measured(repo, restored):
     reason = "the deblender is part of the full LSST stack and not on PyPI"
     for module in ("lsst.meas.extensions.scarlet", "lsst.pipe.tasks.multiBand"):
         pytest.importorskip(module, reason=reason, exc_type=ImportError)
-    pipeline = Pipeline.from_uri(f"{PIPELINES}/acn-measure.yaml")
-    butler = execute(*repo, pipeline, "u/test/measure", inputs=["u/test/restored", *DEFAULTS])
+    pipeline = Pipeline.from_uri(f"{PIPELINES}/{name}.yaml")
+    butler = execute(*repo, pipeline, f"u/test/{name}", inputs=["u/test/restored", *DEFAULTS])
     found = match_stars(butler.get("acnCoadd_meas", repo[1].data_id).asAstropy(), repo[1])
     assert (found["base_InputCount_value"] == len(stack.VISITS)).all()
     np.testing.assert_allclose(found["base_PsfFlux_instFlux"], stack.APERTURE_CORRECTION, rtol=0.03)
@@ -155,7 +156,8 @@ def test_sources_are_measured(repo, restored):
 
 def check_errors(butler, sky):
     """Errors of PSF fluxes are those of the image of errors, in both
-    catalogues; nothing else has changed.
+    catalogues, and fluxes of empty places scatter by them; nothing else has
+    changed.
     """
     error = butler.get("acn_coadd_psf_flux_error", sky.data_id)
     name = "base_PsfFlux_instFluxErr"
@@ -169,6 +171,12 @@ def check_errors(butler, sky):
         expected = error.array[rows, columns] * stack.APERTURE_CORRECTION
         np.testing.assert_allclose(after[name][good], expected, rtol=1e-6)
         assert 1.1 < np.median(after[name][good] / before[name][good]) < 3
+        if catalog == "acnCoadd_meas":
+            empty = after["merge_peak_sky"]
+            scatter, uncorrected = (
+                np.std((found["base_PsfFlux_instFlux"] / found[name])[empty]) for found in (after, before)
+            )
+            assert empty.sum() > 30 and 0.7 < scatter < 1.3 and uncorrected > 1.6
         for other in before.schema.getNames():
             if other != name:
                 np.testing.assert_array_equal(after[other], before[other])
