@@ -228,6 +228,34 @@ def test_independent_pixels_make_the_error_of_white_noise():
     assert np.isnan(metrics.independent_sigma(variance, sources, psf=sample_gaussian(2.5, 19))).all()
 
 
+@pytest.mark.parametrize("reach", [0.0, 1.2])
+def test_errors_of_apertures_are_their_scatter(reach):
+    """With white noise they are those of independent pixels; with correlated
+    noise these are too small.
+    """
+    rng = np.random.default_rng(6)
+    sources = lay_grid(count=30, spacing=16)
+    shape = (480, 480)
+
+    def draw_noise():
+        white = rng.standard_normal(shape)
+        return gaussian_filter(white, reach, mode="wrap") * np.sqrt(4 * np.pi) * reach if reach else white
+
+    image = 3.0 * draw_noise()
+    # What a source adds to the variance counts once.
+    variance = np.full(shape, 9.0)
+    good = np.ones(shape, dtype=bool)
+    correlated, independent = metrics.aperture_sigma(variance, 3.0 * draw_noise(), good, sources)
+    flux = metrics.measure_fluxes(image, np.zeros(shape), sources, psf=sample_gaussian(2.5, 19))["aperture"]
+    np.testing.assert_allclose(independent, 3 * np.sqrt(np.pi) * metrics.DELIVERED_RADIUS, rtol=1e-3)
+    assert np.std(flux / correlated) == pytest.approx(1, abs=0.1)
+    assert np.std(flux / independent) == pytest.approx(1 if reach == 0 else 3.7, rel=0.12)
+    for source in sources:
+        variance[round(source["y"]), round(source["x"])] += 1000.0
+    with_light, _ = metrics.aperture_sigma(variance, 3.0 * draw_noise(), good, sources)
+    np.testing.assert_allclose(with_light**2 - correlated**2, 1000.0, rtol=0.25)
+
+
 def test_look_up_takes_the_nearest_pixel():
     sources = lay_grid(count=1)
     sources["x"], sources["y"] = 3.4, 1.6

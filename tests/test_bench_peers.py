@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.engine import peers, scenes, skies
 from benchmarks.engine.alone import run_alone
-from benchmarks.engine.measure import TABLES, Judge
+from benchmarks.engine.measure import _PULLS, TABLES, Judge
 from benchmarks.engine.scene_list import make_scenes
 from lsst.coadd.astroclearnet.core.encoder._encoder import weights_file
 from lsst.coadd.astroclearnet.simulate import simulate_stack
@@ -131,7 +131,7 @@ def test_a_judge_fills_the_tables():
     (star,) = tables["sources"]
     assert star["kind"] == "star" and star["snr"] > 100 and star["realisation"] == 2
     assert abs(star["aperture_error"]) < 0.03 and abs(star["fwhm_ratio"] - 1) < 0.05
-    assert np.isnan([star[name] for name in ("psf_pull", "psf_noise", "pixel_pull")]).all()
+    assert np.isnan([star[name] for name in _PULLS]).all()
     latent = judge.measure("engine", deliver("engine")["latent"])
     chi2 = {row["metric"]: row["value"] for row in latent["rows"]}["chi2"]
     assert 0.8 < chi2 < 1.2
@@ -148,6 +148,9 @@ def test_pulls_are_taken_by_both_errors():
     assert mean["psf_pull"] == pytest.approx(mean["pixel_pull"], rel=0.05)
     assert abs(engine["psf_pull"]) < 5 and abs(engine["psf_noise"]) < 5
     assert engine["pixel_pull"] / engine["psf_pull"] > 1.05
+    assert abs(mean["aperture_pull"]) < 5 and abs(engine["aperture_pull"]) < 5
+    assert mean["aperture_pull"] == pytest.approx(mean["aperture_pixel_pull"], rel=0.1)
+    assert engine["aperture_pixel_pull"] / engine["aperture_pull"] > 1.2
 
 
 @pytest.mark.parametrize("kind", ["field", "grid", "coverage"])

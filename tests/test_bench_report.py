@@ -56,6 +56,8 @@ def make_sources(common, *, coadd):
             "psf_pull": sigma if coadd else nan,
             "psf_noise": -sigma if coadd else nan,
             "pixel_pull": 2 * sigma if coadd else nan,
+            "aperture_pull": sigma if coadd else nan,
+            "aperture_pixel_pull": 2 * sigma if coadd else nan,
             "fwhm": 4.3 if common["peer"] == "clipped mean" else 2.5,
             "fwhm_ratio": 1.001 if star else nan,
             "dx": 0.001,

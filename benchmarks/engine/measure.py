@@ -48,8 +48,8 @@ _SMOOTH, _LEAST_SHARE = 5, 0.05
 """Pixels over which coverage is averaged before its noise is computed, about
 those of the filter of the detection, and the least that is divided by."""
 
-_PULLS = ("psf_pull", "psf_noise", "pixel_pull")
-"""Columns of pulls of PSF fluxes; `Judge._pulls` says what each of them is."""
+_PULLS = ("psf_pull", "psf_noise", "pixel_pull", "aperture_pull", "aperture_pixel_pull")
+"""Columns of pulls; `Judge._pulls` says what each of them is."""
 
 type Row = dict[str, float | int | str | bool]
 
@@ -225,7 +225,9 @@ class Judge:
     def _pulls(self, delivery: Delivery, fluxes: astropy.table.Table) -> dict[str, np.ndarray]:
         """Errors of PSF fluxes in units of the written one, the same fluxes of
         the written realization of the noise, and errors in units of what the
-        variance plane says if pixels err independently.
+        variance plane says if pixels err independently. Then errors of
+        aperture fluxes in units of what it says with the correlation of the
+        noise, and without.
 
         A plane that lacks one of these has no pulls.
         """
@@ -236,10 +238,14 @@ class Judge:
         by_pixels = metrics.independent_sigma(delivery.variance, self.sources, psf=kernel)
         noise = metrics.measure_fluxes(delivery.noise, delivery.noise, self.sources, psf=kernel)["psf"]
         found, true = fluxes["psf"], fluxes["psf_truth"]
+        apertures = metrics.aperture_sigma(
+            delivery.variance, delivery.noise, self.stack.good.any(axis=0)[_INNER], self.sources
+        )
         pulls = (
             metrics.pulls(found, true, sigma),
             metrics.pulls(noise, np.zeros(len(noise)), sigma),
             metrics.pulls(found, true, by_pixels),
+            *(metrics.pulls(fluxes["aperture"], fluxes["aperture_truth"], sigma) for sigma in apertures),
         )
         return dict(zip(_PULLS, pulls, strict=True))
 

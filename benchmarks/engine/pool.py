@@ -143,7 +143,8 @@ class Pool:
         table = self._pick("sources", peer, plane, group=group, scene=scene)
         if not len(table):
             names = ("snr", "aperture_error", "psf_error", "aperture_sigmas", "psf_pull", "psf_noise")
-            names += ("pixel_pull", "fwhm", "dx", "dy", "fwhm_ratio", "lumps", "ring_height", "ring_depth")
+            names += ("pixel_pull", "aperture_pull", "aperture_pixel_pull")
+            names += ("fwhm", "dx", "dy", "fwhm_ratio", "lumps", "ring_height", "ring_depth")
             names += ("ellipticity_error", "rounding", "object")
             return astropy.table.Table({name: np.zeros(0) for name in names})
         chosen = (table["snr"] >= snr[0]) & (table["snr"] < snr[1])

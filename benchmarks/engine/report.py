@@ -22,11 +22,12 @@ import astropy.table
 import numpy as np
 
 from .checks import Target
+from .figures import Figures
 from .peers import PEERS
 from .pictures import DIAGRAMS, draw_pictures
 from .pool import Pool
 from .run import CONDITIONS
-from .sections import ALONE, ERRORS, SECTIONS, Figures, tabulate_shared
+from .sections import ALONE, ERRORS, SECTIONS, tabulate_shared
 from .summary import summarize_run
 from .targets import evaluate_targets
 

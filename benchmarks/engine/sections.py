@@ -10,82 +10,18 @@
 
 from __future__ import annotations
 
-__all__ = ("ALONE", "ERRORS", "SECTIONS", "Figures", "tabulate_shared")
+__all__ = ("ALONE", "ERRORS", "SECTIONS", "tabulate_shared")
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
-import astropy.table
-import numpy as np
-
+from .figures import Figures
 from .metrics import SNR_BINS
 from .peers import PEERS
 from .skies import PAIR_SEPARATIONS, SHAPE_SNR, SHAPES
 from .summary import ALL, FALSE_RATES, FLUX_SCENES, SHARED
 
 _FLUX_GROUP = "+".join(FLUX_SCENES)
-
-
-class Figures:
-    """Looks up figures of a summary."""
-
-    def __init__(self, summary: astropy.table.Table):
-        columns = (summary[name] for name in ("peer", "plane", "group", "scene", "quantity"))
-        keys = zip(*columns, strict=True)
-        values = zip(summary["value"], summary["error"], strict=True)
-        self._known = {tuple(map(str, key)): value for key, value in zip(keys, values, strict=True)}
-        self.planes = [key for key in dict.fromkeys((k[0], k[1]) for k in self._known) if key[1]]
-        self._scenes: dict[str, list[str]] = {}
-        for key in self._known:
-            scenes = self._scenes.setdefault(key[2], [])
-            if key[3] not in (ALL, *scenes):
-                scenes.append(key[3])
-
-    def scenes(self, group: str) -> list[str]:
-        """Return the scenes of a group, in order."""
-        return self._scenes.get(group, [])
-
-    def show(
-        self,
-        peer: str,
-        plane: str,
-        group: str,
-        scene: str,
-        quantity: str,
-        *,
-        scale: float = 1.0,
-        digits: int = 2,
-    ) -> str:
-        """Format one figure with its error; a dash if it is not known."""
-        value, error = self._known.get((peer, plane, group, scene, quantity), (np.nan, np.nan))
-        if not np.isfinite(value):
-            return "-"
-        text = f"{scale * value:.{digits}f}"
-        return f"{text} +- {scale * error:.{digits}f}" if np.isfinite(error) else text
-
-    def largest(self, group: str, scene: str, quantity: str) -> float:
-        """Return the largest value that any plane has of a figure."""
-        place = (group, scene, quantity)
-        return max((value for key, (value, _) in self._known.items() if key[2:] == place), default=np.nan)
-
-    def tabulate(self, row: Callable[[str, str], list[str]], *, scenes_of: str = "") -> list[list[str]]:
-        """Make a row a plane, without those that have nothing to say.
-
-        Parameters
-        ----------
-        row
-            Gives the cells of a peer and a plane.
-        scenes_of
-            Group whose scenes are counted in the second column; no such
-            column if empty.
-        """
-        rows = []
-        for peer, plane in self.planes:
-            cells = row(peer, plane)
-            if any(cell != "-" for cell in cells):
-                count = [self.show(peer, plane, scenes_of, ALL, "scenes", digits=0)] if scenes_of else []
-                rows.append([f"{peer} ({plane})", *count, *cells])
-        return rows
 
 
 type _Section = tuple[Sequence[str], list[list[str]]]
@@ -325,6 +261,17 @@ SECTIONS: tuple[tuple[str, str, Callable[[Figures], _Section]], ...] = (
         "Pulls by the variance plane",
         f"The same over what the variance plane gives if pixels err independently. {_POOLED}",
         lambda figures: _fluxes(figures, "pixel pull", kinds=("star", "galaxy"), scale=1),
+    ),
+    (
+        "Pulls of aperture fluxes",
+        "Half of the central 68 % of the error of the flux in 1 arcsec over that of the variance plane, with "
+        f"the noise of the sky correlated as the metadata say. {_POOLED}",
+        lambda figures: _fluxes(figures, "aperture pull", kinds=("star", "galaxy"), scale=1),
+    ),
+    (
+        "Pulls of aperture fluxes by the variance plane",
+        f"The same if pixels err independently. {_POOLED}",
+        lambda figures: _fluxes(figures, "aperture pixel pull", kinds=("star", "galaxy"), scale=1),
     ),
     (
         "Shapes",

@@ -152,6 +152,15 @@ def _label(name: str, kind: str, low: float, high: float) -> str:
     return f"{name} {kind} {low:g}-{high:g}"
 
 
+PULLS = {
+    "psf_pull": "pull",
+    "pixel_pull": "pixel pull",
+    "aperture_pull": "aperture pull",
+    "aperture_pixel_pull": "aperture pixel pull",
+}
+"""Quantities of columns of the sources, which `Judge` says what they are."""
+
+
 def _summarize_fluxes(pool: Pool, peer: str, plane: str, scene: str, **where) -> Iterator[Row]:
     sources = pool.sources(peer, plane, **where)
     if not len(sources):
@@ -169,7 +178,7 @@ def _summarize_fluxes(pool: Pool, peer: str, plane: str, scene: str, **where) ->
         if row["n"]:
             label = _label("aperture noise", row["kind"], row["snr_low"], row["snr_high"])
             yield _row(group, scene, label, row["scatter"], row["scatter_error"], row["n"])
-    for column, name in (("psf_pull", "pull"), ("pixel_pull", "pixel pull")):
+    for column, name in PULLS.items():
         for row in metrics.bin_values(np.array(sources[column]), sources, kinds=("star", "galaxy")):
             if row["n"]:
                 label = _label(name, row["kind"], row["snr_low"], row["snr_high"])

@@ -176,6 +176,8 @@ def _pulls(pool: Pool, factor: float = 1.0, groups=("grid",)) -> Iterator[Check]
             yield Check(label=f"{label}, standard deviation", value=deviation, error=error, **limits)
             ratio, error = metrics.scatter_ratio(sources["psf_pull"], sources["psf_noise"], sources["object"])
             yield Check(label=f"{label}, by the noise plane", value=ratio, error=error, **limits)
+            deviation, error = metrics.standard_deviation(sources["aperture_pull"], sources["object"])
+            yield Check(label=f"{label}, apertures", value=deviation, error=error, **limits)
 
 
 def _blank(pool: Pool) -> Iterator[Check]:

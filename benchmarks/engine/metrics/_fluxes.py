@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __all__ = (
     "DELIVERED_RADIUS",
+    "aperture_sigma",
     "ideal_aperture_sigma",
     "independent_sigma",
     "look_up",
@@ -25,6 +26,8 @@ import scipy.fft
 import sep
 from photutils.aperture import CircularAperture
 
+from lsst.coadd.astroclearnet._flux_errors import aperture_flux_error, variance_between_sources
+from lsst.coadd.astroclearnet.core.patch._correlation import measure_noise_correlation
 from lsst.coadd.astroclearnet.simulate import PIXEL_SCALE
 
 DELIVERED_RADIUS = 1.0 / PIXEL_SCALE
@@ -155,6 +158,40 @@ def independent_sigma(variance: np.ndarray, sources: astropy.table.Table, *, psf
     stamps = _stamps(np.asarray(variance, dtype=float), rows, columns, psf.shape[0])
     result[on_image] = np.sqrt(np.sum(stamps * weights**2, axis=(1, 2)))
     return result
+
+
+def aperture_sigma(
+    variance: np.ndarray, noise: np.ndarray, good: np.ndarray, sources: astropy.table.Table
+) -> tuple[np.ndarray, np.ndarray]:
+    """Errors of aperture fluxes by the written variance.
+
+    Parameters
+    ----------
+    variance
+        Variance plane in nJy^2, ``(y, x)``.
+    noise
+        Realization of its noise in nJy, ``(y, x)``.
+    good
+        Pixels with data, ``(y, x)``.
+    sources
+        Their ``x`` and ``y`` are used.
+
+    Returns
+    -------
+    correlated, independent : `numpy.ndarray`
+        Standard deviations in nJy, ``(n,)``, of the fluxes of
+        `measure_fluxes`: with the correlation of the noise of the sky, as
+        the catalogues of acn-measure.yaml have it, and as if pixels erred
+        independently. NaN where the centre is not on the image.
+    """
+    x, y = np.array(sources["x"], dtype=float), np.array(sources["y"], dtype=float)
+    summed = sep.sum_circle(np.ascontiguousarray(variance, dtype=float), x, y, DELIVERED_RADIUS, subpix=0)[0]
+    sky = look_up(variance_between_sources(variance, good), sources)
+    independent = np.where(np.isfinite(sky), np.sqrt(summed), np.nan)
+    side = round(np.sqrt(np.pi) * DELIVERED_RADIUS)
+    area = measure_noise_correlation(noise, variance, good).area(side)
+    correlated = aperture_flux_error(independent, radius=DELIVERED_RADIUS, sky_variance=sky, area=area)
+    return correlated, independent
 
 
 def look_up(plane: np.ndarray, sources: astropy.table.Table) -> np.ndarray:

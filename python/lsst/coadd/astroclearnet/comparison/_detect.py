@@ -22,11 +22,8 @@ import sep
 from scipy.signal import oaconvolve
 
 from .._coadds import CoaddView, sample_gaussian
+from .._flux_errors import variance_between_sources
 from ._photometry import Sources, half_width, middle_psf
-
-_SOURCE, _DIRECTIONS = 21, 8
-"""Length in pixels that a faint source does not have in each of so many
-directions; a strip that few exposures have seen does, along itself."""
 
 _PARTS = 100000
 """Peaks that one group of pixels may have while it is taken apart; the 1024 of
@@ -102,18 +99,8 @@ def point_source_error(views: Sequence[CoaddView]) -> float:
 
 
 def _without_faint(view: CoaddView, good: np.ndarray) -> CoaddView:
-    """Replace the variance by that without faint sources, and by the median
-    where there is none.
-    """
-    variance = np.where(good, view.variance, np.median(view.variance[good]))
-    along = np.arange(-(_SOURCE // 2), _SOURCE // 2 + 1)
-    found = np.zeros_like(variance)
-    for angle in np.arange(_DIRECTIONS) * (np.pi / _DIRECTIONS):
-        line = np.zeros((_SOURCE, _SOURCE), bool)
-        y, x = (np.rint(along * part(angle)).astype(int) + _SOURCE // 2 for part in (np.sin, np.cos))
-        line[y, x] = True
-        np.maximum(found, scipy.ndimage.grey_opening(variance, footprint=line), out=found)
-    return dataclasses.replace(view, variance=found)
+    """Replace the variance by that without faint sources."""
+    return dataclasses.replace(view, variance=variance_between_sources(view.variance, good))
 
 
 def is_restored(view: CoaddView) -> bool:

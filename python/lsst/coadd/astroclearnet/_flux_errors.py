@@ -1,0 +1,106 @@
+# This file is part of coadd_astroclearnet.
+#
+# Developed for use with the LSST Science Pipelines.
+# See the COPYRIGHT file at the top-level directory of this distribution
+# for details of code ownership.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Errors of fluxes where the noise of pixels is correlated."""
+
+from __future__ import annotations
+
+__all__ = ("aperture_flux_error", "noise_area", "variance_between_sources")
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import scipy.ndimage
+
+_SOURCE, _DIRECTIONS = 21, 8
+"""Length in pixels that a faint source does not have in each of so many
+directions; a strip that few exposures have seen does, along itself."""
+
+
+def variance_between_sources(variance: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Return the variance without what sources add to it.
+
+    What a faint source adds, much in a coadd that is sharper than its
+    exposures, says how well it is known, not whether it is there.
+
+    Parameters
+    ----------
+    variance
+        Variance of each pixel, ``(y, x)``.
+    good
+        Pixels with data, ``(y, x)``; at least one.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        ``(y, x)``. Sources larger than 21 pixels stay.
+    """
+    variance = np.where(good, variance, np.median(variance[good]))
+    along = np.arange(-(_SOURCE // 2), _SOURCE // 2 + 1)
+    found = np.zeros_like(variance)
+    for angle in np.arange(_DIRECTIONS) * (np.pi / _DIRECTIONS):
+        line = np.zeros((_SOURCE, _SOURCE), bool)
+        y, x = (np.rint(along * part(angle)).astype(int) + _SOURCE // 2 for part in (np.sin, np.cos))
+        line[y, x] = True
+        np.maximum(found, scipy.ndimage.grey_opening(variance, footprint=line), out=found)
+    return found
+
+
+def noise_area(metadata: Mapping[str, Any], side: float) -> float:
+    """Return the number of pixels that share one independent value of noise.
+
+    Parameters
+    ----------
+    metadata
+        That of a coadd, with ``noise_area_S`` for squares of S pixels.
+    side
+        Side of a square, in pixels.
+
+    Returns
+    -------
+    `float`
+        Interpolated in the inverse of the side, in which the share that the
+        border has is linear; NaN if the metadata tells nothing.
+    """
+    name = "noise_area_"
+    known = {float(key.removeprefix(name)): value for key, value in metadata.items() if key.startswith(name)}
+    if not known:
+        return np.nan
+    sides = np.array(sorted(known, reverse=True))
+    return float(np.interp(1 / side, 1 / sides, [known[side] for side in sides]))
+
+
+def aperture_flux_error(
+    error: np.ndarray, *, radius: float, sky_variance: np.ndarray, area: float
+) -> np.ndarray:
+    """Return the errors of fluxes in circular apertures.
+
+    The noise of the sky is correlated, what sources add to the variance is
+    taken for independent: by measurement (``benchmarks/EXPERIMENTS.md``).
+
+    Parameters
+    ----------
+    error
+        Errors of independent pixels, the root of the sum of their variances,
+        ``(k,)``.
+    radius
+        Radius of the aperture, in pixels.
+    sky_variance
+        `variance_between_sources` at the places of the apertures, ``(k,)``,
+        in the squared unit of `error`.
+    area
+        `noise_area` of a square as large as the aperture, of side
+        ``sqrt(pi) radius``.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        ``(k,)``.
+    """
+    return np.sqrt(error**2 + max(area - 1.0, 0.0) * np.pi * radius**2 * sky_variance)
