@@ -6,17 +6,26 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Errors of PSF fluxes in catalogues."""
+"""Errors of fluxes in catalogues."""
+
+import types
 
 import numpy as np
 import pytest
 from astropy.table import Table
 
-from lsst.coadd.astroclearnet.correct_acn_flux_errors import ColumnsMissingError, CorrectAcnFluxErrorsTask
-from lsst.images import YX, Box, Image
+from lsst.coadd.astroclearnet._flux_errors import aperture_flux_error, noise_area, variance_between_sources
+from lsst.coadd.astroclearnet.correct_acn_flux_errors import (
+    ColumnsMissingError,
+    CorrectAcnFluxErrorsTask,
+    find_apertures,
+)
+from lsst.images import YX, Box, Image, Mask, MaskPlane, MaskSchema
 from lsst.images.cells import CellField, CellGrid, CellGridBounds, CellIJ
 
 BOX = Box.factory[200:230, 5000:5040]
+AREAS = {"noise_area_5": 6.0, "noise_area_10": 5.0, "noise_area_20": 4.5, "noise_area_40": 4.25}
+PSF, APERTURE = "base_PsfFlux_instFluxErr", "base_CircularApertureFlux_12_0_instFluxErr"
 
 
 @pytest.fixture
@@ -25,34 +34,62 @@ def error():
     return Image(np.arange(1200, dtype=np.float32).reshape(30, 40), bbox=BOX)
 
 
-def make_catalog(**columns):
-    places = {"slot_Centroid_x": [5003.4, 5038.6], "slot_Centroid_y": [201.6, 229.4]}
-    return Table(
-        {**places, "base_PsfFlux_instFlux": [100.0, 200.0], "base_PsfFlux_instFluxErr": [20.0, 599.5]}
-        | columns
+@pytest.fixture
+def coadd():
+    """What the task reads of a coadd: variance 4, nothing in one corner;
+    corrected by 1.1 in the left half, not known in the right half.
+    """
+    mask = Mask(0, schema=MaskSchema([MaskPlane("NO_DATA", "Nothing.")]), bbox=BOX)
+    empty = np.zeros((30, 40), dtype=bool)
+    empty[25:, :5] = True
+    mask.set("NO_DATA", empty)
+    bounds = CellGridBounds(
+        grid=CellGrid(bbox=BOX, cell_shape=YX(30, 20)), bbox=BOX, missing=frozenset({CellIJ(i=0, j=1)})
+    )
+    field = CellField(bounds, np.array([[1.1, np.nan]]))
+    return types.SimpleNamespace(
+        bbox=BOX,
+        mask=mask,
+        variance=Image(np.where(empty, 1e12, 4.0).astype(np.float32), bbox=BOX),
+        metadata=dict(AREAS),
+        aperture_corrections={"base_PsfFlux_instFlux": field},
     )
 
 
-def correct(catalog, error, corrections=None, **config):
+def make_catalog(**columns):
+    places = {"slot_Centroid_x": [5003.4, 5038.6], "slot_Centroid_y": [201.6, 229.4]}
+    fluxes = {"base_PsfFlux_instFlux": [100.0, 200.0], PSF: [20.0, 599.5], APERTURE: [50.0, 100.0]}
+    return Table(places | fluxes | columns)
+
+
+def correct(catalog, coadd, error, **config):
     task = CorrectAcnFluxErrorsTask(config=CorrectAcnFluxErrorsTask.ConfigClass(**config))
-    result = task.run(catalog=catalog, psf_flux_error=error, aperture_corrections=corrections or {})
-    return task, result.output_catalog
+    return task, task.run(catalog=catalog, coadd=coadd, psf_flux_error=error).output_catalog
 
 
-def test_error_is_that_of_the_nearest_pixel(error):
-    task, catalog = correct(make_catalog(), error)
-    np.testing.assert_array_equal(catalog["base_PsfFlux_instFluxErr"], [2 * 40 + 3, 29 * 40 + 39])
+def test_error_of_the_psf_flux_is_that_of_the_nearest_pixel(coadd, error):
+    task, catalog = correct(make_catalog(), coadd, error)
+    np.testing.assert_array_equal(catalog[PSF], [2 * 40 + 3, 29 * 40 + 39])
     np.testing.assert_array_equal(catalog["base_PsfFlux_instFlux"], [100, 200])
-    assert dict(task.metadata) | {"n_sources": 2, "n_corrected": 2} == dict(task.metadata)
-    assert task.metadata["median_ratio"] == pytest.approx((83 / 20 + 1199 / 599.5) / 2)
+    assert (task.metadata["n_sources"], task.metadata["n_placed"]) == (2, 2)
+    assert task.metadata["psf_flux_ratio"] == pytest.approx((83 / 20 + 1199 / 599.5) / 2)
 
 
-@pytest.fixture
-def corrections():
-    """1.1 in the left half of the image, not known in the right half."""
-    grid = CellGrid(bbox=BOX, cell_shape=YX(30, 20))
-    bounds = CellGridBounds(grid=grid, bbox=BOX, missing=frozenset({CellIJ(i=0, j=1)}))
-    return {"base_PsfFlux_instFlux": CellField(bounds, np.array([[1.1, np.nan]]))}
+def test_apertures_get_the_correlation_of_the_noise_of_the_sky(coadd, error):
+    """Not what sources add to the variance, which counts as it did."""
+    coadd.variance.array[0:5, 0:7] = 100.0
+    _, catalog = correct(make_catalog(), coadd, error)
+    side = np.sqrt(np.pi) * 12
+    # The areas above are 4 + 10 / side from 10 pixels on.
+    added = (4 + 10 / side - 1) * np.pi * 12**2 * 4.0
+    np.testing.assert_allclose(catalog[APERTURE], np.sqrt([50**2 + added, 100**2 + added]))
+
+
+def test_apertures_stay_where_nothing_is_known_of_the_correlation(coadd, error, caplog):
+    coadd.metadata.clear()
+    _, catalog = correct(make_catalog(), coadd, error)
+    np.testing.assert_array_equal(catalog[APERTURE], [50, 100])
+    assert "base_CircularApertureFlux_12_0 stays" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -63,38 +100,80 @@ def corrections():
         ({}, [83, 1199]),
     ],
 )
-def test_aperture_correction_multiplies_the_error_where_it_was_applied(error, corrections, columns, expected):
-    _, catalog = correct(make_catalog(**columns), error, corrections)
-    np.testing.assert_allclose(catalog["base_PsfFlux_instFluxErr"], expected)
+def test_aperture_correction_multiplies_the_error_where_it_was_applied(coadd, error, columns, expected):
+    _, catalog = correct(make_catalog(**columns), coadd, error)
+    np.testing.assert_allclose(catalog[PSF], expected)
+    np.testing.assert_array_equal(catalog[APERTURE], correct(make_catalog(), coadd, error)[1][APERTURE])
 
 
-def test_aperture_correction_of_another_flux_is_not_applied(error, corrections):
-    catalog = make_catalog(other_instFluxErr=[1.0, 1.0], other_flag_apCorr=[False, False])
-    _, catalog = correct(catalog, error, corrections, flux="other")
-    np.testing.assert_array_equal(catalog["other_instFluxErr"], [83, 1199])
+def test_aperture_correction_of_an_aperture(coadd, error):
+    """It has multiplied the error of the noise of the sky, too."""
+    flux = APERTURE.removesuffix("Err")
+    coadd.aperture_corrections[flux] = coadd.aperture_corrections.pop("base_PsfFlux_instFlux")
+    flag = flux.replace("instFlux", "flag_apCorr")
+    _, plain = correct(make_catalog(), coadd, error)
+    corrected = make_catalog(**{flag: [False, False], APERTURE: [55.0, 100.0]})
+    _, catalog = correct(corrected, coadd, error)
+    np.testing.assert_allclose(catalog[APERTURE], plain[APERTURE] * [1.1, 1.0])
 
 
 @pytest.mark.parametrize(
     ("x", "y"), [(np.nan, 210.0), (5003.0, np.inf), (4999.4, 210.0), (5003.0, 229.6), (1e30, 210.0)]
 )
-def test_source_without_a_place_on_the_image_has_no_error(error, x, y):
-    task, catalog = correct(make_catalog(slot_Centroid_x=[x, 5001.0], slot_Centroid_y=[y, 200.0]), error)
-    assert np.isnan(catalog["base_PsfFlux_instFluxErr"][0]) and catalog["base_PsfFlux_instFluxErr"][1] == 1
-    assert task.metadata["n_corrected"] == 1
+def test_source_without_a_place_on_the_image_has_no_error(coadd, error, x, y):
+    places = {"slot_Centroid_x": [x, 5001.0], "slot_Centroid_y": [y, 200.0]}
+    task, catalog = correct(make_catalog(**places), coadd, error)
+    for name in (PSF, APERTURE):
+        assert np.isnan(catalog[name][0]) and catalog[name][1] > 0
+    assert task.metadata["n_placed"] == 1
 
 
-def test_nothing_to_correct(error):
-    task, catalog = correct(make_catalog()[:0], error)
+def test_nothing_to_correct(coadd, error):
+    task, catalog = correct(make_catalog()[:0], coadd, error)
     assert len(catalog) == 0 and task.metadata["n_sources"] == 0
+    coadd.mask.set("NO_DATA", np.ones((30, 40), dtype=bool))
+    _, catalog = correct(make_catalog(), coadd, error)
+    assert np.isfinite(catalog[APERTURE]).all()
 
 
-def test_columns_are_those_of_the_configuration(error):
-    catalog = make_catalog(other_instFluxErr=[1.0, 1.0])
-    _, catalog = correct(catalog, error, flux="other")
+def test_columns_are_those_of_the_configuration(coadd, error):
+    catalog = make_catalog(other_instFluxErr=[1.0, 1.0], some_3_0_instFluxErr=[1.0, 1.0])
+    _, catalog = correct(catalog, coadd, error, psf_flux="other", aperture_flux="some")
     np.testing.assert_array_equal(catalog["other_instFluxErr"], [83, 1199])
-    np.testing.assert_array_equal(catalog["base_PsfFlux_instFluxErr"], [20, 599.5])
+    np.testing.assert_array_equal([catalog[PSF], catalog[APERTURE]], [[20, 599.5], [50, 100]])
+    assert (catalog["some_3_0_instFluxErr"] > 2).all()
     with pytest.raises(
-        ColumnsMissingError, match="no place_x nor place_y nor none_instFluxErr: set flux"
+        ColumnsMissingError, match="no place_x nor place_y nor none_instFluxErr: set cent"
     ) as e:
-        correct(catalog, error, centroid="place", flux="none")
+        correct(catalog, coadd, error, centroid="place", psf_flux="none")
     assert e.value.metadata["reason"] == str(e.value)
+
+
+def test_radii_of_apertures_are_in_their_names():
+    names = ["a_12_0_instFluxErr", "a_4_5_instFluxErr", "a_4_5_instFlux", "a_flag", "ba_3_0_instFluxErr"]
+    assert find_apertures(Table(names=names), "a") == [("a_4_5", 4.5), ("a_12_0", 12.0)]
+
+
+def test_area_of_the_noise_between_sides_that_are_known():
+    assert noise_area(AREAS, 20) == 4.5
+    assert noise_area(AREAS, 30) == pytest.approx(4 + 10 / 30)
+    assert (noise_area(AREAS, 2), noise_area(AREAS, 500)) == (6.0, 4.25)
+    assert np.isnan(noise_area({"seed": 1}, 10))
+
+
+def test_independent_noise_has_the_error_it_had():
+    """An area below 1 is chance."""
+    for area in (1.0, 0.97):
+        error = aperture_flux_error(np.array([3.0]), radius=5, sky_variance=np.array([2.0]), area=area)
+        assert error == 3.0
+
+
+def test_sources_are_taken_out_of_the_variance_and_strips_are_not():
+    variance = np.ones((100, 100))
+    variance[30:39, 30:39] = 50.0
+    variance[:, 60:63] = 4.0
+    variance[80:, 80:] = np.nan
+    good = np.isfinite(variance)
+    expected = np.where(good, variance, 1.0)
+    expected[30:39, 30:39] = 1.0
+    np.testing.assert_array_equal(variance_between_sources(variance, good), expected)

@@ -6,7 +6,7 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The task that corrects the errors of PSF fluxes in catalogues."""
+"""The task that corrects the errors of fluxes in catalogues."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ __all__ = (
     "CorrectAcnFluxErrorsTask",
 )
 
-from collections.abc import Mapping
+import re
 from typing import Any
 
 import numpy as np
 
 import lsst.pipe.base.connectionTypes as cT
-from lsst.images import Image
-from lsst.images.cells import CellField
+from lsst.images import Box, Image
+from lsst.images.cells import CellCoadd
 from lsst.pex.config import Field
 from lsst.pipe.base import PipelineTask, PipelineTaskConfig, PipelineTaskConnections, QuantumContext, Struct
 from lsst.utils.timer import timeMethod
 
 from ._connections import PATCH
 from ._errors import ReasonError
+from ._flux_errors import aperture_flux_error, noise_area, variance_between_sources
 
 
 class ColumnsMissingError(ReasonError):
@@ -48,23 +49,20 @@ class CorrectAcnFluxErrorsConnections(
         storageClass="SourceCatalog",
         dimensions=PATCH,
     )
+    coadd = cT.Input(
+        doc="The coadd.",
+        name="{coadd_name}_coadd",
+        storageClass="CellCoadd",
+        dimensions=PATCH,
+    )
     psf_flux_error = cT.Input(
         doc="Standard error of a flux measured with the PSF of the coadd about each pixel, in nJy.",
         name="{coadd_name}_coadd_psf_flux_error",
         storageClass="ImageV2",
         dimensions=PATCH,
     )
-    coadd = cT.Input(
-        doc="The coadd, of which the aperture corrections are read.",
-        name="{coadd_name}_coadd",
-        storageClass="CellCoadd",
-        dimensions=PATCH,
-        # Named as a component, it would need a registered dataset type even
-        # to be drawn in a graph.
-        deferLoad=True,
-    )
     output_catalog = cT.Output(
-        doc="The same sources with the true errors of their PSF fluxes.",
+        doc="The same sources with the true errors of their fluxes.",
         name="{coadd_name}Coadd_meas",
         storageClass="SourceCatalog",
         dimensions=PATCH,
@@ -78,18 +76,23 @@ class CorrectAcnFluxErrorsConfig(PipelineTaskConfig, pipelineConnections=Correct
         doc="Columns of the places at which fluxes were measured, without '_x' and '_y'.",
         default="slot_Centroid",
     )
-    flux = Field[str](
+    psf_flux = Field[str](
         doc="Columns of the PSF flux, without '_instFluxErr'.",
         default="base_PsfFlux",
+    )
+    aperture_flux = Field[str](
+        doc="Columns of the fluxes in circular apertures, without their radii in pixels and '_instFluxErr'.",
+        default="base_CircularApertureFlux",
     )
 
 
 class CorrectAcnFluxErrorsTask(PipelineTask):
-    """Write the true errors of PSF fluxes into a catalogue of a coadd.
+    """Write the true errors of fluxes into a catalogue of a coadd.
 
-    Processing summary: read the error at the place of each source from the
-    image of errors; write it, times the aperture correction of the coadd, in
-    the place of what measurement has made of the variance of single pixels.
+    Processing summary: read the error of the PSF flux at the place of each
+    source from the image of errors; add to the errors of aperture fluxes what
+    the correlation of the noise of the sky makes; apply the aperture
+    corrections of the coadd to both.
     """
 
     ConfigClass = CorrectAcnFluxErrorsConfig
@@ -105,16 +108,12 @@ class CorrectAcnFluxErrorsTask(PipelineTask):
         """Fetch datasets, run, put what came out."""
         inputs = butlerQC.get(inputRefs)
         outputs = self.run(
-            catalog=inputs["input_catalog"],
-            psf_flux_error=inputs["psf_flux_error"],
-            aperture_corrections=inputs["coadd"].get(component="aperture_corrections"),
+            catalog=inputs["input_catalog"], coadd=inputs["coadd"], psf_flux_error=inputs["psf_flux_error"]
         )
         butlerQC.put(outputs, outputRefs)
 
     @timeMethod
-    def run(
-        self, *, catalog: Any, psf_flux_error: Image, aperture_corrections: Mapping[str, CellField]
-    ) -> Struct:
+    def run(self, *, catalog: Any, coadd: CellCoadd, psf_flux_error: Image) -> Struct:
         """Correct the errors of a catalogue; needs no Butler.
 
         Parameters
@@ -122,11 +121,10 @@ class CorrectAcnFluxErrorsTask(PipelineTask):
         catalog
             Sources, changed in place: a ``lsst.afw.table.SourceCatalog``, or
             an `~astropy.table.Table` with the same columns.
+        coadd
+            The coadd on which they were measured, in nJy.
         psf_flux_error
             Standard error of a PSF flux about each pixel, in nJy.
-        aperture_corrections
-            Those of the coadd, by the name of the flux (`flux` with
-            ``_instFlux``).
 
         Returns
         -------
@@ -146,58 +144,84 @@ class CorrectAcnFluxErrorsTask(PipelineTask):
         (lsst/meas_base 3e17d70 applyApCorr.py:230-283). It is read from the
         coadd, as in that version the column ``_apCorr`` is NaN.
         """
-        flux, places = self.config.flux, [f"{self.config.centroid}_{axis}" for axis in "xy"]
-        missing = [name for name in (*places, f"{flux}_instFluxErr") if not _has(catalog, name)]
+        psf_flux, places = self.config.psf_flux, [f"{self.config.centroid}_{axis}" for axis in "xy"]
+        missing = [name for name in (*places, f"{psf_flux}_instFluxErr") if not _has(catalog, name)]
         if missing:
             raise ColumnsMissingError(
-                f"The catalogue has no {' nor '.join(missing)}: set flux and centroid to columns that it has."
+                f"The catalogue has no {' nor '.join(missing)}: set centroid and psf_flux to columns it has."
             )
         x, y = (np.asarray(catalog[name]) for name in places)
-        error = read_at(psf_flux_error, x=x, y=y)
-        correction = aperture_corrections.get(f"{flux}_instFlux")
-        if correction is not None and _has(catalog, f"{flux}_flag_apCorr"):
-            factor = read_at(correction.render(psf_flux_error.bbox), x=x, y=y)
-            applied = ~np.asarray(catalog[f"{flux}_flag_apCorr"]) & np.isfinite(factor)
-            error[applied] *= factor[applied]
+        error = read_at(psf_flux_error.array, psf_flux_error.bbox, x=x, y=y)
+        ratio = self._replace(catalog, psf_flux, error * self._correction(catalog, coadd, psf_flux, x=x, y=y))
+        self.metadata["n_sources"], self.metadata["n_placed"] = len(x), int(np.isfinite(error).sum())
+        self.metadata["psf_flux_ratio"] = ratio
+        self.log.info(
+            "%d of %d sources lie on the image; errors of PSF fluxes are %.2f times what they were (median).",
+            self.metadata["n_placed"],
+            len(x),
+            ratio,
+        )
+        self._correct_apertures(catalog, coadd, x=x, y=y)
+        return Struct(output_catalog=catalog)
+
+    def _correct_apertures(self, catalog: Any, coadd: CellCoadd, *, x: np.ndarray, y: np.ndarray) -> None:
+        """Correct the errors of fluxes in circular apertures."""
+        good = ~coadd.mask.get("NO_DATA")
+        variance = (
+            variance_between_sources(coadd.variance.array, good) if good.any() else coadd.variance.array
+        )
+        sky = read_at(variance, coadd.bbox, x=x, y=y)
+        for flux, radius in find_apertures(catalog, self.config.aperture_flux):
+            area = noise_area(coadd.metadata, np.sqrt(np.pi) * radius)
+            if not np.isfinite(area):
+                self.log.warning("The coadd does not tell the correlation of its noise: %s stays.", flux)
+                continue
+            correction = self._correction(catalog, coadd, flux, x=x, y=y)
+            before = np.asarray(catalog[f"{flux}_instFluxErr"])
+            after = aperture_flux_error(before, radius=radius, sky_variance=sky * correction**2, area=area)
+            ratio = self._replace(catalog, flux, after)
+            self.log.verbose("Errors of %s are %.2f times what they were (median).", flux, ratio)
+
+    @staticmethod
+    def _correction(catalog: Any, coadd: CellCoadd, flux: str, *, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return the aperture correction that measurement has applied to each
+        source, 1 where it has applied none.
+        """
+        field, flag = coadd.aperture_corrections.get(f"{flux}_instFlux"), f"{flux}_flag_apCorr"
+        if field is None or not _has(catalog, flag):
+            return np.ones(len(x))
+        values = read_at(field.render(coadd.bbox).array, coadd.bbox, x=x, y=y)
+        return np.where(~np.asarray(catalog[flag]) & np.isfinite(values), values, 1.0)
+
+    @staticmethod
+    def _replace(catalog: Any, flux: str, error: np.ndarray) -> float:
+        """Write errors into a catalogue and return the median of their ratios
+        to those before, NaN where there is none.
+        """
         name = f"{flux}_instFluxErr"
         before = np.array(catalog[name])
         catalog[name] = error
-        self._report(before, error)
-        return Struct(output_catalog=catalog)
-
-    def _report(self, before: np.ndarray, after: np.ndarray) -> None:
-        """Log what has changed, and note it in the metadata of the task."""
-        known = np.isfinite(after)
-        ratios = (after / np.where(before > 0, before, np.nan))[known & (before > 0)]
-        self.metadata["n_sources"], self.metadata["n_corrected"] = len(after), int(known.sum())
-        if len(ratios):
-            self.metadata["median_ratio"] = float(np.median(ratios))
-            self.log.info(
-                "Errors of PSF fluxes of %d of %d sources corrected; in the median by a factor of %.2f.",
-                known.sum(),
-                len(after),
-                self.metadata["median_ratio"],
-            )
-        else:
-            self.log.info("None of %d sources has an error of its PSF flux.", len(after))
+        known = np.isfinite(error) & (before > 0)
+        return float(np.median(error[known] / before[known])) if known.any() else np.nan
 
 
-def read_at(image: Image, *, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def read_at(array: np.ndarray, box: Box, *, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the values of the pixels nearest to places.
 
     Parameters
     ----------
-    image
-        Any image.
+    array
+        Pixels, ``(y, x)``.
+    box
+        Their bounding box.
     x, y
-        Places, ``(k,)``, in the pixels of its bounding box.
+        Places, ``(k,)``, in the same pixels as the box.
 
     Returns
     -------
     `numpy.ndarray`
         ``(k,)``; NaN at places that are not finite or beyond the image.
     """
-    box = image.bbox
     inside = np.ones(len(x), dtype=bool)
     for places, side in ((x, box.x), (y, box.y)):
         inside &= (places > side.start - 0.5) & (places < side.stop - 0.5)
@@ -205,8 +229,21 @@ def read_at(image: Image, *, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         np.rint(places[inside]).astype(int) - side.start for places, side in ((y, box.y), (x, box.x))
     )
     values = np.full(len(x), np.nan)
-    values[inside] = image.array[rows, columns]
+    values[inside] = array[rows, columns]
     return values
+
+
+def find_apertures(catalog: Any, prefix: str) -> list[tuple[str, float]]:
+    """Return the fluxes in circular apertures of a catalogue, and their radii
+    in pixels, from the smallest on.
+
+    ``base_CircularApertureFlux_12_0`` has 12.0 (``makeFieldPrefix`` in
+    lsst/meas_base 3e17d70 src/ApertureFlux.cc:57).
+    """
+    names = catalog.schema.getNames() if hasattr(catalog, "schema") else catalog.colnames
+    pattern = re.compile(rf"({re.escape(prefix)}_(\d+)_(\d+))_instFluxErr")
+    found = [match for match in map(pattern.fullmatch, names) if match]
+    return sorted(((match[1], float(f"{match[2]}.{match[3]}")) for match in found), key=lambda one: one[1])
 
 
 def _has(catalog: Any, name: str) -> bool:
