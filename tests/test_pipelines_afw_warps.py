@@ -156,11 +156,11 @@ def test_sources_are_measured(repo, restored, name):
 
 def check_errors(butler, sky):
     """Errors of PSF fluxes are those of the image of errors, in both
-    catalogues, and fluxes of empty places scatter by them; nothing else has
-    changed.
+    catalogues, and fluxes of empty places scatter by the corrected errors;
+    nothing else has changed.
     """
     error = butler.get("acn_coadd_psf_flux_error", sky.data_id)
-    name = "base_PsfFlux_instFluxErr"
+    psf, apertures = "base_PsfFlux", [f"base_CircularApertureFlux_{radius}_0" for radius in (3, 6, 12)]
     for catalog in ("acnCoadd_meas", "acnCoadd_forced_src"):
         after, before = (butler.get(f"{catalog}{end}", sky.data_id) for end in ("", "_uncorrected"))
         assert after.schema == before.schema and (after["id"] == before["id"]).all()
@@ -169,17 +169,22 @@ def check_errors(butler, sky):
         place = (np.rint(after[f"slot_Centroid_{axis}"][good]).astype(int) for axis in "yx")
         rows, columns = (values - start for values, start in zip(place, error.bbox.start, strict=True))
         expected = error.array[rows, columns] * stack.APERTURE_CORRECTION
-        np.testing.assert_allclose(after[name][good], expected, rtol=1e-6)
-        assert 1.1 < np.median(after[name][good] / before[name][good]) < 3
+        np.testing.assert_allclose(after[f"{psf}_instFluxErr"][good], expected, rtol=1e-6)
+        for flux in (psf, *apertures):
+            ratio = after[f"{flux}_instFluxErr"][good] / before[f"{flux}_instFluxErr"][good]
+            assert 1.1 < np.median(ratio) < 3
         if catalog == "acnCoadd_meas":
             empty = after["merge_peak_sky"]
-            scatter, uncorrected = (
-                np.std((found["base_PsfFlux_instFlux"] / found[name])[empty]) for found in (after, before)
-            )
-            assert empty.sum() > 30 and 0.7 < scatter < 1.3 and uncorrected > 1.6
-        for other in before.schema.getNames():
-            if other != name:
-                np.testing.assert_array_equal(after[other], before[other])
+            assert empty.sum() > 40
+            for flux in (psf, *apertures):
+                pulls = (
+                    found[f"{flux}_instFlux"] / found[f"{flux}_instFluxErr"] for found in (after, before)
+                )
+                scatter, uncorrected = (np.nanstd(values[empty]) for values in pulls)
+                assert 0.7 < scatter < 1.3 and uncorrected > 1.6, flux
+        for name in before.schema.getNames():
+            if not name.endswith("Flux_instFluxErr") and not name.startswith("base_CircularApertureFlux"):
+                np.testing.assert_array_equal(after[name], before[name])
 
 
 def test_tasks_run_by_connections_alone(repo, restored):
