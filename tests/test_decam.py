@@ -24,9 +24,11 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import scipy.optimize
+import sep
 from astropy.coordinates import SkyCoord
 from astropy.stats import mad_std
 
+from lsst.coadd.astroclearnet._flux_errors import aperture_flux_error, noise_area, variance_between_sources
 from lsst.coadd.astroclearnet.ingest import ingest, load_config
 from lsst.daf.butler import Butler
 from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor
@@ -196,9 +198,17 @@ def test_sky_is_quiet_and_errors_are_true(result):
         assert abs(np.median(result.all[name].image.array[BLANK])) < 0.2 * sigma[name], name
 
 
+@pytest.fixture(scope="module")
+def dark(result):
+    """Places where the latent is dark: faint sources scatter fluxes, too."""
+    dark = scipy.ndimage.gaussian_filter(result.latent.image.array, 6) < 1
+    dark &= scipy.ndimage.binary_erosion(result.n_image >= 3, iterations=20)
+    assert dark.sum() > 10000
+    return dark
+
+
 @pytest.mark.parametrize("name", ["mean", "coadd"])
-def test_errors_of_psf_fluxes_are_true_on_the_sky(result, name):
-    """Where the latent is dark: faint sources scatter PSF fluxes, too."""
+def test_errors_of_psf_fluxes_are_true_on_the_sky(result, dark, name):
     image = result.all[name]
     middle = {
         axis: (interval.start + interval.stop) // 2
@@ -206,10 +216,28 @@ def test_errors_of_psf_fluxes_are_true_on_the_sky(result, name):
     }
     kernel = image.psf.compute_kernel_image(**middle).array
     fluxes = scipy.ndimage.correlate(image.image.array.astype(float), kernel) / np.sum(kernel**2)
-    dark = scipy.ndimage.gaussian_filter(result.latent.image.array, 6) < 1
-    dark &= scipy.ndimage.binary_erosion(result.n_image >= 3, iterations=20)
-    assert dark.sum() > 10000
     assert mad_std((fluxes / result.psf_flux_error[name])[dark]) == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize("name", ["mean", "coadd"])
+@pytest.mark.parametrize("radius", [3.0, 5.0])
+def test_errors_of_aperture_fluxes_are_true_on_the_sky(result, dark, name, radius):
+    """Those of independent pixels are not in the sharp coadd."""
+    image, good = result.all[name], ~result.all[name].mask.get("NO_DATA")
+    y, x = np.nonzero(dark)
+
+    def add(plane):
+        return sep.sum_circle(np.where(good, plane.array, 0).astype(float), x, y, radius, subpix=0)[0]
+
+    fluxes, independent = add(image.image), np.sqrt(add(image.variance))
+    error = aperture_flux_error(
+        independent,
+        radius=radius,
+        sky_variance=variance_between_sources(image.variance.array, good)[dark],
+        area=noise_area(image.metadata, np.sqrt(np.pi) * radius),
+    )
+    assert mad_std(fluxes / error) == pytest.approx(1, abs=0.25)
+    assert name == "mean" or mad_std(fluxes / independent) > 1.8
 
 
 def test_no_hole_or_step_where_a_frame_ends(result):
