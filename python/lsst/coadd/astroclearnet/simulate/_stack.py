@@ -13,6 +13,7 @@ from __future__ import annotations
 __all__ = ("StackTruth", "simulate_stack")
 
 import dataclasses
+from collections.abc import Sequence
 
 import astropy.table
 import numpy as np
@@ -221,17 +222,15 @@ def simulate_stack(
             warped=faults.warped_noise,
         )
         exposure.spoil_columns(chance, bad_columns)
-        exposure.spoil_pixels(chance, cosmic_rays, masked=True)
-        exposure.spoil_pixels(chance, unmasked_cosmic_rays, masked=False)
-        if streak and i == streaked:
-            exposure.spoil_trail(chance, masked=False)
-        if masked_trail and i == trailed:
-            exposure.spoil_trail(chance, masked=True)
+        for count, masked in ((cosmic_rays, True), (unmasked_cosmic_rays, False)):
+            exposure.spoil_pixels(chance, count, masked=masked)
+        for crossed, masked in ((streak and i == streaked, False), (masked_trail and i == trailed, True)):
+            if crossed:
+                exposure.spoil_trail(chance, masked=masked)
         exposure.falsify(scale=scales[i], faults=faults)
         exposures.append(exposure)
         psfs.append(psf)
         signals.append(seen)
-    good = np.stack([exposure.good for exposure in exposures])
     truth = StackTruth(
         image=draw_truth(
             catalog, height=size, width=size, pixel_scale=config.pixel_scale, target_fwhm=target_fwhm
@@ -239,7 +238,7 @@ def simulate_stack(
         target_fwhm=target_fwhm,
         catalog=catalog,
         signal=np.stack(signals).astype(np.float32),
-        artifacts=np.stack([exposure.artifacts for exposure in exposures]) & good,
+        artifacts=np.stack([exposure.artifacts & exposure.good for exposure in exposures]),
         streak=sum(exposure.streak for exposure in exposures).astype(np.float32),
         streaked=streaked if streak else -1,
         sky_sigma=sigma,
@@ -249,16 +248,21 @@ def simulate_stack(
         faults=faults,
         config=config,
     )
-    middle = (size - 1) / 2
-    stack = CellStack(
+    return _join(exposures, truth), truth
+
+
+def _join(exposures: Sequence[StackExposure], truth: StackTruth) -> CellStack:
+    """Make the stack of exposures, with the PSFs that are told of them."""
+    good = np.stack([exposure.good for exposure in exposures])
+    middle = (good.shape[-1] - 1) / 2
+    return CellStack(
         image=np.where(good, [exposure.image for exposure in exposures], 0).astype(np.float32),
         variance=np.stack([exposure.variance for exposure in exposures]).astype(np.float32),
         good=good,
         psf=truth.kernels(x=middle, y=middle),
         psf_gradient=truth.find_gradient(x=middle, y=middle),
-        labels=tuple(f"exposure={i}" for i in range(n_exposures)),
+        labels=tuple(f"exposure={i}" for i in range(len(exposures))),
     )
-    return stack, truth
 
 
 def _draw_seeing(rng: np.random.Generator, n: int, limits: tuple[float, float]) -> np.ndarray:
