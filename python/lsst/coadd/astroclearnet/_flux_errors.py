@@ -10,13 +10,33 @@
 
 from __future__ import annotations
 
-__all__ = ("aperture_flux_error", "noise_area", "variance_between_sources")
+__all__ = (
+    "NOISE_AREA",
+    "aperture_flux_error",
+    "describe_noise",
+    "noise_area",
+    "variance_between_sources",
+)
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.ndimage
+
+from .core.patch._correlation import measure_noise_correlation
+
+if TYPE_CHECKING:
+    from .core import PatchFit
+
+_LAGS = ((1, 0), (0, 1), (1, 1), (2, 0), (0, 2), (3, 0), (0, 3), (5, 0), (0, 5))
+"""Lags x, y in pixels at which the correlation of the noise is told."""
+
+_SIDES = (5, 10, 20, 40)
+"""Sides of the squares for whose sums it is told, in pixels."""
+
+NOISE_AREA = "noise_area_"
+"""What the names of the areas begin with; the side in pixels ends them."""
 
 _SOURCE, _DIRECTIONS = 21, 8
 """Length in pixels that a faint source does not have in each of so many
@@ -52,13 +72,31 @@ def variance_between_sources(variance: np.ndarray, good: np.ndarray) -> np.ndarr
     return found
 
 
+def describe_noise(fit: PatchFit) -> dict[str, float]:
+    """Describe the correlation of the noise of the coadd, for its metadata.
+
+    Returns
+    -------
+    `dict`
+        ``noise_correlation_X_Y``, the coefficient at a lag of X and Y pixels,
+        and ``noise_area_S``, the pixels that share one independent value: the
+        noise of the sum over a square of S pixels is ``sqrt(noise_area_S)``
+        times what the variance plane alone says. Empty if there is no noise
+        to measure.
+    """
+    found = measure_noise_correlation(fit.noise, fit.coadd_variance, fit.n_image > 0)
+    lags = {f"noise_correlation_{x}_{y}": found.at(x=x, y=y) for x, y in _LAGS}
+    numbers = lags | {f"{NOISE_AREA}{side}": found.area(side) for side in _SIDES}
+    return {name: value for name, value in numbers.items() if np.isfinite(value)}
+
+
 def noise_area(metadata: Mapping[str, Any], side: float) -> float:
     """Return the number of pixels that share one independent value of noise.
 
     Parameters
     ----------
     metadata
-        That of a coadd, with ``noise_area_S`` for squares of S pixels.
+        That of a coadd, as `describe_noise` makes it.
     side
         Side of a square, in pixels.
 
@@ -68,8 +106,11 @@ def noise_area(metadata: Mapping[str, Any], side: float) -> float:
         Interpolated in the inverse of the side, in which the share that the
         border has is linear; NaN if the metadata tells nothing.
     """
-    name = "noise_area_"
-    known = {float(key.removeprefix(name)): value for key, value in metadata.items() if key.startswith(name)}
+    known = {
+        float(key.removeprefix(NOISE_AREA)): value
+        for key, value in metadata.items()
+        if key.startswith(NOISE_AREA)
+    }
     if not known:
         return np.nan
     sides = np.array(sorted(known, reverse=True))

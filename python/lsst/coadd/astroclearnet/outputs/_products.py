@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-__all__ = ("CellRecorder", "describe_noise", "make_images", "make_planes")
+__all__ = ("CellRecorder", "make_images", "make_planes")
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -21,6 +21,7 @@ import numpy as np
 from lsst.images import Box, Image
 from lsst.images.cells import CellCoadd
 
+from .._flux_errors import describe_noise
 from ..adapters import (
     UNTRUSTED,
     ApertureCorrectionStacker,
@@ -31,19 +32,12 @@ from ..adapters import (
     make_psf_flux_error,
 )
 from ..core._options import LINEAR_METHODS, FitOptions
-from ..core.patch._correlation import measure_noise_correlation
 from ..core.patch._trust import describe_psfs, find_untrusted
 from ..core.warp._register import WarpedExposure
 
 if TYPE_CHECKING:
     from .._assemble_config import AssembleAcnCoaddConfig
     from ..core import CellStack, ExposureSummary, PatchFit, Tile
-
-_LAGS = ((1, 0), (0, 1), (1, 1), (2, 0), (0, 2), (3, 0), (0, 3), (5, 0), (0, 5))
-"""Lags x, y in pixels at which the correlation of the noise is told."""
-
-_SIDES = (5, 10, 20, 40)
-"""Sides of the squares for whose sums it is told, in pixels."""
 
 
 class CellRecorder:
@@ -177,24 +171,6 @@ def make_planes(
     seen = ~planes["NO_DATA"]
     fractions = {f"untrusted_{name}": float(plane[seen].mean()) for name, plane in reasons.items()}
     return planes, {"untrusted": float(planes[UNTRUSTED][seen].mean()), **fractions}
-
-
-def describe_noise(fit: PatchFit) -> dict[str, float]:
-    """Describe the correlation of the noise of the coadd, for its metadata.
-
-    Returns
-    -------
-    `dict`
-        ``noise_correlation_X_Y``, the coefficient at a lag of X and Y pixels,
-        and ``noise_area_S``, the pixels that share one independent value: the
-        noise of the sum over a square of S pixels is ``sqrt(noise_area_S)``
-        times what the variance plane alone says. Empty if there is no noise
-        to measure.
-    """
-    found = measure_noise_correlation(fit.noise, fit.coadd_variance, fit.n_image > 0)
-    lags = {f"noise_correlation_{x}_{y}": found.at(x=x, y=y) for x, y in _LAGS}
-    numbers = lags | {f"noise_area_{side}": found.area(side) for side in _SIDES}
-    return {name: value for name, value in numbers.items() if np.isfinite(value)}
 
 
 def make_images(

@@ -23,6 +23,7 @@ import numpy as np
 from astropy.io import fits
 
 from .. import __version__
+from .._flux_errors import NOISE_AREA, describe_noise
 from ..core._options import LEAST_CELL_SIZE, LINEAR_METHODS, FitOptions
 from ._input import RestoreError
 
@@ -66,7 +67,9 @@ def write_restored(
       not be used (few exposures, at odds with them, not converged, too sharp
       or too broad for their pixels; never set without a latent). Saturated
       pixels are not known: set ``good`` to `False` there and around.
-    - ``NOISE``: one realization of the noise of ``COADD``.
+    - ``NOISE``: one realization of the noise of ``COADD``. The header cards
+      ``NAREA5`` to ``NAREA40`` of the first HDU tell its correlation, as
+      ``noise_area_5`` to ``_40`` in the metadata of coadds.
     - ``N_IMAGE``: good exposures per pixel, clipped ones not counted.
     - ``PSF``: PSF of ``COADD`` (and ``LATENT``), mean over the cells,
       ``(p, p)``, sum 1.
@@ -166,6 +169,9 @@ def _make_hdus(fit: PatchFit, options: FitOptions, source: str) -> fits.HDUList:
     header["HASLATNT"] = (not is_linear, "F: LATENT repeats COADD")
     header["SEED"] = (options.seed, "seed of everything random")
     header["DEVICE"] = (options.device, "device asked for")
+    for name, area in describe_noise(fit).items():
+        if (side := name.removeprefix(NOISE_AREA)).isdecimal():
+            header[f"NAREA{side}"] = (area, f"pixels that share a value, {side} x {side} px")
     header["N_EXP"] = (len(fit.exposures), "exposures used")
     header["SOURCE"] = (_as_text(source), "input file")
     header["PROGRAM"] = ("coadd_astroclearnet", "made by acn restore")
