@@ -120,6 +120,7 @@ def write_restored(path, *, names):
     kernel = gaussian(2.5).drawImage(nx=31, ny=31, scale=1.0, method="no_pixel").array
     images = {"LATENT": 1.0, "COADD": 2.0}
     hdus = [fits.PrimaryHDU()]
+    hdus[0].header["NAREA10"] = 4.5
     for name, level in images.items():
         if name in names:
             variance = "VARIANCE" if name == "COADD" else "LATENT_VARIANCE"
@@ -137,6 +138,7 @@ def test_restored_files_are_compared_by_their_coadd(names, level, tmp_path):
     assert (view.image == level).all() and (view.variance == 10 * level).all()
     assert adaptive_fwhm(view.psf(x=0, y=0)) == pytest.approx(2.5, rel=0.01)
     assert view.configuration.startswith("PSF of the file")
+    assert view.noise_area == {"noise_area_10": 4.5}
 
 
 def test_psf_that_is_asked_for_goes_first(tmp_path):

@@ -13,6 +13,7 @@ import dataclasses
 import galsim
 import numpy as np
 import pytest
+import scipy.ndimage
 
 from lsst.coadd.astroclearnet._coadds import CoaddView, sample_gaussian
 from lsst.coadd.astroclearnet.cli._summary import format_metrics
@@ -20,6 +21,7 @@ from lsst.coadd.astroclearnet.comparison._detect import detect_sources, is_resto
 from lsst.coadd.astroclearnet.comparison._metrics import compare_views
 from lsst.coadd.astroclearnet.comparison._photometry import adaptive_fwhm, homogenize
 from lsst.coadd.astroclearnet.comparison._truth import Truth
+from lsst.coadd.astroclearnet.core.patch._correlation import measure_noise_correlation
 
 SIZE, SCALE, SKY_RMS = 360, 0.168, 1.0
 X0, Y0 = 1000, 2000
@@ -130,6 +132,29 @@ def test_sky(scene):
     assert pick(result, "sky_rms", "acn_coadd")["value"] == pytest.approx(1.2, rel=0.03)
     assert pick(result, "sky_mean", "acn_coadd")["value"] == pytest.approx(0.1, abs=0.05)
     assert pick(result, "sky_pull", "acn_coadd")["value"] == pytest.approx(0.5, rel=0.03)
+
+
+def test_errors_of_apertures_on_the_sky(scene):
+    """With the correlation of the noise, where it is told, they are true."""
+    reference, coadd, _ = scene
+    row = pick(compare_views([reference, coadd]), "sky_aperture_pull", "deepCoadd")
+    assert row["value"] == pytest.approx(1, abs=0.25)
+    rng = np.random.default_rng(3)
+    noise = scipy.ndimage.gaussian_filter(rng.standard_normal((2, SIZE, SIZE)), (0, 1.2, 1.2))
+    noise *= 1.2 / noise.std()
+    sky = draw_view("acn_coadd", gaussian(2.5))[0].image
+    found = measure_noise_correlation(noise[1], coadd.variance, ~coadd.bad)
+    smooth = dataclasses.replace(coadd, image=(sky + noise[0]).astype(np.float32))
+    told = dataclasses.replace(
+        smooth, noise_area={f"noise_area_{side}": found.area(side) for side in (5, 10, 20)}
+    )
+    for view, expected in ((smooth, 3.5), (told, 1.0)):
+        row = pick(compare_views([reference, view]), "sky_aperture_pull", "acn_coadd")
+        assert row["value"] == pytest.approx(expected, rel=0.25)
+        assert row["n"] > 50 and row["error"] == pytest.approx(row["value"] / np.sqrt(2 * row["n"]))
+    restored = dataclasses.replace(coadd, image=np.maximum(coadd.image, 0))
+    row = pick(compare_views([reference, restored]), "sky_aperture_pull", "acn_coadd")
+    assert np.isnan(row["value"])
 
 
 def test_saturated_and_missing_pixels_are_not_measured(scene):

@@ -131,7 +131,7 @@ def test_error_of_the_mean_sky_is_that_of_correlated_noise(planes):
         image = scipy.ndimage.gaussian_filter(noise, 1.5, mode="wrap").astype(np.float32)
         view = dataclasses.replace(planes[0], image=image)
         sources = dataclasses.replace(detect_sources(view, threshold=50.0), sky=sky)
-        rows = {row[0]: row for row in make_sky_rows(view, sources, 1.0)}
+        rows = {row[0]: row for row in make_sky_rows(view, sources, 1.0, radius=6.0)}
         means.append(rows["sky_mean"][2])
         errors.append(rows["sky_mean"][3])
         widths.append(rows["sky_rms"][2])

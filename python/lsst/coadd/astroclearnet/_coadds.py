@@ -28,6 +28,7 @@ import astropy.units as u
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
 
+from ._flux_errors import NOISE_AREA
 from .core import InputExposure, InvalidExposureError, PixelSkyMap, Plane
 from .core.warp._frame import measure_pixel
 
@@ -74,6 +75,10 @@ class CoaddView:
     seams: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     """Patch pixel x, and y, of the first column and row of each cell but the
     first; empty if the coadd was not made of cells."""
+
+    noise_area: Mapping[str, float] = MappingProxyType({})
+    """What its metadata tell of the correlation of the noise, as
+    `describe_noise` does; empty if they tell nothing."""
 
     configuration: str = ""
     """How it was made, in a few words."""
@@ -203,6 +208,7 @@ def view_from_cell_coadd(coadd: CellCoadd, *, name: str) -> CoaddView:
         psf=psf,
         mask_fractions={plane: float(np.mean(coadd.mask.get(plane))) for plane in sorted(planes)},
         seams=(_inner_edges(box.x, grid.cell_shape.x), _inner_edges(box.y, grid.cell_shape.y)),
+        noise_area={key: value for key, value in coadd.metadata.items() if key.startswith(NOISE_AREA)},
         configuration=_describe_configuration(coadd.metadata),
         wcs=wcs,
     )

@@ -27,6 +27,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from .._coadds import CoaddView, sample_gaussian
+from .._flux_errors import AREA_CARD, NOISE_AREA
 from ..core import CoreError
 from ..core.warp._warped_psf import MOST_OFFSET, find_star
 from ._detect import detect_sources
@@ -127,7 +128,8 @@ def view_from_fits(
     calls it), else the first with two axes; the variance ``VARIANCE``, or
     ``LATENT_VARIANCE`` of an image called ``LATENT``; the mask ``MASK`` with
     planes named by cards ``MP_*`` as afw writes them, or ``MSKN*`` and
-    ``MSKM*`` as lsst.images does; the PSF ``PSF``, of which that of the middle
+    ``MSKM*`` as lsst.images does; the correlation of the noise the cards
+    ``NAREA*`` of ``acn restore``; the PSF ``PSF``, of which that of the middle
     cell is taken where there are cells. Without a variance the noise is taken
     from the pixels; without a PSF it is a Gaussian as wide as the sharpest
     quarter of what is round.
@@ -160,6 +162,7 @@ def view_from_fits(
         variance = _read_plane(hdus, _VARIANCES.get(hdu.name, "VARIANCE"), image.shape)
         bad, saturated = _read_mask(hdus, image.shape)
         kernel = _read_own_psf(hdus)
+        cards = {key: value for key, value in hdus[0].header.items() if key.startswith(AREA_CARD)}
     scale = _find_unit(header, path, unit)
     image = image * scale
     bad |= ~np.isfinite(image)
@@ -179,6 +182,7 @@ def view_from_fits(
         y0=0,
         pixel_scale=1.0 if pixel_scale is None else pixel_scale,
         psf=lambda *, x, y: sample_gaussian(_GUESS, 25),
+        noise_area={NOISE_AREA + key.removeprefix(AREA_CARD): value for key, value in cards.items()},
         configuration="",
     )
     taken = [] if pixel_scale else ["no world coordinates: sizes in pixels"]

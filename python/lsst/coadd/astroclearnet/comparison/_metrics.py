@@ -122,9 +122,8 @@ def compare_views(
     """
     _check_boxes(views, truth)
     reference = views[0]
-    scene = measure_scene(
-        views, truth, detection_sigma=detection_sigma, radius=aperture_radius / reference.pixel_scale
-    )
+    radius = aperture_radius / reference.pixel_scale
+    scene = measure_scene(views, truth, detection_sigma=detection_sigma, radius=radius)
     sources = scene.sources
     # The sky of a restored image says nothing of the noise.
     noisy = next((view for view in views if not is_restored(view)), reference)
@@ -140,7 +139,7 @@ def compare_views(
     rows: list[Row] = []
     for view in views:
         rows += make_star_rows(view, shapes[view.name])
-        rows += make_sky_rows(view, sources, scene.noise[view.name])
+        rows += make_sky_rows(view, sources, scene.noise[view.name], radius=radius)
         known = None if view is reference else found[reference.name]
         rows += make_count_rows(view, found[view.name], known, radius=match_radius)
         if known is not None:

@@ -95,6 +95,13 @@ DEFINITIONS = {
         "is 0.",
         "skyAperture",
     ),
+    "sky_aperture_pull": _define(
+        "sigmaMad",
+        "",
+        "Robust scatter of apertures on empty sky, at the plane's own PSF, in units of their declared error: "
+        "that of the variance plane, with the correlation of the noise if the metadata tell it.",
+        "skyAperturePull",
+    ),
     "pixel_correlation": _define(
         "mean", "", "Correlation of neighbouring sky pixels, mean of both directions.", "pixelCorrelation"
     ),

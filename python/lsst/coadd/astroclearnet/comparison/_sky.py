@@ -13,18 +13,20 @@ from __future__ import annotations
 __all__ = ("make_mask_rows", "make_seam_rows", "make_sky_rows")
 
 import numpy as np
+import sep
 
 from .._coadds import CoaddView
+from .._flux_errors import aperture_flux_error, noise_area
 from .._magnitudes import mag_from_flux
 from ._detect import filter_psf, is_restored
 from ._photometry import Sources, half_width, middle_psf
 from ._rows import Row, make_row
 
-_MIN_PIXELS = 100
+_MIN_PIXELS, _MIN_APERTURES = 100, 20
 _BLOCK = 25  # side in pixels of the blocks whose means tell how noise is correlated
 
 
-def make_sky_rows(view: CoaddView, sources: Sources, aperture_rms: float) -> list[Row]:
+def make_sky_rows(view: CoaddView, sources: Sources, aperture_rms: float, *, radius: float) -> list[Row]:
     """Make the rows about the pixels without sources.
 
     A restored image has no depth and no noise of apertures: what its method
@@ -37,7 +39,9 @@ def make_sky_rows(view: CoaddView, sources: Sources, aperture_rms: float) -> lis
     sources
         Gives the pixels free of sources.
     aperture_rms
-        Scatter of empty apertures, in nJy.
+        Scatter of empty apertures at the common PSF, in nJy.
+    radius
+        Their radius, in pixels.
     """
     sky = sources.sky & ~view.bad & ~view.saturated
     values = view.image[sky].astype(float)
@@ -55,13 +59,21 @@ def make_sky_rows(view: CoaddView, sources: Sources, aperture_rms: float) -> lis
         count = _count_independent(view.image, sky, rms)
     correlation, pairs = _correlate(view.image, sky)
     depth, depth_error = _measure_depth(view, sky)
+    aperture_pull, n_apertures = _measure_aperture_pull(view, sky, radius)
     if is_restored(view):
-        aperture_rms = depth = depth_error = float("nan")
+        aperture_rms = aperture_pull = depth = depth_error = float("nan")
     return [
         make_row("sky_rms", view.name, rms, rms / np.sqrt(2 * count), n=n),
         make_row("sky_mean", view.name, mean, rms / np.sqrt(count), n=n),
         make_row("sky_pull", view.name, pull, pull / np.sqrt(2 * count), n=n),
         make_row("sky_aperture_rms", view.name, aperture_rms, n=n),
+        make_row(
+            "sky_aperture_pull",
+            view.name,
+            aperture_pull,
+            aperture_pull / np.sqrt(2 * max(n_apertures, 1)),
+            n=n_apertures,
+        ),
         make_row("pixel_correlation", view.name, correlation, 1 / np.sqrt(count), n=pairs),
         make_row("point_source_depth", view.name, depth, depth_error, n=n),
     ]
@@ -101,6 +113,32 @@ def _correlate(image: np.ndarray, sky: np.ndarray) -> tuple[float, int]:
         products += float(np.sum((deviation[ahead] * deviation[behind])[both]))
         pairs += int(both.sum())
     return products / max(pairs, 1) / power if power > 0 else float("nan"), pairs
+
+
+def _measure_aperture_pull(view: CoaddView, sky: np.ndarray, radius: float) -> tuple[float, int]:
+    """Return the scatter of the fluxes of apertures side by side on empty sky
+    in units of their errors, and the number of apertures.
+    """
+    step = int(np.ceil(2 * radius)) + 1
+    y, x = (axis.ravel() for axis in np.mgrid[tuple(slice(step, side - step, step) for side in sky.shape)])
+    if not len(x):
+        return float("nan"), 0
+
+    def add(plane: np.ndarray) -> np.ndarray:
+        return sep.sum_circle(np.ascontiguousarray(plane, dtype=np.float64), x, y, radius, subpix=0)[0]
+
+    empty = add(~sky) == 0
+    if np.count_nonzero(empty) < _MIN_APERTURES:
+        return float("nan"), int(np.count_nonzero(empty))
+    flux, variance = add(view.image)[empty], add(view.variance)[empty]
+    area = noise_area(view.noise_area, np.sqrt(np.pi) * radius)
+    error = aperture_flux_error(
+        np.sqrt(variance),
+        radius=radius,
+        sky_variance=variance / (np.pi * radius**2),
+        area=area if np.isfinite(area) else 1.0,
+    )
+    return half_width(flux / error), len(flux)
 
 
 def _measure_depth(view: CoaddView, sky: np.ndarray) -> tuple[float, float]:

@@ -23,7 +23,7 @@ import numpy as np
 from astropy.io import fits
 
 from .. import __version__
-from .._flux_errors import NOISE_AREA, describe_noise
+from .._flux_errors import AREA_CARD, NOISE_AREA, describe_noise
 from ..core._options import LEAST_CELL_SIZE, LINEAR_METHODS, FitOptions
 from ._input import RestoreError
 
@@ -171,7 +171,7 @@ def _make_hdus(fit: PatchFit, options: FitOptions, source: str) -> fits.HDUList:
     header["DEVICE"] = (options.device, "device asked for")
     for name, area in describe_noise(fit).items():
         if (side := name.removeprefix(NOISE_AREA)).isdecimal():
-            header[f"NAREA{side}"] = (area, f"pixels that share a value, {side} x {side} px")
+            header[f"{AREA_CARD}{side}"] = (area, f"pixels that share a value, {side} x {side} px")
     header["N_EXP"] = (len(fit.exposures), "exposures used")
     header["SOURCE"] = (_as_text(source), "input file")
     header["PROGRAM"] = ("coadd_astroclearnet", "made by acn restore")
