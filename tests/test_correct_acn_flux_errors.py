@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from lsst.coadd.astroclearnet._flux_errors import aperture_flux_error, noise_area, variance_between_sources
 from lsst.coadd.astroclearnet.correct_acn_flux_errors import (
     ColumnsMissingError,
     CorrectAcnFluxErrorsTask,
     find_apertures,
 )
+from lsst.coadd.astroclearnet.flux_errors import aperture_flux_error, noise_area, variance_between_sources
 from lsst.images import YX, Box, Image, Mask, MaskPlane, MaskSchema
 from lsst.images.cells import CellField, CellGrid, CellGridBounds, CellIJ
 
@@ -72,7 +72,7 @@ def test_error_of_the_psf_flux_is_that_of_the_nearest_pixel(coadd, error):
     np.testing.assert_array_equal(catalog[PSF], [2 * 40 + 3, 29 * 40 + 39])
     np.testing.assert_array_equal(catalog["base_PsfFlux_instFlux"], [100, 200])
     assert (task.metadata["n_sources"], task.metadata["n_placed"]) == (2, 2)
-    assert task.metadata["psf_flux_ratio"] == pytest.approx((83 / 20 + 1199 / 599.5) / 2)
+    assert task.metadata["base_PsfFlux_ratio"] == pytest.approx((83 / 20 + 1199 / 599.5) / 2)
 
 
 def test_apertures_get_the_correlation_of_the_noise_of_the_sky(coadd, error):
@@ -104,6 +104,27 @@ def test_aperture_correction_multiplies_the_error_where_it_was_applied(coadd, er
     _, catalog = correct(make_catalog(**columns), coadd, error)
     np.testing.assert_allclose(catalog[PSF], expected)
     np.testing.assert_array_equal(catalog[APERTURE], correct(make_catalog(), coadd, error)[1][APERTURE])
+
+
+def test_fluxes_with_their_neighbours_have_the_correction_of_those_without(coadd, error):
+    """``proxies`` in lsst/obs_subaru d4a8abe config/forcedPhotCoadd.py:36."""
+    columns = {f"undeblended_{name}": [20.0, 599.5] for name in (PSF, APERTURE)}
+    columns |= {"undeblended_base_PsfFlux_flag_apCorr": [False, False]}
+    _, catalog = correct(make_catalog(**columns), coadd, error)
+    np.testing.assert_allclose(catalog[f"undeblended_{PSF}"], [91.3, 1199])
+    np.testing.assert_array_equal(catalog[PSF], [83, 1199])
+    assert (catalog[f"undeblended_{APERTURE}"] > [60, 600]).all()
+
+
+def test_flux_without_an_error_gets_none(coadd, error):
+    _, catalog = correct(make_catalog(**{PSF: [np.nan, 599.5], APERTURE: [50, np.nan]}), coadd, error)
+    np.testing.assert_array_equal(catalog[PSF], [np.nan, 1199])
+    np.testing.assert_array_equal(np.isnan(catalog[APERTURE]), [False, True])
+
+
+def test_catalogue_without_apertures_is_told(coadd, error, caplog):
+    correct(make_catalog(), coadd, error, aperture_fluxes=["some"])
+    assert "no fluxes in circular apertures (some)" in caplog.text
 
 
 def test_aperture_correction_of_an_aperture(coadd, error):
@@ -138,20 +159,24 @@ def test_nothing_to_correct(coadd, error):
 
 def test_columns_are_those_of_the_configuration(coadd, error):
     catalog = make_catalog(other_instFluxErr=[1.0, 1.0], some_3_0_instFluxErr=[1.0, 1.0])
-    _, catalog = correct(catalog, coadd, error, psf_flux="other", aperture_flux="some")
+    _, catalog = correct(catalog, coadd, error, psf_fluxes=["other"], aperture_fluxes=["some"])
     np.testing.assert_array_equal(catalog["other_instFluxErr"], [83, 1199])
     np.testing.assert_array_equal([catalog[PSF], catalog[APERTURE]], [[20, 599.5], [50, 100]])
     assert (catalog["some_3_0_instFluxErr"] > 2).all()
-    with pytest.raises(
-        ColumnsMissingError, match="no place_x nor place_y nor none_instFluxErr: set cent"
-    ) as e:
-        correct(catalog, coadd, error, centroid="place", psf_flux="none")
+    with pytest.raises(ColumnsMissingError, match="no place_x nor place_y nor none nor no: set cent") as e:
+        correct(catalog, coadd, error, centroid="place", psf_fluxes=["none", "no"])
     assert e.value.metadata["reason"] == str(e.value)
 
 
 def test_radii_of_apertures_are_in_their_names():
     names = ["a_12_0_instFluxErr", "a_4_5_instFluxErr", "a_4_5_instFlux", "a_flag", "ba_3_0_instFluxErr"]
-    assert find_apertures(Table(names=names), "a") == [("a_4_5", 4.5), ("a_12_0", 12.0)]
+    names.append("c_9_0_instFluxErr")
+    assert find_apertures(Table(names=names), ["a", "c"]) == [
+        ("a_4_5", 4.5),
+        ("c_9_0", 9.0),
+        ("a_12_0", 12.0),
+    ]
+    assert find_apertures(Table(names=names), []) == []
 
 
 def test_area_of_the_noise_between_sides_that_are_known():

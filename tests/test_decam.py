@@ -28,7 +28,7 @@ import sep
 from astropy.coordinates import SkyCoord
 from astropy.stats import mad_std
 
-from lsst.coadd.astroclearnet._flux_errors import aperture_flux_error, noise_area, variance_between_sources
+from lsst.coadd.astroclearnet.flux_errors import aperture_flux_error, noise_area, variance_between_sources
 from lsst.coadd.astroclearnet.ingest import ingest, load_config
 from lsst.daf.butler import Butler
 from lsst.pipe.base.simple_pipeline_executor import SimplePipelineExecutor

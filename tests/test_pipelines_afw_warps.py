@@ -183,7 +183,7 @@ def check_errors(butler, sky):
                 )
                 scatter, uncorrected = (np.nanstd(values[empty]) for values in pulls)
                 assert 0.7 < scatter < 1.3 and uncorrected > 1.6, flux
-        changed = {f"{flux}_instFluxErr" for flux, _ in find_apertures(before, "base_CircularApertureFlux")}
+        changed = {f"{flux}_instFluxErr" for flux, _ in find_apertures(before, ["base_CircularApertureFlux"])}
         assert len(changed) >= 10
         for name in before.schema.getNames():
             if name not in changed | {f"{psf}_instFluxErr"}:

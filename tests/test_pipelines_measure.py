@@ -23,6 +23,8 @@ from test_assemble_acn_coadd import make_task, run
 from lsst.coadd.astroclearnet._connections import PATCH
 from lsst.coadd.astroclearnet.correct_acn_flux_errors import CorrectAcnFluxErrorsTask
 from lsst.daf.butler import DatasetType, DimensionUniverse, StorageClassFactory
+from lsst.pipe.base.pipeline import LabelSpecifier
+from lsst.pipe.base.pipelineIR import ContractError
 
 CELL, EXPOSURE, CATALOG = "MultipleCellCoadd", "ExposureF", "SourceCatalog"
 
@@ -260,13 +262,7 @@ def test_labels_and_catalogues_are_not_those_of_deep_coadds():
 
 @pytest.mark.parametrize("name", ["acn-measure", "acn-measure-latent"])
 def test_pipelines_resolve_where_the_tasks_are_installed(name):
-    missing = [
-        package
-        for package in ("lsst.pipe.tasks", "lsst.drp.tasks", "lsst.meas.extensions.scarlet")
-        if not _is_installed(package)
-    ]
-    if missing:
-        pytest.skip(f"{', '.join(missing)} cannot be imported: PyPI has no such package.")
+    skip_without_tasks()
     graph, universe = load(name).to_graph(), DimensionUniverse()
     # As 'pipetask build --show' does it without a repository.
     graph.resolve(dimensions=universe, dataset_types={}, visualization_only=True)
@@ -276,6 +272,46 @@ def test_pipelines_resolve_where_the_tasks_are_installed(name):
     for dataset, storage_class in written.items():
         assert graph.dataset_types[dataset].storage_class_name == storage_class
     assert {*read, *written} <= set(graph.dataset_types)
+
+
+def test_errors_are_those_of_the_coadd_that_was_measured():
+    """Whoever measures another coadd is told to name it to all tasks."""
+    skip_without_tasks()
+    pipeline, coadd = load("acn-measure"), "connections.coadd"
+    for label, name in (
+        ("detectAcnCoadd", "connections.exposure_cells"),
+        ("deconvolveAcnCoadd", "connections.coadd_cell"),
+        ("deblendAcnCoadd", "connections.coadds_cell"),
+        ("measureAcnCoadd", "connections.exposure_cells"),
+        ("forcedPhotAcnCoadd", "connections.exposure_cell"),
+    ):
+        pipeline.addConfigOverride(label, name, "injected_acn_coadd")
+    with pytest.raises(ContractError, match="must read the coadd on which sources were measured"):
+        pipeline.to_graph()
+    for label in ("correctAcnMeasErrors", "correctAcnForcedErrors"):
+        pipeline.addConfigOverride(label, coadd, "injected_acn_coadd")
+    pipeline.to_graph()
+
+
+def test_catalogues_can_be_made_without_corrected_errors():
+    """As "When something goes wrong" in the guide has it."""
+    skip_without_tasks()
+    labels = set(load("acn-measure").task_labels) - {"correctAcnMeasErrors", "correctAcnForcedErrors"}
+    pipeline = load("acn-measure").subsetFromLabels(LabelSpecifier(labels=labels))
+    pipeline.addConfigOverride("measureAcnCoadd", "connections.outputSources", "acnCoadd_meas")
+    pipeline.addConfigOverride("forcedPhotAcnCoadd", "connections.measCat", "acnCoadd_forced_src")
+    assert set(pipeline.to_graph().tasks) == labels
+
+
+def skip_without_tasks():
+    """Skip where the tasks of the stack cannot be imported."""
+    missing = [
+        package
+        for package in ("lsst.pipe.tasks", "lsst.drp.tasks", "lsst.meas.extensions.scarlet")
+        if not _is_installed(package)
+    ]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} cannot be imported: PyPI has no such package.")
 
 
 def _is_installed(package):

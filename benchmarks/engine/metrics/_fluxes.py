@@ -26,8 +26,8 @@ import scipy.fft
 import sep
 from photutils.aperture import CircularAperture
 
-from lsst.coadd.astroclearnet._flux_errors import aperture_flux_error, variance_between_sources
 from lsst.coadd.astroclearnet.core.patch._correlation import measure_noise_correlation
+from lsst.coadd.astroclearnet.flux_errors import aperture_flux_error, variance_between_sources
 from lsst.coadd.astroclearnet.simulate import PIXEL_SCALE
 
 DELIVERED_RADIUS = 1.0 / PIXEL_SCALE

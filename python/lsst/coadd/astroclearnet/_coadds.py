@@ -28,9 +28,9 @@ import astropy.units as u
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
 
-from ._flux_errors import NOISE_AREA
 from .core import InputExposure, InvalidExposureError, PixelSkyMap, Plane
 from .core.warp._frame import measure_pixel
+from .flux_errors import NOISE_AREA
 
 if TYPE_CHECKING:
     from lsst.images import Image

@@ -18,6 +18,7 @@ __all__ = (
 )
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,17 @@ import numpy as np
 import lsst.pipe.base.connectionTypes as cT
 from lsst.images import Box, Image
 from lsst.images.cells import CellCoadd
-from lsst.pex.config import Field
+from lsst.pex.config import Field, ListField
 from lsst.pipe.base import PipelineTask, PipelineTaskConfig, PipelineTaskConnections, QuantumContext, Struct
 from lsst.utils.timer import timeMethod
 
 from ._connections import PATCH
 from ._errors import ReasonError
-from ._flux_errors import aperture_flux_error, noise_area, variance_between_sources
+from .flux_errors import aperture_flux_error, noise_area, variance_between_sources
+
+_UNDEBLENDED = "undeblended_"
+"""Forced fluxes that neighbours are left in; they get the aperture corrections
+of those without (lsst/obs_subaru d4a8abe config/forcedPhotCoadd.py:39)."""
 
 
 class ColumnsMissingError(ReasonError):
@@ -76,13 +81,15 @@ class CorrectAcnFluxErrorsConfig(PipelineTaskConfig, pipelineConnections=Correct
         doc="Columns of the places at which fluxes were measured, without '_x' and '_y'.",
         default="slot_Centroid",
     )
-    psf_flux = Field[str](
-        doc="Columns of the PSF flux, without '_instFluxErr'.",
-        default="base_PsfFlux",
+    psf_fluxes = ListField[str](
+        doc="Columns of PSF fluxes, without '_instFluxErr'; those that a catalogue has not are left out.",
+        default=["base_PsfFlux", f"{_UNDEBLENDED}base_PsfFlux"],
+        minLength=1,
     )
-    aperture_flux = Field[str](
-        doc="Columns of the fluxes in circular apertures, without their radii in pixels and '_instFluxErr'.",
-        default="base_CircularApertureFlux",
+    aperture_fluxes = ListField[str](
+        doc="Columns of fluxes in circular apertures, without their radii in pixels and '_instFluxErr'; "
+        "those that a catalogue has not are left out.",
+        default=["base_CircularApertureFlux", f"{_UNDEBLENDED}base_CircularApertureFlux"],
     )
 
 
@@ -119,8 +126,9 @@ class CorrectAcnFluxErrorsTask(PipelineTask):
         Parameters
         ----------
         catalog
-            Sources, changed in place: a ``lsst.afw.table.SourceCatalog``, or
-            an `~astropy.table.Table` with the same columns.
+            Sources: a ``lsst.afw.table.SourceCatalog``, or an
+            `~astropy.table.Table` with the same columns. It is changed in
+            place, unless it is a catalogue of afw that is not contiguous.
         coadd
             The coadd on which they were measured, in nJy.
         psf_flux_error
@@ -129,13 +137,13 @@ class CorrectAcnFluxErrorsTask(PipelineTask):
         Returns
         -------
         `lsst.pipe.base.Struct`
-            ``output_catalog``: `catalog`. The error of a source that has no
-            place on the image is NaN.
+            ``output_catalog``: the sources. The error of one that has no
+            place on the image, or had no error, is NaN.
 
         Raises
         ------
         ColumnsMissingError
-            If the catalogue has no such columns.
+            If the catalogue has no places, or none of the PSF fluxes.
 
         Notes
         -----
@@ -144,34 +152,37 @@ class CorrectAcnFluxErrorsTask(PipelineTask):
         (lsst/meas_base 3e17d70 applyApCorr.py:230-283). It is read from the
         coadd, as in that version the column ``_apCorr`` is NaN.
         """
-        psf_flux, places = self.config.psf_flux, [f"{self.config.centroid}_{axis}" for axis in "xy"]
-        missing = [name for name in (*places, f"{psf_flux}_instFluxErr") if not _has(catalog, name)]
+        if hasattr(catalog, "isContiguous") and not catalog.isContiguous():
+            catalog = catalog.copy(deep=True)  # columns can be written then
+        places = [f"{self.config.centroid}_{axis}" for axis in "xy"]
+        fluxes = [name for name in self.config.psf_fluxes if _has(catalog, f"{name}_instFluxErr")]
+        missing = [name for name in places if not _has(catalog, name)]
+        missing += [] if fluxes else list(self.config.psf_fluxes)
         if missing:
             raise ColumnsMissingError(
-                f"The catalogue has no {' nor '.join(missing)}: set centroid and psf_flux to columns it has."
+                f"The catalogue has no {' nor '.join(missing)}: set centroid and psf_fluxes to its columns."
             )
         x, y = (np.asarray(catalog[name]) for name in places)
         error = read_at(psf_flux_error.array, psf_flux_error.bbox, x=x, y=y)
-        ratio = self._replace(catalog, psf_flux, error * self._correction(catalog, coadd, psf_flux, x=x, y=y))
         self.metadata["n_sources"], self.metadata["n_placed"] = len(x), int(np.isfinite(error).sum())
-        self.metadata["psf_flux_ratio"] = ratio
-        self.log.info(
-            "%d of %d sources lie on the image; errors of PSF fluxes are %.2f times what they were (median).",
-            self.metadata["n_placed"],
-            len(x),
-            ratio,
-        )
+        self.log.info("%d of %d sources lie on the image.", self.metadata["n_placed"], len(x))
+        for flux in fluxes:
+            self._replace(catalog, flux, error * self._correction(catalog, coadd, flux, x=x, y=y))
         self._correct_apertures(catalog, coadd, x=x, y=y)
         return Struct(output_catalog=catalog)
 
     def _correct_apertures(self, catalog: Any, coadd: CellCoadd, *, x: np.ndarray, y: np.ndarray) -> None:
         """Correct the errors of fluxes in circular apertures."""
+        apertures = find_apertures(catalog, self.config.aperture_fluxes)
+        if not apertures:
+            names = ", ".join(self.config.aperture_fluxes)
+            self.log.warning("The catalogue has no fluxes in circular apertures (%s).", names)
         good = ~coadd.mask.get("NO_DATA")
         variance = (
             variance_between_sources(coadd.variance.array, good) if good.any() else coadd.variance.array
         )
         sky = read_at(variance, coadd.bbox, x=x, y=y)
-        for flux, radius in find_apertures(catalog, self.config.aperture_flux):
+        for flux, radius in apertures:
             area = noise_area(coadd.metadata, np.sqrt(np.pi) * radius)
             if not np.isfinite(area):
                 self.log.warning("The coadd does not tell the correlation of its noise: %s stays.", flux)
@@ -179,30 +190,32 @@ class CorrectAcnFluxErrorsTask(PipelineTask):
             correction = self._correction(catalog, coadd, flux, x=x, y=y)
             before = np.asarray(catalog[f"{flux}_instFluxErr"])
             after = aperture_flux_error(before, radius=radius, sky_variance=sky * correction**2, area=area)
-            ratio = self._replace(catalog, flux, after)
-            self.log.verbose("Errors of %s are %.2f times what they were (median).", flux, ratio)
+            self._replace(catalog, flux, after)
 
     @staticmethod
     def _correction(catalog: Any, coadd: CellCoadd, flux: str, *, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return the aperture correction that measurement has applied to each
         source, 1 where it has applied none.
         """
-        field, flag = coadd.aperture_corrections.get(f"{flux}_instFlux"), f"{flux}_flag_apCorr"
+        flag = f"{flux}_flag_apCorr"
+        field = coadd.aperture_corrections.get(f"{flux.removeprefix(_UNDEBLENDED)}_instFlux")
         if field is None or not _has(catalog, flag):
             return np.ones(len(x))
         values = read_at(field.render(coadd.bbox).array, coadd.bbox, x=x, y=y)
         return np.where(~np.asarray(catalog[flag]) & np.isfinite(values), values, 1.0)
 
-    @staticmethod
-    def _replace(catalog: Any, flux: str, error: np.ndarray) -> float:
-        """Write errors into a catalogue and return the median of their ratios
-        to those before, NaN where there is none.
+    def _replace(self, catalog: Any, flux: str, error: np.ndarray) -> None:
+        """Write errors into a catalogue, where it had some, and tell by what
+        factor they have changed.
         """
         name = f"{flux}_instFluxErr"
         before = np.array(catalog[name])
-        catalog[name] = error
+        catalog[name] = np.where(np.isfinite(before), error, np.nan)
         known = np.isfinite(error) & (before > 0)
-        return float(np.median(error[known] / before[known])) if known.any() else np.nan
+        if known.any():
+            ratio = float(np.median(error[known] / before[known]))
+            self.metadata[f"{flux}_ratio"] = ratio
+            self.log.info("Errors of %s are %.2f times what they were (median).", flux, ratio)
 
 
 def read_at(array: np.ndarray, box: Box, *, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -233,7 +246,7 @@ def read_at(array: np.ndarray, box: Box, *, x: np.ndarray, y: np.ndarray) -> np.
     return values
 
 
-def find_apertures(catalog: Any, prefix: str) -> list[tuple[str, float]]:
+def find_apertures(catalog: Any, prefixes: Iterable[str]) -> list[tuple[str, float]]:
     """Return the fluxes in circular apertures of a catalogue, and their radii
     in pixels, from the smallest on.
 
@@ -241,7 +254,7 @@ def find_apertures(catalog: Any, prefix: str) -> list[tuple[str, float]]:
     lsst/meas_base 3e17d70 src/ApertureFlux.cc:57).
     """
     names = catalog.schema.getNames() if hasattr(catalog, "schema") else catalog.colnames
-    pattern = re.compile(rf"({re.escape(prefix)}_(\d+)_(\d+))_instFluxErr")
+    pattern = re.compile(rf"((?:{'|'.join(map(re.escape, prefixes))})_(\d+)_(\d+))_instFluxErr")
     found = [match for match in map(pattern.fullmatch, names) if match]
     return sorted(((match[1], float(f"{match[2]}.{match[3]}")) for match in found), key=lambda one: one[1])
 

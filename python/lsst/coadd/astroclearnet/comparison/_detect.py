@@ -22,7 +22,7 @@ import sep
 from scipy.signal import oaconvolve
 
 from .._coadds import CoaddView, sample_gaussian
-from .._flux_errors import variance_between_sources
+from ..flux_errors import variance_between_sources
 from ._photometry import Sources, half_width, middle_psf
 
 _PARTS = 100000

@@ -27,9 +27,9 @@ from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from .._coadds import CoaddView, sample_gaussian
-from .._flux_errors import AREA_CARD, NOISE_AREA
 from ..core import CoreError
 from ..core.warp._warped_psf import MOST_OFFSET, find_star
+from ..flux_errors import AREA_CARD, NOISE_AREA
 from ._detect import detect_sources
 from ._photometry import adaptive_moments, half_width
 

@@ -99,7 +99,8 @@ DEFINITIONS = {
         "sigmaMad",
         "",
         "Robust scatter of apertures on empty sky, at the plane's own PSF, in units of their declared error: "
-        "that of the variance plane, with the correlation of the noise if the metadata tell it.",
+        "that of the variance plane, with the correlation of the noise if the metadata tell it. None in a "
+        "restored image, or of fewer than 20 apertures.",
         "skyAperturePull",
     ),
     "pixel_correlation": _define(

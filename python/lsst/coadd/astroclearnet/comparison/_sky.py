@@ -16,8 +16,8 @@ import numpy as np
 import sep
 
 from .._coadds import CoaddView
-from .._flux_errors import aperture_flux_error, noise_area
 from .._magnitudes import mag_from_flux
+from ..flux_errors import aperture_flux_error, noise_area
 from ._detect import filter_psf, is_restored
 from ._photometry import Sources, half_width, middle_psf
 from ._rows import Row, make_row

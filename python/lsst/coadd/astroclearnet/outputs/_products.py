@@ -21,7 +21,6 @@ import numpy as np
 from lsst.images import Box, Image
 from lsst.images.cells import CellCoadd
 
-from .._flux_errors import describe_noise
 from ..adapters import (
     UNTRUSTED,
     ApertureCorrectionStacker,
@@ -34,6 +33,7 @@ from ..adapters import (
 from ..core._options import LINEAR_METHODS, FitOptions
 from ..core.patch._trust import describe_psfs, find_untrusted
 from ..core.warp._register import WarpedExposure
+from ..flux_errors import describe_noise
 
 if TYPE_CHECKING:
     from .._assemble_config import AssembleAcnCoaddConfig

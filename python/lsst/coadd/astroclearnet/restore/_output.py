@@ -23,8 +23,8 @@ import numpy as np
 from astropy.io import fits
 
 from .. import __version__
-from .._flux_errors import AREA_CARD, NOISE_AREA, describe_noise
 from ..core._options import LEAST_CELL_SIZE, LINEAR_METHODS, FitOptions
+from ..flux_errors import AREA_CARD, NOISE_AREA, describe_noise
 from ._input import RestoreError
 
 if TYPE_CHECKING:
