@@ -168,6 +168,31 @@ def test_columns_are_those_of_the_configuration(coadd, error):
     assert e.value.metadata["reason"] == str(e.value)
 
 
+def test_part_of_a_catalogue_of_the_stack_is_corrected(coadd, error):
+    """Its columns cannot be written in place."""
+    reason = "lsst.afw is a part of the full LSST stack and not on PyPI"
+    table = pytest.importorskip("lsst.afw.table", reason=reason, exc_type=ImportError)
+    schema = table.SourceTable.makeMinimalSchema()
+    plain = make_catalog(base_PsfFlux_flag_apCorr=[False, False])
+    for name in plain.colnames:
+        field = name.replace("slot_Centroid", "place")
+        schema.addField(field, type="Flag" if "flag" in name else "D", doc=name)
+    whole = table.SourceCatalog(schema)
+    for row in (plain[0], plain[0], plain[1]):
+        record = whole.addNew()
+        for name in plain.colnames:
+            value = row[name]
+            record[name.replace("slot_Centroid", "place")] = bool(value) if "flag" in name else float(value)
+    part = whole[np.array([True, False, True])]
+    assert not part.isContiguous()
+    _, found = correct(part, coadd, error, centroid="place")
+    np.testing.assert_allclose(found[PSF], [91.3, 1199])
+    _, expected = correct(plain, coadd, error)
+    np.testing.assert_allclose(found[APERTURE], expected[APERTURE])
+    _, empty = correct(whole[:0], coadd, error, centroid="place")
+    assert len(empty) == 0
+
+
 def test_radii_of_apertures_are_in_their_names():
     names = ["a_12_0_instFluxErr", "a_4_5_instFluxErr", "a_4_5_instFlux", "a_flag", "ba_3_0_instFluxErr"]
     names.append("c_9_0_instFluxErr")

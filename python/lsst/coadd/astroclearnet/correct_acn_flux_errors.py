@@ -82,13 +82,14 @@ class CorrectAcnFluxErrorsConfig(PipelineTaskConfig, pipelineConnections=Correct
         default="slot_Centroid",
     )
     psf_fluxes = ListField[str](
-        doc="Columns of PSF fluxes, without '_instFluxErr'; those that a catalogue has not are left out.",
+        doc="Columns of PSF fluxes, without '_instFluxErr'; not slots, whose aperture correction is not known. "
+        "Those that a catalogue has not are left out.",
         default=["base_PsfFlux", f"{_UNDEBLENDED}base_PsfFlux"],
         minLength=1,
     )
     aperture_fluxes = ListField[str](
         doc="Columns of fluxes in circular apertures, without their radii in pixels and '_instFluxErr'; "
-        "those that a catalogue has not are left out.",
+        "not slots. Those that a catalogue has not are left out.",
         default=["base_CircularApertureFlux", f"{_UNDEBLENDED}base_CircularApertureFlux"],
     )
 
