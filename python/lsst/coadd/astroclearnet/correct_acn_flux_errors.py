@@ -82,8 +82,8 @@ class CorrectAcnFluxErrorsConfig(PipelineTaskConfig, pipelineConnections=Correct
         default="slot_Centroid",
     )
     psf_fluxes = ListField[str](
-        doc="Columns of PSF fluxes, without '_instFluxErr'; not slots, whose aperture correction is not known. "
-        "Those that a catalogue has not are left out.",
+        doc="Columns of PSF fluxes, without '_instFluxErr'; not slots, whose aperture corrections are not "
+        "known. Those that a catalogue has not are left out.",
         default=["base_PsfFlux", f"{_UNDEBLENDED}base_PsfFlux"],
         minLength=1,
     )
