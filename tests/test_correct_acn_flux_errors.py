@@ -14,11 +14,8 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from lsst.coadd.astroclearnet.correct_acn_flux_errors import (
-    ColumnsMissingError,
-    CorrectAcnFluxErrorsTask,
-    find_apertures,
-)
+from lsst.coadd.astroclearnet.adapters import find_apertures
+from lsst.coadd.astroclearnet.correct_acn_flux_errors import ColumnsMissingError, CorrectAcnFluxErrorsTask
 from lsst.coadd.astroclearnet.flux_errors import aperture_flux_error, noise_area, variance_between_sources
 from lsst.images import YX, Box, Image, Mask, MaskPlane, MaskSchema
 from lsst.images.cells import CellField, CellGrid, CellGridBounds, CellIJ

@@ -24,7 +24,7 @@ for module in ("lsst.drp.tasks.make_direct_warp", "lsst.drp.tasks.assemble_coadd
 import _afw_repository as stack  # noqa: E402
 from _afw_pipelines import DEFAULTS, PIPELINES, QUICK, execute, load, make, measure_fluxes  # noqa: E402
 
-from lsst.coadd.astroclearnet.correct_acn_flux_errors import find_apertures  # noqa: E402
+from lsst.coadd.astroclearnet.adapters import find_apertures  # noqa: E402
 from lsst.coadd.astroclearnet.repository import put_dataset  # noqa: E402
 from lsst.pipe.base import Pipeline  # noqa: E402
 

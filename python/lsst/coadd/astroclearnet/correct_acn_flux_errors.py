@@ -17,8 +17,6 @@ __all__ = (
     "CorrectAcnFluxErrorsTask",
 )
 
-import re
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -32,6 +30,7 @@ from lsst.utils.timer import timeMethod
 
 from ._connections import PATCH
 from ._errors import ReasonError
+from .adapters import find_apertures, has_column, make_writable
 from .flux_errors import aperture_flux_error, noise_area, variance_between_sources
 
 _UNDEBLENDED = "undeblended_"
@@ -153,11 +152,10 @@ class CorrectAcnFluxErrorsTask(PipelineTask):
         (lsst/meas_base 3e17d70 applyApCorr.py:230-283). It is read from the
         coadd, as in that version the column ``_apCorr`` is NaN.
         """
-        if hasattr(catalog, "isContiguous") and not catalog.isContiguous():
-            catalog = catalog.copy(deep=True)  # columns can be written then
+        catalog = make_writable(catalog)
         places = [f"{self.config.centroid}_{axis}" for axis in "xy"]
-        fluxes = [name for name in self.config.psf_fluxes if _has(catalog, f"{name}_instFluxErr")]
-        missing = [name for name in places if not _has(catalog, name)]
+        fluxes = [name for name in self.config.psf_fluxes if has_column(catalog, f"{name}_instFluxErr")]
+        missing = [name for name in places if not has_column(catalog, name)]
         missing += [] if fluxes else list(self.config.psf_fluxes)
         if missing:
             raise ColumnsMissingError(
@@ -200,7 +198,7 @@ class CorrectAcnFluxErrorsTask(PipelineTask):
         """
         flag = f"{flux}_flag_apCorr"
         field = coadd.aperture_corrections.get(f"{flux.removeprefix(_UNDEBLENDED)}_instFlux")
-        if field is None or not _has(catalog, flag):
+        if field is None or not has_column(catalog, flag):
             return np.ones(len(x))
         values = read_at(field.render(coadd.bbox).array, coadd.bbox, x=x, y=y)
         return np.where(~np.asarray(catalog[flag]) & np.isfinite(values), values, 1.0)
@@ -245,23 +243,3 @@ def read_at(array: np.ndarray, box: Box, *, x: np.ndarray, y: np.ndarray) -> np.
     values = np.full(len(x), np.nan)
     values[inside] = array[rows, columns]
     return values
-
-
-def find_apertures(catalog: Any, prefixes: Iterable[str]) -> list[tuple[str, float]]:
-    """Return the fluxes in circular apertures of a catalogue, and their radii
-    in pixels, from the smallest on.
-
-    ``base_CircularApertureFlux_12_0`` has 12.0 (``makeFieldPrefix`` in
-    lsst/meas_base 3e17d70 src/ApertureFlux.cc:57).
-    """
-    names = catalog.schema.getNames() if hasattr(catalog, "schema") else catalog.colnames
-    pattern = re.compile(rf"((?:{'|'.join(map(re.escape, prefixes))})_(\d+)_(\d+))_instFluxErr")
-    found = [match for match in map(pattern.fullmatch, names) if match]
-    return sorted(((match[1], float(f"{match[2]}.{match[3]}")) for match in found), key=lambda one: one[1])
-
-
-def _has(catalog: Any, name: str) -> bool:
-    """Tell whether a catalogue of either library has a column, or an alias of
-    one (``name in schema``: afw/table/_schema.cc:481).
-    """
-    return name in (catalog.schema if hasattr(catalog, "schema") else catalog.colnames)

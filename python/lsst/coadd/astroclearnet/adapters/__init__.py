@@ -13,6 +13,7 @@ What is behind an adapter knows neither ``lsst.images`` nor ``lsst.afw``.
 
 from ._adapter import *
 from ._aperture_corrections import *
+from ._catalogs import *
 from ._geometry import *
 from ._images import *
 from ._masks import *
