@@ -25,6 +25,7 @@ import _afw_repository as stack  # noqa: E402
 from _afw_pipelines import DEFAULTS, PIPELINES, QUICK, execute, load, make, measure_fluxes  # noqa: E402
 
 from lsst.coadd.astroclearnet.adapters import find_apertures  # noqa: E402
+from lsst.coadd.astroclearnet.flux_errors import noise_area, variance_between_sources  # noqa: E402
 from lsst.coadd.astroclearnet.repository import put_dataset  # noqa: E402
 from lsst.pipe.base import Pipeline  # noqa: E402
 
@@ -156,38 +157,44 @@ def test_sources_are_measured(repo, restored, name):
 
 
 def check_errors(butler, sky):
-    """Errors of PSF fluxes are those of the image of errors, in both
-    catalogues, and fluxes of empty places scatter by the corrected errors;
-    nothing else has changed.
+    """Errors of PSF fluxes are those of the image of errors, and those of
+    apertures hold the correlation of the noise, in both catalogues; fluxes of
+    empty places scatter by them; nothing else has changed.
     """
-    error = butler.get("acn_coadd_psf_flux_error", sky.data_id)
-    psf, apertures = "base_PsfFlux", [f"base_CircularApertureFlux_{radius}_0" for radius in (3, 6, 12)]
+    error, coadd = (butler.get(f"acn_coadd{end}", sky.data_id) for end in ("_psf_flux_error", ""))
+    between = variance_between_sources(coadd.variance.array, ~coadd.mask.get("NO_DATA"))
     for catalog in ("acnCoadd_meas", "acnCoadd_forced_src"):
         after, before = (butler.get(f"{catalog}{end}", sky.data_id) for end in ("", "_uncorrected"))
         assert after.schema == before.schema and (after["id"] == before["id"]).all()
         good = ~after["base_PsfFlux_flag"]
         assert good.sum() >= len(sky.stars)
-        place = (np.rint(after[f"slot_Centroid_{axis}"][good]).astype(int) for axis in "yx")
-        rows, columns = (values - start for values, start in zip(place, error.bbox.start, strict=True))
-        expected = error.array[rows, columns] * stack.APERTURE_CORRECTION
-        np.testing.assert_allclose(after[f"{psf}_instFluxErr"][good], expected, rtol=1e-6)
-        for flux in (psf, *apertures):
-            ratio = after[f"{flux}_instFluxErr"][good] / before[f"{flux}_instFluxErr"][good]
-            assert 1.1 < np.median(ratio) < 3
-        if catalog == "acnCoadd_meas":
-            empty = after["merge_peak_sky"]
-            assert empty.sum() > 40
-            for flux in (psf, *apertures):
-                pulls = (
-                    found[f"{flux}_instFlux"] / found[f"{flux}_instFluxErr"] for found in (after, before)
-                )
-                scatter, uncorrected = (np.nanstd(values[empty]) for values in pulls)
-                assert 0.7 < scatter < 1.3 and uncorrected > 1.6, flux
-        changed = {f"{flux}_instFluxErr" for flux, _ in find_apertures(before, ["base_CircularApertureFlux"])}
-        assert len(changed) >= 10
+        place = (np.rint(after[f"slot_Centroid_{axis}"]).astype(int) for axis in "yx")
+        pixels = tuple(values - start for values, start in zip(place, error.bbox.start, strict=True))
+        expected = {"base_PsfFlux": error.array[pixels] * stack.APERTURE_CORRECTION}
+        for flux, radius in find_apertures(before, ["base_CircularApertureFlux"]):
+            area = noise_area(coadd.metadata, np.sqrt(np.pi) * radius)
+            added = (area - 1) * np.pi * radius**2 * between[pixels]
+            expected[flux] = np.sqrt(before[f"{flux}_instFluxErr"] ** 2 + added)
+        assert len(expected) >= 11
+        for flux, values in expected.items():
+            np.testing.assert_allclose(after[f"{flux}_instFluxErr"][good], values[good], rtol=1e-6)
         for name in before.schema.getNames():
-            if name not in changed | {f"{psf}_instFluxErr"}:
+            if name not in {f"{flux}_instFluxErr" for flux in expected}:
                 np.testing.assert_array_equal(after[name], before[name])
+    check_empty_places(*(butler.get(f"acnCoadd_meas{end}", sky.data_id) for end in ("", "_uncorrected")))
+
+
+def check_empty_places(after, before):
+    """Fluxes at the sky objects scatter by the corrected errors, and by far
+    more than those of independent pixels.
+    """
+    empty = after["merge_peak_sky"]
+    assert empty.sum() > 40
+    for flux in ("base_PsfFlux", *(f"base_CircularApertureFlux_{radius}_0" for radius in (3, 6, 12))):
+        pulls = (found[f"{flux}_instFlux"] / found[f"{flux}_instFluxErr"] for found in (after, before))
+        scatter, uncorrected = (np.nanstd(values[empty]) for values in pulls)
+        assert 0.7 < scatter < 1.3, flux
+        assert uncorrected > 1.6, flux
 
 
 def test_tasks_run_by_connections_alone(repo, restored):
