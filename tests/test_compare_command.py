@@ -120,7 +120,7 @@ def write_restored(path, *, names):
     kernel = gaussian(2.5).drawImage(nx=31, ny=31, scale=1.0, method="no_pixel").array
     images = {"LATENT": 1.0, "COADD": 2.0}
     hdus = [fits.PrimaryHDU()]
-    hdus[0].header["NAREA10"] = 4.5
+    hdus[0].header["HIERARCH noise_area_10"] = 4.5
     for name, level in images.items():
         if name in names:
             variance = "VARIANCE" if name == "COADD" else "LATENT_VARIANCE"

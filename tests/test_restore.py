@@ -55,7 +55,7 @@ def test_mean_has_all_hdus_and_the_flux(stack, tmp_path):
         assert scatter == pytest.approx(1, abs=0.1)
         assert np.median(hdus["VARIANCE"].data[sky]) == pytest.approx(SIGMA**2 / 5, rel=0.05)
         # Pixels of a mean err independently.
-        assert header["NAREA5"] == pytest.approx(1, abs=0.1) and "NAREA40" in header
+        assert header["NOISE_AREA_5"] == pytest.approx(1, abs=0.1) and "NOISE_AREA_40" in header
         expected = SIGMA / np.sqrt(5 * np.sum(hdus["PSF"].data ** 2))
         assert np.median(hdus["PSF_FLUX_ERROR"].data[sky]) == pytest.approx(expected, rel=0.05)
         # The flux of the star within the aperture is what the PSF has there.
@@ -74,7 +74,7 @@ def test_mm_is_sharper_at_the_target_psf(stack, tmp_path):
     assert result.output == ""
     with fits.open(out) as hdus:
         header = hdus[0].header
-        assert header["NAREA5"] > 1.5
+        assert header["NOISE_AREA_5"] > 1.5
         assert (header["METHOD"], header["TPSFTYPE"], header["TPSFFWHM"]) == ("mm", "GAUSSIAN", 2.6)
         assert hdus["LATENT"].data.min() >= 0
         for name in ("LATENT", "COADD"):

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 __all__ = (
-    "AREA_CARD",
     "NOISE_AREA",
     "aperture_flux_error",
     "describe_noise",
@@ -36,9 +35,8 @@ _LAGS = ((1, 0), (0, 1), (1, 1), (2, 0), (0, 2), (3, 0), (0, 3), (5, 0), (0, 5))
 _SIDES = (5, 10, 20, 40)
 """Sides of the squares for whose sums it is told, in pixels."""
 
-NOISE_AREA, AREA_CARD = "noise_area_", "NAREA"
-"""What the names of the areas begin with, in metadata and in FITS headers; the
-side in pixels ends them."""
+NOISE_AREA = "noise_area_"
+"""What the names of the areas begin with; the side in pixels ends them."""
 
 _SOURCE, _DIRECTIONS = 21, 8
 """Length in pixels that a faint source does not have in each of so many

@@ -90,8 +90,9 @@ def restore(
     PSF_FLUX_ERROR (standard error of a PSF flux about each pixel of COADD;
     like the variances infinite where there are no data), MASK (bits NO_DATA,
     INTERPOLATED, CLIPPED and ACN_UNTRUSTED, numbered by the cards MP_*),
-    NOISE (a realization of that of COADD; the cards NAREA5 to NAREA40 tell
-    how many pixels share a value of it), N_IMAGE, PSF and PSF_CELLS.
+    NOISE (a realization of that of COADD; the cards NOISE_AREA_5 to
+    NOISE_AREA_40 tell how many pixels share a value of it), N_IMAGE, PSF and
+    PSF_CELLS.
     Methods kaiser and mean make no latent image: LATENT is a copy of COADD,
     and the header says HASLATNT = F.
 

@@ -29,7 +29,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from .._coadds import CoaddView, sample_gaussian
 from ..core import CoreError
 from ..core.warp._warped_psf import MOST_OFFSET, find_star
-from ..flux_errors import AREA_CARD, NOISE_AREA
+from ..flux_errors import NOISE_AREA
 from ._detect import detect_sources
 from ._photometry import adaptive_moments, half_width
 
@@ -129,10 +129,10 @@ def view_from_fits(
     ``LATENT_VARIANCE`` of an image called ``LATENT``; the mask ``MASK`` with
     planes named by cards ``MP_*`` as afw writes them, or ``MSKN*`` and
     ``MSKM*`` as lsst.images does; the correlation of the noise the cards
-    ``NAREA*`` of ``acn restore``; the PSF ``PSF``, of which that of the middle
-    cell is taken where there are cells. Without a variance the noise is taken
-    from the pixels; without a PSF it is a Gaussian as wide as the sharpest
-    quarter of what is round.
+    ``NOISE_AREA_*`` of ``acn restore``; the PSF ``PSF``, of which that of the
+    middle cell is taken where there are cells. Without a variance the noise
+    is taken from the pixels; without a PSF it is a Gaussian as wide as the
+    sharpest quarter of what is round.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def view_from_fits(
         variance = _read_plane(hdus, _VARIANCES.get(hdu.name, "VARIANCE"), image.shape)
         bad, saturated = _read_mask(hdus, image.shape)
         kernel = _read_own_psf(hdus)
-        cards = {key: value for key, value in hdus[0].header.items() if key.startswith(AREA_CARD)}
+        told = {key.lower(): value for key, value in hdus[0].header.items()}
     scale = _find_unit(header, path, unit)
     image = image * scale
     bad |= ~np.isfinite(image)
@@ -182,7 +182,7 @@ def view_from_fits(
         y0=0,
         pixel_scale=1.0 if pixel_scale is None else pixel_scale,
         psf=lambda *, x, y: sample_gaussian(_GUESS, 25),
-        noise_area={NOISE_AREA + key.removeprefix(AREA_CARD): value for key, value in cards.items()},
+        noise_area={key: value for key, value in told.items() if key.startswith(NOISE_AREA)},
         configuration="",
     )
     taken = [] if pixel_scale else ["no world coordinates: sizes in pixels"]

@@ -24,7 +24,7 @@ from astropy.io import fits
 
 from .. import __version__
 from ..core._options import LEAST_CELL_SIZE, LINEAR_METHODS, FitOptions
-from ..flux_errors import AREA_CARD, NOISE_AREA, describe_noise
+from ..flux_errors import NOISE_AREA, describe_noise
 from ._input import RestoreError
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def write_restored(
       or too broad for their pixels; never set without a latent). Saturated
       pixels are not known: set ``good`` to `False` there and around.
     - ``NOISE``: one realization of the noise of ``COADD``. The header cards
-      ``NAREA5`` to ``NAREA40`` of the first HDU tell its correlation, as
-      ``noise_area_5`` to ``_40`` in the metadata of coadds.
+      ``NOISE_AREA_5`` to ``NOISE_AREA_40`` of the first HDU tell its
+      correlation, as the metadata of coadds do.
     - ``N_IMAGE``: good exposures per pixel, clipped ones not counted.
     - ``PSF``: PSF of ``COADD`` (and ``LATENT``), mean over the cells,
       ``(p, p)``, sum 1.
@@ -170,8 +170,8 @@ def _make_hdus(fit: PatchFit, options: FitOptions, source: str) -> fits.HDUList:
     header["SEED"] = (options.seed, "seed of everything random")
     header["DEVICE"] = (options.device, "device asked for")
     for name, area in describe_noise(fit).items():
-        if (side := name.removeprefix(NOISE_AREA)).isdecimal():
-            header[f"{AREA_CARD}{side}"] = (area, f"pixels that share a value, {side} x {side} px")
+        if name.startswith(NOISE_AREA):
+            header[f"HIERARCH {name}"] = (area, "pixels that share a value of NOISE")
     header["N_EXP"] = (len(fit.exposures), "exposures used")
     header["SOURCE"] = (_as_text(source), "input file")
     header["PROGRAM"] = ("coadd_astroclearnet", "made by acn restore")

@@ -222,11 +222,12 @@ def simulate_stack(
             warped=faults.warped_noise,
         )
         exposure.spoil_columns(chance, bad_columns)
-        for count, masked in ((cosmic_rays, True), (unmasked_cosmic_rays, False)):
-            exposure.spoil_pixels(chance, count, masked=masked)
-        for crossed, masked in ((streak and i == streaked, False), (masked_trail and i == trailed, True)):
-            if crossed:
-                exposure.spoil_trail(chance, masked=masked)
+        exposure.spoil_pixels(chance, cosmic_rays, masked=True)
+        exposure.spoil_pixels(chance, unmasked_cosmic_rays, masked=False)
+        if streak and i == streaked:
+            exposure.spoil_trail(chance, masked=False)
+        if masked_trail and i == trailed:
+            exposure.spoil_trail(chance, masked=True)
         exposure.falsify(scale=scales[i], faults=faults)
         exposures.append(exposure)
         psfs.append(psf)
