@@ -66,6 +66,10 @@ def test_records_are_those_of_hsc(butler):
     assert (physical_filter.name, physical_filter.band) == ("HSC-I", "i")
     (patch,) = butler.query_dimension_records("patch")
     assert (patch.id, patch.cell_x, patch.cell_y) == (40, 4, 4)
+    # Identifiers of sources have room for so many patches.
+    (sky_map,) = butler.query_dimension_records("skymap")
+    assert sky_map.patch_nx_max * sky_map.patch_ny_max > patch.id
+    assert sky_map.tract_max > patch.tract
     visits = butler.query_dimension_records("visit")
     assert len(visits) == 5
     assert all(visit.timespan.end > visit.timespan.begin for visit in visits)

@@ -34,6 +34,7 @@ __all__ = (
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,10 @@ def write_geometry(butler: Butler, geometry: Mapping[str, Any]) -> None:
     skymap, entries = geometry["skymap"], geometry["tracts"]
     tracts = {int(tract): [int(patch) for patch in entry["patches"]] for tract, entry in entries.items()}
     indices = [patch["index"] for entry in entries.values() for patch in entry["patches"].values()]
+    columns, rows = (max(along) + 1 for along in zip(*indices, strict=True))
+    # As many as the largest id asks for: identifiers of sources are made of
+    # them (lsst/skymap 91c88c0 packers.py:247-251).
+    columns = max(columns, math.ceil((max(max(patches) for patches in tracts.values()) + 1) / rows))
     digest = hashlib.sha1(json.dumps(geometry, sort_keys=True).encode(), usedforsecurity=False).digest()
     insert = butler.registry.insertDimensionData
     with butler.transaction():
@@ -183,8 +188,8 @@ def write_geometry(butler: Butler, geometry: Mapping[str, Any]) -> None:
                 "name": skymap,
                 "hash": digest,
                 "tract_max": max(tracts) + 1,
-                "patch_nx_max": max(x for x, _ in indices) + 1,
-                "patch_ny_max": max(y for _, y in indices) + 1,
+                "patch_nx_max": columns,
+                "patch_ny_max": rows,
             },
         )
         for tract, patches in tracts.items():
