@@ -37,7 +37,7 @@ $(INSTALLED): pyproject.toml
 	    echo "Making $(VENV) with $$python"; \
 	    "$$python" -m venv $$(test ! -e $(VENV)/pyvenv.cfg || echo --clear) $(VENV); \
 	fi
-	@echo "Installing into $(VENV): the first time about 6.5 GB (torch brings its CUDA libraries), some minutes"
+	@echo "Installing into $(VENV): the first time about 6.5 GB, and 8 GB while it lasts (torch brings its CUDA libraries), some minutes"
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[test]'
 	@touch $(INSTALLED)
 
