@@ -153,7 +153,22 @@ def test_sources_are_measured(repo, restored, name):
     alone = [np.hypot(x - peak_x, y - peak_y).min() > 8 for peak_x, peak_y in peaks]
     # By the stack's defaults there are hundreds.
     assert len(peaks) >= len(x) and np.sum(alone) <= 4
+    check_flags(butler, repo[1])
     check_errors(butler, repo[1])
+
+
+def check_flags(butler, sky):
+    """Catalogues tell which sources lie on pixels that are not trusted."""
+    bad = butler.get("acn_coadd", sky.data_id).mask.get("ACN_UNTRUSTED")
+    box = butler.get("acn_coadd", sky.data_id).bbox
+    for catalog in ("acnCoadd_meas", "acnCoadd_forced_src"):
+        table = butler.get(catalog, sky.data_id)
+        centre, anywhere = (table[f"base_PixelFlags_flag_acn_untrusted{end}"] for end in ("Center", ""))
+        places = (np.rint(table[f"slot_Centroid_{axis}"]).astype(int) for axis in "yx")
+        at = tuple(values - start for values, start in zip(places, box.start, strict=True))
+        # Nine pixels are the centre.
+        assert bad[at].any() and centre[bad[at]].all() and anywhere[centre].all()
+        assert not anywhere.all()
 
 
 def check_errors(butler, sky):

@@ -274,6 +274,21 @@ def test_pipelines_resolve_where_the_tasks_are_installed(name):
     assert {*read, *written} <= set(graph.dataset_types)
 
 
+def test_sources_are_detected_by_our_subtask_with_the_settings_of_the_instrument():
+    """Retargeting keeps what was set before."""
+    skip_without_tasks()
+    pytest.importorskip("lsst.obs.subaru", reason="a part of the full stack", exc_type=ImportError)
+    from lsst.coadd.astroclearnet.detect_acn_sources import DetectAcnSourcesTask
+
+    pipeline = load("acn-measure").subsetFromLabels(LabelSpecifier(labels={"detectAcnCoadd"}))
+    pipeline.addInstrument("lsst.obs.subaru.HyperSuprimeCam")
+    detection = pipeline.to_graph().tasks["detectAcnCoadd"].config.detection
+    assert detection.target is DetectAcnSourcesTask
+    assert detection.thresholdType == "pixel_stdev" and not detection.doThresholdScaling
+    # lsst/obs_subaru d4a8abe config/detectCoaddSources.py.
+    assert detection.reEstimateBackground and detection.background.binSize == 128
+
+
 def test_errors_are_those_of_the_coadd_that_was_measured():
     """Whoever measures another coadd is told to name it to all tasks."""
     skip_without_tasks()

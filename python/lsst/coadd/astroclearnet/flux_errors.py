@@ -15,6 +15,7 @@ __all__ = (
     "aperture_flux_error",
     "describe_noise",
     "noise_area",
+    "sky_scatter",
     "variance_between_sources",
 )
 
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.ndimage
+import sep
 
 from .core.patch._correlation import measure_noise_correlation
 
@@ -70,6 +72,25 @@ def variance_between_sources(variance: np.ndarray, good: np.ndarray) -> np.ndarr
         line[y, x] = True
         np.maximum(found, scipy.ndimage.grey_opening(variance, footprint=line), out=found)
     return found
+
+
+def sky_scatter(image: np.ndarray, bad: np.ndarray) -> float:
+    """Measure the scatter of the pixels between sources, as `sep` does: by
+    clipping in meshes.
+
+    Parameters
+    ----------
+    image
+        Pixels, ``(y, x)``.
+    bad
+        Pixels to leave out, bool ``(y, x)``.
+
+    Returns
+    -------
+    `float`
+        In the unit of the image; 0 where nearly all pixels are equal.
+    """
+    return float(sep.Background(np.ascontiguousarray(image, dtype=np.float32), mask=bad).globalrms)
 
 
 def describe_noise(fit: PatchFit) -> dict[str, float]:

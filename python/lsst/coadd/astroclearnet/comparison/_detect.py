@@ -22,7 +22,7 @@ import sep
 from scipy.signal import oaconvolve
 
 from .._coadds import CoaddView, sample_gaussian
-from ..flux_errors import variance_between_sources
+from ..flux_errors import sky_scatter, variance_between_sources
 from ._photometry import Sources, half_width, middle_psf
 
 _PARTS = 100000
@@ -110,12 +110,10 @@ def is_restored(view: CoaddView) -> bool:
 
 
 def _sky_scatter(image: np.ndarray, bad: np.ndarray) -> float:
-    """Measure the scatter of the pixels between sources, as `sep` does: by
-    clipping in meshes.
+    """Measure the scatter of the pixels between sources; where nearly all are
+    equal, of all pixels, because nothing is left by the clipping.
     """
-    scatter = sep.Background(np.ascontiguousarray(image, dtype=np.float32), mask=bad).globalrms
-    # Where nearly all pixels are equal nothing is left by the clipping.
-    return float(scatter) if scatter > 0 else half_width(image[~bad])
+    return sky_scatter(image, bad) or half_width(image[~bad])
 
 
 def filter_psf(view: CoaddView, good: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
