@@ -86,7 +86,7 @@ def test_apertures_stay_where_nothing_is_known_of_the_correlation(coadd, error, 
     coadd.metadata.clear()
     _, catalog = correct(make_catalog(), coadd, error)
     np.testing.assert_array_equal(catalog[APERTURE], [50, 100])
-    assert "base_CircularApertureFlux_12_0 stays" in caplog.text
+    assert "errors of base_CircularApertureFlux_12_0 stay" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,21 @@ def test_flux_without_an_error_gets_none(coadd, error):
 
 def test_catalogue_without_apertures_is_told(coadd, error, caplog):
     correct(make_catalog(), coadd, error, aperture_fluxes=["some"])
-    assert "no fluxes in circular apertures (some)" in caplog.text
+    assert "no fluxes in apertures (some, ext_photometryKron_KronFlux, undebl" in caplog.text
+
+
+@pytest.mark.parametrize(("config", "radii"), [({}, 2.5), ({"kron_radii": 4.8}, 4.8)])
+def test_elliptical_apertures_are_as_large_as_their_radii_say(coadd, error, config, radii):
+    """What has no radius has no error."""
+    flux = "ext_photometryKron_KronFlux"
+    columns = {"instFluxErr": [50.0, 100.0], "radius": [2.0, 0.0], "flag_apCorr": [False, True]}
+    catalog = make_catalog(**{f"{flux}_{name}": values for name, values in columns.items()})
+    coadd.aperture_corrections[f"{flux}_instFlux"] = coadd.aperture_corrections.pop("base_PsfFlux_instFlux")
+    _, catalog = correct(catalog, coadd, error, **config)
+    side = np.sqrt(np.pi) * radii * 2.0
+    # The areas above are 4 + 10 / side.
+    added = (4 + 10 / side - 1) * side**2 * 4.0 * 1.1**2
+    np.testing.assert_allclose(catalog[f"{flux}_instFluxErr"], [np.sqrt(50**2 + added), np.nan])
 
 
 def test_aperture_correction_of_an_aperture(coadd, error):

@@ -31,7 +31,7 @@ from lsst.utils.timer import timeMethod
 from ._connections import PATCH
 from ._errors import ReasonError
 from .adapters import find_apertures, has_column, make_writable
-from .flux_errors import aperture_flux_error, noise_area, variance_between_sources
+from .flux_errors import NOISE_AREA, aperture_flux_error, noise_area, variance_between_sources
 
 _UNDEBLENDED = "undeblended_"
 """Forced fluxes that neighbours are left in; they get the aperture corrections
@@ -90,6 +90,16 @@ class CorrectAcnFluxErrorsConfig(PipelineTaskConfig, pipelineConnections=Correct
         doc="Columns of fluxes in circular apertures, without their radii in pixels and '_instFluxErr'; "
         "not slots. Those that a catalogue has not are left out.",
         default=["base_CircularApertureFlux", f"{_UNDEBLENDED}base_CircularApertureFlux"],
+    )
+    kron_fluxes = ListField[str](
+        doc="Columns of fluxes in Kron's elliptical apertures, without '_instFluxErr'; not slots. Those that "
+        "a catalogue has not are left out.",
+        default=["ext_photometryKron_KronFlux", f"{_UNDEBLENDED}ext_photometryKron_KronFlux"],
+    )
+    kron_radii = Field[float](
+        doc="Radius of these apertures over that in the column '_radius': nRadiusForFlux of the plugin.",
+        default=2.5,
+        check=lambda value: value > 0,
     )
 
 
@@ -171,25 +181,40 @@ class CorrectAcnFluxErrorsTask(PipelineTask):
         return Struct(output_catalog=catalog)
 
     def _correct_apertures(self, catalog: Any, coadd: CellCoadd, *, x: np.ndarray, y: np.ndarray) -> None:
-        """Correct the errors of fluxes in circular apertures."""
-        apertures = find_apertures(catalog, self.config.aperture_fluxes)
+        """Correct the errors of fluxes in apertures."""
+        apertures = self._find_apertures(catalog)
         if not apertures:
-            names = ", ".join(self.config.aperture_fluxes)
-            self.log.warning("The catalogue has no fluxes in circular apertures (%s).", names)
+            names = ", ".join([*self.config.aperture_fluxes, *self.config.kron_fluxes])
+            self.log.warning("The catalogue has no fluxes in apertures (%s).", names)
+        elif not any(key.startswith(NOISE_AREA) for key in coadd.metadata):
+            names = ", ".join(apertures)
+            self.log.warning(
+                "The coadd does not tell the correlation of its noise: errors of %s stay.", names
+            )
+            return
         good = ~coadd.mask.get("NO_DATA")
         variance = (
             variance_between_sources(coadd.variance.array, good) if good.any() else coadd.variance.array
         )
         sky = read_at(variance, coadd.bbox, x=x, y=y)
-        for flux, radius in apertures:
+        for flux, radius in apertures.items():
             area = noise_area(coadd.metadata, np.sqrt(np.pi) * radius)
-            if not np.isfinite(area):
-                self.log.warning("The coadd does not tell the correlation of its noise: %s stays.", flux)
-                continue
             correction = self._correction(catalog, coadd, flux, x=x, y=y)
             before = np.asarray(catalog[f"{flux}_instFluxErr"])
             after = aperture_flux_error(before, radius=radius, sky_variance=sky * correction**2, area=area)
             self._replace(catalog, flux, after)
+
+    def _find_apertures(self, catalog: Any) -> dict[str, np.ndarray]:
+        """Return the radii in pixels of the apertures of a catalogue, one for
+        all sources or one for each.
+        """
+        found = find_apertures(catalog, self.config.aperture_fluxes)
+        radii = {flux: np.asarray(radius) for flux, radius in found}
+        for flux in self.config.kron_fluxes:
+            if has_column(catalog, f"{flux}_instFluxErr"):
+                radius = np.asarray(catalog[f"{flux}_radius"], dtype=float)
+                radii[flux] = np.where(radius > 0, self.config.kron_radii * radius, np.nan)
+        return radii
 
     @staticmethod
     def _correction(catalog: Any, coadd: CellCoadd, flux: str, *, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -111,7 +111,7 @@ def describe_noise(fit: PatchFit) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if np.isfinite(value)}
 
 
-def noise_area(metadata: Mapping[str, Any], side: float) -> float:
+def noise_area(metadata: Mapping[str, Any], side: float | np.ndarray) -> np.ndarray:
     """Return the number of pixels that share one independent value of noise.
 
     Parameters
@@ -119,13 +119,13 @@ def noise_area(metadata: Mapping[str, Any], side: float) -> float:
     metadata
         That of a coadd, as `describe_noise` makes it.
     side
-        Side of a square, in pixels.
+        Side of a square, in pixels; one, or ``(k,)``.
 
     Returns
     -------
-    `float`
-        Interpolated in the inverse of the side, in which the share that the
-        border has is linear; NaN if the metadata tells nothing.
+    `numpy.ndarray`
+        As `side`. Interpolated in the inverse of the side, in which the share
+        that the border has is linear; NaN if the metadata tells nothing.
     """
     known = {
         float(key.removeprefix(NOISE_AREA)): value
@@ -133,15 +133,15 @@ def noise_area(metadata: Mapping[str, Any], side: float) -> float:
         if key.startswith(NOISE_AREA)
     }
     if not known:
-        return np.nan
+        return np.full(np.shape(side), np.nan)
     sides = np.array(sorted(known, reverse=True))
-    return float(np.interp(1 / side, 1 / sides, [known[side] for side in sides]))
+    return np.asarray(np.interp(1 / np.asarray(side), 1 / sides, [known[side] for side in sides]))
 
 
 def aperture_flux_error(
-    error: np.ndarray, *, radius: float, sky_variance: np.ndarray, area: float
+    error: np.ndarray, *, radius: float | np.ndarray, sky_variance: np.ndarray, area: float | np.ndarray
 ) -> np.ndarray:
-    """Return the errors of fluxes in circular apertures.
+    """Return the errors of fluxes in apertures.
 
     The noise of the sky is correlated, what sources add to the variance is
     taken for independent: by measurement (``benchmarks/EXPERIMENTS.md``).
@@ -152,17 +152,18 @@ def aperture_flux_error(
         Errors of independent pixels, the root of the sum of their variances,
         ``(k,)``.
     radius
-        Radius of the aperture, in pixels.
+        Radius of the apertures in pixels, of ellipses the root of the product
+        of their half axes; one, or ``(k,)``.
     sky_variance
         `variance_between_sources` at the places of the apertures, ``(k,)``,
         in the squared unit of `error`.
     area
         `noise_area` of a square as large as the aperture, of side
-        ``sqrt(pi) radius``.
+        ``sqrt(pi) radius``; one, or ``(k,)``.
 
     Returns
     -------
     `numpy.ndarray`
         ``(k,)``.
     """
-    return np.sqrt(error**2 + max(area - 1.0, 0.0) * np.pi * radius**2 * sky_variance)
+    return np.sqrt(error**2 + np.maximum(area - 1.0, 0.0) * np.pi * radius**2 * sky_variance)
