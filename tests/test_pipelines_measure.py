@@ -31,7 +31,12 @@ CELL, EXPOSURE, CATALOG = "MultipleCellCoadd", "ExposureF", "SourceCatalog"
 UPSTREAM = {
     # lsst/pipe_tasks 5b638a48 multiBand.py:73-170.
     "lsst.pipe.tasks.multiBand.DetectCoaddSourcesTask": {
-        "fields": {"useCellCoadds", "detection.thresholdType", "detection.doThresholdScaling"},
+        "fields": {
+            "useCellCoadds",
+            "detection.thresholdType",
+            "detection.doThresholdScaling",
+            "detection.doBackgroundTweak",
+        },
         "inputs": {"exposure_cells": ("{inputCoaddName}CoaddCell", CELL)},
         "outputs": {
             "detectionSchema": ("{outputCoaddName}Coadd_det_schema", CATALOG),
@@ -284,7 +289,8 @@ def test_sources_are_detected_by_our_subtask_with_the_settings_of_the_instrument
     pipeline.addInstrument("lsst.obs.subaru.HyperSuprimeCam")
     detection = pipeline.to_graph().tasks["detectAcnCoadd"].config.detection
     assert detection.target is DetectAcnSourcesTask
-    assert detection.thresholdType == "pixel_stdev" and not detection.doThresholdScaling
+    assert detection.thresholdType == "pixel_stdev"
+    assert not detection.doThresholdScaling and not detection.doBackgroundTweak
     # lsst/obs_subaru d4a8abe config/detectCoaddSources.py.
     assert detection.reEstimateBackground and detection.background.binSize == 128
 
