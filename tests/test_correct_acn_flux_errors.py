@@ -72,6 +72,14 @@ def test_error_of_the_psf_flux_is_that_of_the_nearest_pixel(coadd, error):
     assert task.metadata["base_PsfFlux_ratio"] == pytest.approx((83 / 20 + 1199 / 599.5) / 2)
 
 
+def test_places_without_data_do_not_count_in_what_is_told(coadd, error):
+    """The stack puts sky objects there."""
+    places = {"slot_Centroid_x": [5003.4, 5002.0], "slot_Centroid_y": [201.6, 228.0]}
+    task, catalog = correct(make_catalog(**places), coadd, error)
+    assert catalog[PSF][1] == 28 * 40 + 2
+    assert task.metadata["base_PsfFlux_ratio"] == pytest.approx(83 / 20)
+
+
 def test_apertures_get_the_correlation_of_the_noise_of_the_sky(coadd, error):
     """Not what sources add to the variance, which counts as it did."""
     coadd.variance.array[0:5, 0:7] = 100.0

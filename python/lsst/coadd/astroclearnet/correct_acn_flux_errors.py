@@ -175,34 +175,41 @@ class CorrectAcnFluxErrorsTask(PipelineTask):
         error = read_at(psf_flux_error.array, psf_flux_error.bbox, x=x, y=y)
         self.metadata["n_sources"], self.metadata["n_placed"] = len(x), int(np.isfinite(error).sum())
         self.log.info("%d of %d sources lie on the image.", self.metadata["n_placed"], len(x))
-        for flux in fluxes:
-            self._replace(catalog, flux, error * self._correction(catalog, coadd, flux, x=x, y=y))
-        self._correct_apertures(catalog, coadd, x=x, y=y)
+        errors = {flux: error * self._correction(catalog, coadd, flux, x=x, y=y) for flux in fluxes}
+        errors |= self._correct_apertures(catalog, coadd, x=x, y=y)
+        # The stack puts empty places where there are no data, too.
+        data = read_at(~coadd.mask.get("NO_DATA"), coadd.bbox, x=x, y=y) == 1
+        for flux, values in errors.items():
+            self._replace(catalog, flux, values, counted=data)
         return Struct(output_catalog=catalog)
 
-    def _correct_apertures(self, catalog: Any, coadd: CellCoadd, *, x: np.ndarray, y: np.ndarray) -> None:
-        """Correct the errors of fluxes in apertures."""
+    def _correct_apertures(
+        self, catalog: Any, coadd: CellCoadd, *, x: np.ndarray, y: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return the corrected errors of fluxes in apertures."""
         apertures = self._find_apertures(catalog)
         if not apertures:
             names = ", ".join([*self.config.aperture_fluxes, *self.config.kron_fluxes])
             self.log.warning("The catalogue has no fluxes in apertures (%s).", names)
-        elif not any(key.startswith(NOISE_AREA) for key in coadd.metadata):
-            names = ", ".join(apertures)
-            self.log.warning(
-                "The coadd does not tell the correlation of its noise: errors of %s stay.", names
-            )
-            return
+            return {}
+        if not any(key.startswith(NOISE_AREA) for key in coadd.metadata):
+            text = "The coadd does not tell the correlation of its noise: errors of %s stay."
+            self.log.warning(text, ", ".join(apertures))
+            return {}
         good = ~coadd.mask.get("NO_DATA")
         variance = (
             variance_between_sources(coadd.variance.array, good) if good.any() else coadd.variance.array
         )
         sky = read_at(variance, coadd.bbox, x=x, y=y)
+        errors = {}
         for flux, radius in apertures.items():
             area = noise_area(coadd.metadata, np.sqrt(np.pi) * radius)
             correction = self._correction(catalog, coadd, flux, x=x, y=y)
             before = np.asarray(catalog[f"{flux}_instFluxErr"])
-            after = aperture_flux_error(before, radius=radius, sky_variance=sky * correction**2, area=area)
-            self._replace(catalog, flux, after)
+            errors[flux] = aperture_flux_error(
+                before, radius=radius, sky_variance=sky * correction**2, area=area
+            )
+        return errors
 
     def _find_apertures(self, catalog: Any) -> dict[str, np.ndarray]:
         """Return the radii in pixels of the apertures of a catalogue, one for
@@ -228,14 +235,14 @@ class CorrectAcnFluxErrorsTask(PipelineTask):
         values = read_at(field.render(coadd.bbox).array, coadd.bbox, x=x, y=y)
         return np.where(~np.asarray(catalog[flag]) & np.isfinite(values), values, 1.0)
 
-    def _replace(self, catalog: Any, flux: str, error: np.ndarray) -> None:
+    def _replace(self, catalog: Any, flux: str, error: np.ndarray, *, counted: np.ndarray) -> None:
         """Write errors into a catalogue, where it had some, and tell by what
-        factor they have changed.
+        factor those that count have changed.
         """
         name = f"{flux}_instFluxErr"
         before = np.array(catalog[name])
         catalog[name] = np.where(np.isfinite(before), error, np.nan)
-        known = np.isfinite(error) & (before > 0)
+        known = counted & np.isfinite(error) & (before > 0)
         if known.any():
             ratio = float(np.median(error[known] / before[known]))
             self.metadata[f"{flux}_ratio"] = ratio
