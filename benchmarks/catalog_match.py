@@ -15,6 +15,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from lsst.coadd.astroclearnet.comparison._photometry import Sources, select_isolated
+from lsst.images import Image
 
 _DISTANCE = 14
 """Pixels around a source in which none of more than 2 % of its flux may be."""
@@ -29,6 +30,15 @@ def find_isolated(truth: astropy.table.Table) -> np.ndarray:
     return select_isolated(sources, np.array(truth["flux"]), distance=_DISTANCE)
 
 
+def place_single(catalog: astropy.table.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of what was measured alone, not of parents and empty
+    places, ``(n,)``, and its places x, y, ``(n, 2)``.
+    """
+    single = (catalog["deblend_nChild"] == 0) & np.isfinite(catalog["slot_Centroid_x"])
+    rows = np.flatnonzero(single & ~catalog["merge_peak_sky"])
+    return rows, np.stack([catalog[f"slot_Centroid_{axis}"][rows] for axis in "xy"], axis=1)
+
+
 def find_rows(catalog: astropy.table.Table, truth: astropy.table.Table) -> tuple[np.ndarray, np.ndarray]:
     """Find true sources in a catalogue.
 
@@ -40,7 +50,17 @@ def find_rows(catalog: astropy.table.Table, truth: astropy.table.Table) -> tuple
     found
         Whether it is there, bool ``(n,)``.
     """
-    single = np.flatnonzero((catalog["deblend_nChild"] == 0) & np.isfinite(catalog["slot_Centroid_x"]))
-    places = np.stack([catalog[f"slot_Centroid_{axis}"][single] for axis in "xy"], axis=1)
+    rows, places = place_single(catalog)
     distance, nearest = KDTree(places).query(np.stack([truth["x"], truth["y"]], axis=1))
-    return single[np.minimum(nearest, len(single) - 1)], distance < _MATCH
+    return rows[np.minimum(nearest, len(rows) - 1)], distance < _MATCH
+
+
+def look_up(image: Image, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the pixels nearest to places; those at the border for what lies
+    beyond.
+    """
+    rows, columns = (
+        np.clip(np.rint(values).astype(int) - side.start, 0, side.size - 1)
+        for values, side in ((y, image.bbox.y), (x, image.bbox.x))
+    )
+    return image.array[rows, columns]

@@ -10,8 +10,8 @@
 
 ``python -m benchmarks.catalog_truth REPO --collections u/demo/acn`` takes the
 repository of ``acn demo`` and a run of ``pipelines/acn.yaml`` in it, measures
-``acn_coadd`` and ``deepCoadd`` with ``acn-measure.yaml``, and compares fluxes
-and the separation of stars and galaxies. ``--out FILE`` writes the table.
+``acn_coadd`` and ``deepCoadd`` with ``acn-measure.yaml``, and compares fluxes,
+the separation of stars and galaxies, and close pairs. ``--out FILE`` writes the table.
 Needs the full stack; ten minutes at full size.
 """
 
@@ -20,21 +20,31 @@ from __future__ import annotations
 import argparse
 import itertools
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import astropy.table
 import numpy as np
+from scipy.spatial import KDTree
 
+from lsst.coadd.astroclearnet._coadds import view_from_cell_coadd
 from lsst.daf.butler import Butler
 
-from .catalog_match import find_isolated, find_rows
+from .catalog_match import find_isolated, find_rows, look_up, place_single
 from .print_lines import print_lines
 
 _MAGNITUDES = range(20, 26)
 
 _LEAST = 15
 """Sources that a row must have."""
+
+_DISTANCES = (0.4, 0.6, 0.8, 1.0)
+"""Of pairs, in arcsec."""
+
+_PAIRS, _UNLIKE = (19.0, 24.5), 1.5
+"""Magnitudes of their sources, and the difference they may have."""
+
+_LEAST_EXPOSURES = 10
 
 _FLUXES = ("base_PsfFlux", "modelfit_CModel", "ext_photometryKron_KronFlux")
 
@@ -76,13 +86,58 @@ def tabulate(tables: list[astropy.table.Table]) -> Iterator[list[str]]:
         yield [kind, f"{low}-{low + 1}", *cells]
 
 
+def count_pairs(
+    catalog: astropy.table.Table, truth: astropy.table.Table, *, pixel_scale: float
+) -> dict[tuple[str, float], tuple[int, int]]:
+    """Count close pairs of true sources, and those of which each has a source
+    of its own in the catalogue, nearer than .4 of their distance.
+
+    Parameters
+    ----------
+    catalog
+        What was measured.
+    truth
+        True sources to make pairs of.
+    pixel_scale
+        Side of a pixel, in arcsec.
+
+    Returns
+    -------
+    `dict`
+        By kind and least distance in arcsec: pairs that are resolved, all.
+    """
+    places = np.stack([truth["x"], truth["y"]], axis=1)
+    one, two = KDTree(places).query_pairs(_DISTANCES[-1] / pixel_scale, output_type="ndarray").T
+    distance = np.hypot(*(places[one] - places[two]).T)
+    alike = np.abs(truth["mag"][one] - truth["mag"][two]) < _UNLIKE
+    stars = (truth["type"][one] == "star") & (truth["type"][two] == "star")
+    measured = KDTree(place_single(catalog)[1])
+    (off_one, row_one), (off_two, row_two) = (measured.query(places[index]) for index in (one, two))
+    resolved = (np.maximum(off_one, off_two) < 0.4 * distance) & (row_one != row_two)
+    counts = {}
+    for (low, high), (kind, chosen) in itertools.product(
+        itertools.pairwise(_DISTANCES), {"stars": stars, "others": ~stars}.items()
+    ):
+        inside = chosen & alike & (distance * pixel_scale >= low) & (distance * pixel_scale < high)
+        counts[kind, low] = int(resolved[inside].sum()), int(inside.sum())
+    return counts
+
+
 def make_lines(butlers: dict[str, Butler]) -> Iterator[str]:
     """Make the lines of the table, and what it is."""
-    tables = []
+    tables, counts = [], []
     for name, butler in butlers.items():
         (ref,) = butler.query_datasets("acn_truth_catalog")
-        catalog = "acnCoadd_meas" if name == "acn_coadd" else "acnCoadd_meas_uncorrected"
-        tables.append(match(butler.get(catalog, ref.dataId).asAstropy(), butler.get(ref)))
+        truth = butler.get(ref)
+        ending = "" if name == "acn_coadd" else "_uncorrected"
+        catalog = butler.get(f"acnCoadd_meas{ending}", ref.dataId).asAstropy()
+        tables.append(match(catalog, truth))
+        view = view_from_cell_coadd(butler.get("acn_coadd", ref.dataId), name="acn_coadd")
+        seen = (
+            look_up(butler.get("acn_coadd_n_image", ref.dataId), truth["x"], truth["y"]) >= _LEAST_EXPOSURES
+        )
+        bright = (truth["mag"] >= _PAIRS[0]) & (truth["mag"] < _PAIRS[1]) & ~truth["saturated"]
+        counts.append(count_pairs(catalog, truth[seen & bright], pixel_scale=view.pixel_scale))
     yield from ("# Catalogues of the stack", "")
     text = (
         "A patch of acn demo measured by the tasks of acn-measure.yaml; of each pair, "
@@ -94,9 +149,26 @@ def make_lines(butlers: dict[str, Butler]) -> Iterator[str]:
     )
     yield from (*textwrap.wrap(text, 100), "")
     titles = ["sources", "mag", "number", "star by flux", "star by size", "PSF flux", "CModel", "Kron"]
-    yield f"| {' | '.join(titles)} |"
-    yield "|---" * len(titles) + "|"
-    for cells in tabulate(tables):
+    yield from _make_table(titles, tabulate(tables))
+    text = (
+        f"Pairs of true sources of {_PAIRS[0]:g} to {_PAIRS[1]:g} mag that differ by less than {_UNLIKE:g} mag, "
+        f"where {_LEAST_EXPOSURES} exposures or more reach, and how many of them are two sources in the "
+        f"catalogues of {' and '.join(butlers)}."
+    )
+    yield from ("", *textwrap.wrap(text, 100), "")
+    rows = [
+        [
+            f"{low:.1f}-{high:.1f} arcsec",
+            kind,
+            "; ".join(f"{count[kind, low][0]} of {count[kind, low][1]}" for count in counts),
+        ]
+        for (low, high), kind in itertools.product(itertools.pairwise(_DISTANCES), ("stars", "others"))
+    ]
+    yield from _make_table(["distance", "pairs of", "resolved"], rows)
+
+
+def _make_table(titles: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
+    for cells in (titles, ["---"] * len(titles), *rows):
         yield f"| {' | '.join(cells)} |"
 
 

@@ -30,6 +30,7 @@ from scipy.spatial import KDTree
 from lsst.coadd.astroclearnet._coadds import view_from_cell_coadd
 from lsst.daf.butler import Butler, DataCoordinate
 
+from .catalog_match import look_up
 from .print_lines import print_lines
 
 _DETECTIONS = {
@@ -90,26 +91,15 @@ def describe_peaks(peaks: Peaks, truth: Any, n_image: Any) -> list[str]:
     sources = np.stack([truth["x"], truth["y"]], axis=1)
     places = np.stack([peaks.x, peaks.y], axis=1)
     false = KDTree(sources).query(places)[0] > _FALSE
-    few = _look_up(n_image, peaks.x, peaks.y) < _FEW
+    few = look_up(n_image, peaks.x, peaks.y) < _FEW
     cells = [len(false), false.sum(), (false & peaks.alone).sum(), (false & few).sum()]
     found = KDTree(places).query(sources)[0] < _FOUND
-    seen = _look_up(n_image, sources[:, 0], sources[:, 1]) > 0
+    seen = look_up(n_image, sources[:, 0], sources[:, 1]) > 0
     shares = []
     for low, high in zip(_MAGNITUDES, _MAGNITUDES[1:], strict=False):
         chosen = seen & (truth["mag"] >= low) & (truth["mag"] < high)
         shares.append(f"{found[chosen].mean():.2f} of {chosen.sum()}" if chosen.any() else "-")
     return [*map(str, cells), *shares]
-
-
-def _look_up(image: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the pixels nearest to places; those at the border for what lies
-    beyond.
-    """
-    rows, columns = (
-        np.clip(np.rint(values).astype(int) - side.start, 0, side.size - 1)
-        for values, side in ((y, image.bbox.y), (x, image.bbox.x))
-    )
-    return image.array[rows, columns]
 
 
 def make_lines(butler: Butler, data_id: DataCoordinate) -> Iterator[str]:

@@ -34,7 +34,7 @@ def make_catalog(truth, *, fluxes, error, seed):
     """
     rng = np.random.default_rng(seed)
     table = Table({"slot_Centroid_x": truth["x"] + 0.3, "slot_Centroid_y": truth["y"] - 0.2})
-    table["deblend_nChild"] = 0
+    table["deblend_nChild"], table["merge_peak_sky"] = 0, False
     for flux in fluxes:
         table[f"{flux}_instFlux"] = truth["flux"] + rng.normal(0, 5, N)
         table[f"{flux}_instFluxErr"] = np.full(N, error)
@@ -87,3 +87,18 @@ def test_separation_and_fluxes_are_those_of_isolated_sources(truth):
     # All but the first twelve; the last two and one more are not counted.
     assert by_flux == by_size == f"{45 / 57:.2f}; {45 / 57:.2f}"
     assert float(psf.split()[0]) == pytest.approx(10.0, abs=0.6)
+
+
+def test_pairs_are_resolved_if_each_has_a_source_of_its_own():
+    """At .7, .7, .9 and .5 arcsec: both found; one source for both; found,
+    but one of them far off; another brightness.
+    """
+    x = np.array([0.0, 7.0, 100.0, 107.0, 200.0, 209.0, 300.0, 305.0])
+    truth = Table({"x": x, "y": np.zeros(8), "mag": np.array([20.0, 20.5] * 3 + [20.0, 22.0])})
+    truth["type"] = ["star", "star", "star", "galaxy", "star", "star", "star", "star"]
+    found = np.array([0.5, 6.5, 103.0, 200.0, 213.0, 300.0, 305.0])
+    catalog = Table({"slot_Centroid_x": found, "slot_Centroid_y": np.zeros(7)})
+    catalog["deblend_nChild"], catalog["merge_peak_sky"] = 0, False
+    counts = catalog_truth.count_pairs(catalog, truth, pixel_scale=0.1)
+    assert counts["stars", 0.6] == (1, 1) and counts["others", 0.6] == (0, 1)
+    assert counts["stars", 0.8] == (0, 1) and counts["stars", 0.4] == (0, 0)
