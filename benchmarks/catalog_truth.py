@@ -11,8 +11,8 @@
 ``python -m benchmarks.catalog_truth REPO --collections u/demo/acn`` takes the
 repository of ``acn demo`` and a run of ``pipelines/acn.yaml`` in it, measures
 ``acn_coadd`` and ``deepCoadd`` with ``acn-measure.yaml``, and compares fluxes,
-the separation of stars and galaxies, and close pairs. ``--out FILE`` writes the table.
-Needs the full stack; ten minutes at full size.
+the separation of stars and galaxies, and close pairs. ``--out FILE`` writes
+the tables. Needs the full stack; ten minutes at full size.
 """
 
 from __future__ import annotations
@@ -151,8 +151,8 @@ def make_lines(butlers: dict[str, Butler]) -> Iterator[str]:
     titles = ["sources", "mag", "number", "star by flux", "star by size", "PSF flux", "CModel", "Kron"]
     yield from _make_table(titles, tabulate(tables))
     text = (
-        f"Pairs of true sources of {_PAIRS[0]:g} to {_PAIRS[1]:g} mag that differ by less than {_UNLIKE:g} mag, "
-        f"where {_LEAST_EXPOSURES} exposures or more reach, and how many of them are two sources in the "
+        f"Pairs of true sources of {_PAIRS[0]:g} to {_PAIRS[1]:g} mag that differ by less than {_UNLIKE:g} "
+        f"mag, where {_LEAST_EXPOSURES} exposures or more reach, and how many of them are two sources in the "
         f"catalogues of {' and '.join(butlers)}."
     )
     yield from ("", *textwrap.wrap(text, 100), "")
