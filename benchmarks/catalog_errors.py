@@ -31,7 +31,7 @@ from lsst.daf.butler import Butler
 
 from .catalog_match import find_isolated, find_rows
 from .engine import metrics
-from .print_lines import print_lines
+from .print_lines import format_table, print_lines
 
 _FLUXES = {
     "PSF": "base_PsfFlux",
@@ -122,10 +122,7 @@ def make_lines(butlers: list[Butler]) -> Iterator[str]:
     )
     yield from (*textwrap.wrap(text, 100), "")
     titles = ["flux", "sources", *(f"S/N {low:g}-{high:g}" for low, high in _BINS)]
-    yield f"| {' | '.join(titles)} |"
-    yield "|---" * len(titles) + "|"
-    for cells in tabulate_pulls(halves, truth):
-        yield f"| {' | '.join(cells)} |"
+    yield from format_table(titles, tabulate_pulls(halves, truth))
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import astropy.table
@@ -31,7 +31,7 @@ from lsst.coadd.astroclearnet._coadds import view_from_cell_coadd
 from lsst.daf.butler import Butler
 
 from .catalog_match import find_isolated, find_rows, look_up, place_single
-from .print_lines import print_lines
+from .print_lines import format_table, print_lines
 
 _MAGNITUDES = range(20, 26)
 
@@ -149,7 +149,7 @@ def make_lines(butlers: dict[str, Butler]) -> Iterator[str]:
     )
     yield from (*textwrap.wrap(text, 100), "")
     titles = ["sources", "mag", "number", "star by flux", "star by size", "PSF flux", "CModel", "Kron"]
-    yield from _make_table(titles, tabulate(tables))
+    yield from format_table(titles, tabulate(tables))
     text = (
         f"Pairs of true sources of {_PAIRS[0]:g} to {_PAIRS[1]:g} mag that differ by less than {_UNLIKE:g} "
         f"mag, where {_LEAST_EXPOSURES} exposures or more reach, and how many of them are two sources in the "
@@ -164,12 +164,7 @@ def make_lines(butlers: dict[str, Butler]) -> Iterator[str]:
         ]
         for (low, high), kind in itertools.product(itertools.pairwise(_DISTANCES), ("stars", "others"))
     ]
-    yield from _make_table(["distance", "pairs of", "resolved"], rows)
-
-
-def _make_table(titles: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
-    for cells in (titles, ["---"] * len(titles), *rows):
-        yield f"| {' | '.join(cells)} |"
+    yield from format_table(["distance", "pairs of", "resolved"], rows)
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from lsst.coadd.astroclearnet._coadds import view_from_cell_coadd
 from lsst.daf.butler import Butler, DataCoordinate
 
 from .catalog_match import look_up
-from .print_lines import print_lines
+from .print_lines import format_table, print_lines
 
 _DETECTIONS = {
     ("acn_coadd", "acn-measure.yaml"): "DetectAcnSourcesTask",
@@ -120,11 +120,12 @@ def make_lines(butler: Butler, data_id: DataCoordinate) -> Iterator[str]:
     yield from (*textwrap.wrap(text, 100), "")
     bins = [f"{low:g}-{high:g}" for low, high in zip(_MAGNITUDES, _MAGNITUDES[1:], strict=False)]
     titles = ["coadd", "detection", "peaks", "of no source", "alone", "few exposures", *bins]
-    yield f"| {' | '.join(titles)} |"
-    yield "|---" * len(titles) + "|"
-    for (name, title), how in _DETECTIONS.items():
+
+    def make_row(name: str, title: str, how: str) -> list[str]:
         peaks = detect(butler.get(name, data_id, storageClass="ExposureF"), how)
-        yield f"| {' | '.join([name, title, *describe_peaks(peaks, truth, n_image)])} |"
+        return [name, title, *describe_peaks(peaks, truth, n_image)]
+
+    yield from format_table(titles, (make_row(*names, how) for names, how in _DETECTIONS.items()))
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ from lsst.images import Image
 from lsst.images.cells import CellCoadd
 
 from .engine import metrics
-from .print_lines import print_lines
+from .print_lines import format_table, print_lines
 
 _RADII = (3, 5, 8, 12)
 """Radii of the apertures, in pixels."""
@@ -154,10 +154,7 @@ def _describe(before: astropy.table.Table, after: astropy.table.Table, coadd: Ce
     )
     yield from (*textwrap.wrap(text, 100), "")
     titles = ["sources", "S/N", "number", "PSF", *(f"{radius} px" for radius in _RADII)]
-    yield f"| {' | '.join(titles)} |"
-    yield "|---" * len(titles) + "|"
-    for cells in tabulate_pulls(before, after):
-        yield f"| {' | '.join(cells)} |"
+    yield from format_table(titles, tabulate_pulls(before, after))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 __all__ = ("print_lines",)
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 
@@ -32,3 +32,11 @@ def print_lines(lines: Iterable[str], out: Path | None) -> None:
         print(line, flush=True)
     if out:
         out.write_text("\n".join(kept) + "\n")
+
+
+def format_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Make the lines of a table in Markdown; each when its row is there."""
+    yield f"| {' | '.join(titles)} |"
+    yield "|---" * len(titles) + "|"
+    for cells in rows:
+        yield f"| {' | '.join(cells)} |"
