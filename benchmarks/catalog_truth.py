@@ -150,10 +150,15 @@ def make_lines(butlers: dict[str, Butler]) -> Iterator[str]:
     yield from (*textwrap.wrap(text, 100), "")
     titles = ["sources", "mag", "number", "star by flux", "star by size", "PSF flux", "CModel", "Kron"]
     yield from format_table(titles, tabulate(tables))
+    yield from _describe_pairs(counts, " and ".join(butlers))
+
+
+def _describe_pairs(counts: list[dict[tuple[str, float], tuple[int, int]]], names: str) -> Iterator[str]:
+    """Make the lines of the table of pairs."""
     text = (
         f"Pairs of true sources of {_PAIRS[0]:g} to {_PAIRS[1]:g} mag that differ by less than {_UNLIKE:g} "
         f"mag, where {_LEAST_EXPOSURES} exposures or more reach, and how many of them are two sources in the "
-        f"catalogues of {' and '.join(butlers)}."
+        f"catalogues of {names}."
     )
     yield from ("", *textwrap.wrap(text, 100), "")
     rows = [

@@ -113,7 +113,8 @@ def _sky_scatter(image: np.ndarray, bad: np.ndarray) -> float:
     """Measure the scatter of the pixels between sources; where nearly all are
     equal, of all pixels, because nothing is left by the clipping.
     """
-    return sky_scatter(image, bad) or half_width(image[~bad])
+    scatter = sky_scatter(image, bad)
+    return scatter if scatter > 0 else half_width(image[~bad])
 
 
 def filter_psf(view: CoaddView, good: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
